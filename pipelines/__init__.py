@@ -1,0 +1,1 @@
+"""How a spec becomes running workers: topology, engines, runtimes, scheduler, reconciler, cluster."""

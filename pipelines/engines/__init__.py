@@ -1,0 +1,13 @@
+"""One adapter per engine behind one small protocol."""
+
+from collections.abc import Mapping
+
+from pipelines.engines.base import Engine
+from pipelines.engines.emulator import EmulatorEngine
+from pipelines.engines.vllm import VllmEngine
+from registry.spec import EngineName
+
+ENGINES: Mapping[EngineName, Engine] = {
+    EngineName.VLLM: VllmEngine(),
+    EngineName.EMULATOR: EmulatorEngine(),
+}

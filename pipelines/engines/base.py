@@ -1,0 +1,105 @@
+"""What Modelyard knows of an engine: its command line, its probes, its metrics, its P/D protocol.
+
+An adapter is pure: it turns values into values and never runs, reads or calls anything.
+"""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import msgspec
+
+from registry.spec import Arg, Role
+from registry.state import DeviceKind
+
+# A request body with its top level parsed and every value still as it came: cheap to read, and
+# what we do not touch goes on byte for byte.
+Body = dict[str, msgspec.Raw]
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a command line depends on, resolved on the node that starts the worker."""
+
+    worker_id: str
+    model: str  # the name clients use
+    model_path: str  # a local directory, or a hub name the engine itself fetches
+    model_revision: str  # of a hub name, else ""
+    role: Role
+    transfer: str
+    host: str  # the address to bind and to announce to peers
+    port: int
+    kv_port: int  # a second free port, for the KV side channel
+    token: str
+    device_kind: DeviceKind
+    device_indexes: tuple[int, ...]
+    memory_bytes: int  # claimed of each device
+    device_memory_bytes: int  # what each device has
+    tensor_parallel: int
+    pipeline_parallel: int
+    args: dict[str, Arg]
+
+
+class Command(msgspec.Struct, frozen=True, kw_only=True):
+    """*argv* follows the runtime's Python interpreter; *env* is laid over the inherited one."""
+
+    argv: tuple[str, ...]
+    env: dict[str, str]
+
+
+class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
+    """The engine's own counts, since its start."""
+
+    requests_running: int = 0
+    requests_waiting: int = 0
+    kv_cache_usage: float = 0.0  # 0 to 1
+    kv_transfers: int = 0  # KV reads this worker completed
+    kv_transfer_failures: int = 0
+    prompt_tokens: int = 0
+    generation_tokens: int = 0
+
+
+class Engine(Protocol):
+    """The protocol every adapter meets."""
+
+    @property
+    def transfers(self) -> frozenset[str]:
+        """KV transfer methods it can use between prefill and decode."""
+
+    @property
+    def health_path(self) -> str:
+        """Answers 200 once the engine's HTTP side is up."""
+
+    def default_runtime(self, kind: DeviceKind) -> str:
+        """The runtime a variant gets that names none."""
+
+    def command(self, launch: Launch) -> Command: ...
+
+    def metrics(self, text: str) -> EngineMetrics:
+        """Reads the engine's Prometheus exposition; what is missing counts as zero."""
+
+    def prefill_body(self, body: Body) -> Body:
+        """The request for the prefill leg: one token, not streamed, KV kept for decode."""
+
+    def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
+        """The request for the decode leg. Raises ProtocolError if the answer names no KV."""
+
+
+class ProtocolError(Exception):
+    """An engine's answer does not follow its own P/D protocol."""
+
+
+def prometheus_values(text: str, names: Mapping[str, str]) -> dict[str, float]:
+    """Sums the samples of each metric in *names* (metric → key) over their labels."""
+    totals: dict[str, float] = {}
+    for line in text.splitlines():
+        if line.startswith("#"):
+            continue
+        name = line.partition("{")[0].partition(" ")[0]
+        key = names.get(name)
+        if key is None:
+            continue
+        try:
+            value = float(line.rpartition(" ")[2])
+        except ValueError:
+            continue
+        totals[key] = totals.get(key, 0.0) + value
+    return totals

@@ -1,0 +1,44 @@
+"""The registry's errors.
+
+RegistryError
+├── SpecError         a spec that cannot be served; names the field and what is allowed
+├── NotFoundError     no such model, worker, key, revision
+├── ConflictError     the caller acted on an old generation (If-Match), or the name is taken
+├── PlanConflictError a plan made against an older snapshot no longer fits
+└── SchemaError       the database is at another schema version than this code
+"""
+
+
+class RegistryError(Exception):
+    """The root of what the registry raises on purpose."""
+
+
+class SpecError(RegistryError):
+    """A spec that cannot be served.
+
+    *field* is the path of the offending value, as in ``variants[0].topology.decode.workers``.
+    """
+
+    def __init__(self, field: str, message: str) -> None:
+        super().__init__(f"{field}: {message}" if field else message)
+        self.field = field
+        self.message = message
+
+
+class NotFoundError(RegistryError):
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"no {kind} named {name!r}")
+        self.kind = kind
+        self.name = name
+
+
+class ConflictError(RegistryError):
+    """The write was made against a generation that is no longer the current one."""
+
+
+class PlanConflictError(RegistryError):
+    """A placement no longer fits: the snapshot it was made from has been overtaken."""
+
+
+class SchemaError(RegistryError):
+    """The database's schema is not the one this code was written for."""

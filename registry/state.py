@@ -1,0 +1,287 @@
+"""What the registry holds, as values: the words every other package speaks.
+
+Frozen and without behaviour that reaches outside; times are seconds since the epoch, sizes bytes.
+"""
+
+from enum import StrEnum
+
+import msgspec
+
+from registry.spec import Arg, EngineName, ModelSpec, Role
+
+
+class _Value(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class Phase(StrEnum):
+    """Where a worker is in its life. ASSIGNED … STOPPING are live and hold claims."""
+
+    ASSIGNED = "assigned"  # claimed, its supervisor not yet seen
+    PREPARING = "preparing"  # fetching or converting weights
+    STARTING = "starting"  # the engine runs but has not answered a real generation
+    READY = "ready"
+    DRAINING = "draining"  # gets no new request, finishes what it has
+    STOPPING = "stopping"
+    STOPPED = "stopped"  # ended as asked; its processes are gone
+    FAILED = "failed"  # ended by itself; its processes are gone
+    LOST = "lost"  # its node was fenced
+
+
+LIVE_PHASES = frozenset(
+    {
+        Phase.ASSIGNED,
+        Phase.PREPARING,
+        Phase.STARTING,
+        Phase.READY,
+        Phase.DRAINING,
+        Phase.STOPPING,
+    }
+)
+
+
+class NodeState(StrEnum):
+    READY = "ready"
+    CORDONED = "cordoned"  # keeps its workers, gets no new ones
+    UNKNOWN = "unknown"  # no report for a while
+
+
+class DeviceKind(StrEnum):
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class EventKind(StrEnum):
+    MODEL_APPLIED = "model-applied"
+    MODEL_DELETED = "model-deleted"
+    NODE_CHANGED = "node-changed"
+    WORKER_PLACED = "worker-placed"
+    WORKER_PHASE = "worker-phase"
+    PLACEMENT_REFUSED = "placement-refused"
+    KEY_CREATED = "key-created"
+    KEY_REVOKED = "key-revoked"
+
+
+class KeyKind(StrEnum):
+    """Which listener a key opens: they are separate, and neither opens the other."""
+
+    INFERENCE = "inference"
+    ADMIN = "admin"
+
+
+class Device(_Value):
+    """One GPU, or one CPU slot. *memory_bytes* is what claims may share out."""
+
+    id: str  # "<node>/<kind><index>"
+    node: str
+    index: int
+    kind: DeviceKind
+    model: str
+    memory_bytes: int
+
+
+class Node(_Value):
+    name: str
+    address: str
+    state: NodeState
+    device_kind: DeviceKind
+    runtimes: tuple[str, ...]  # installed engine environments, by name
+    labels: dict[str, str]
+    last_seen_at: float
+
+
+class NodeReport(_Value):
+    """What a node says of itself."""
+
+    name: str
+    address: str
+    device_kind: DeviceKind
+    runtimes: tuple[str, ...]
+    labels: dict[str, str]
+    devices: tuple[Device, ...]
+
+
+class WorkerPlan(_Value):
+    """One worker that a spec asks for: everything about it except where it runs.
+
+    (*model*, *variant*, *role*, *ordinal*) is its slot, which outlives the workers that fill it.
+    *fingerprint* changes exactly when a running worker would have to be replaced.
+    """
+
+    model: str
+    revision: int
+    variant: str
+    role: Role
+    ordinal: int
+    fingerprint: str
+    engine: EngineName
+    runtime: str  # "" = the engine's default on the node's kind of device
+    source: str
+    transfer: str  # "" for a unified worker
+    devices: int
+    memory_bytes: int  # of each device; 0 = the whole device
+    tensor_parallel: int
+    pipeline_parallel: int
+    args: dict[str, Arg]
+
+    @property
+    def slot(self) -> tuple[str, str, Role, int]:
+        return (self.model, self.variant, self.role, self.ordinal)
+
+
+class DeviceClaim(_Value):
+    device_id: str
+    memory_bytes: int
+
+
+class PlannedWorker(_Value):
+    """A worker with its place: node, runtime and the memory it takes of each device."""
+
+    plan: WorkerPlan
+    node: str
+    runtime: str
+    claims: tuple[DeviceClaim, ...]
+
+
+class PlannedGang(_Value):
+    """Workers placed together or not at all."""
+
+    workers: tuple[PlannedWorker, ...]
+
+
+class Claim(_Value):
+    worker_id: str
+    device_id: str
+    memory_bytes: int
+
+
+class Worker(_Value):
+    """One incarnation of a slot. Ended workers stay as history and hold no claim."""
+
+    id: str
+    plan: WorkerPlan
+    node: str
+    runtime: str
+    phase: Phase
+    reason: str  # a sentence for people: what it waits for, or why it ended
+    url: str  # "http://host:port" once known, else ""
+    token: str  # the engine's own bearer key; never shown by the admin API
+    created_at: float
+    ready_at: float | None
+    ended_at: float | None
+
+    def __repr__(self) -> str:  # the token must not reach a log by way of repr
+        return f"<Worker {self.id} {self.phase} on {self.node}>"
+
+
+class Model(_Value):
+    """A model's current state. *generation* counts its writes and is the ETag."""
+
+    name: str
+    generation: int
+    revision: int
+    spec: ModelSpec
+    created_at: float
+    updated_at: float
+    deleted: bool  # still listed while its last workers stop
+    condition: str  # why it is not fully served, by the last reconciliation; "" when it is
+
+
+class Revision(_Value):
+    model: str
+    number: int
+    spec: ModelSpec
+    created_at: float
+    created_by: str
+
+
+class Key(_Value):
+    """An API key's public part. *digest* is the SHA-256 of the whole secret."""
+
+    id: str
+    name: str
+    kind: KeyKind
+    digest: bytes
+    models: tuple[str, ...]  # empty = all
+    created_at: float
+    expires_at: float | None
+    revoked_at: float | None
+
+
+class Event(_Value):
+    id: int
+    at: float
+    kind: EventKind
+    model: str
+    worker: str
+    node: str
+    message: str
+
+
+class AuditEntry(_Value):
+    id: int
+    at: float
+    actor: str
+    action: str
+    object: str
+    before_revision: int | None
+    after_revision: int | None
+    request_id: str
+    client_ip: str
+
+
+class UsageStatus(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+
+
+class UsageRecord(_Value):
+    """One answered request."""
+
+    request_id: str
+    key_id: str
+    model: str
+    variant: str
+    revision: int
+    mode: str
+    status: UsageStatus
+    prompt_tokens: int
+    completion_tokens: int
+    opened_at: float
+    closed_at: float
+
+
+class UsageTotal(_Value):
+    """Usage summed over the requests of one key with one model."""
+
+    key_id: str
+    model: str
+    requests: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class Principal(_Value):
+    """Who writes: for the audit row."""
+
+    actor: str  # key id, or "controller"
+    request_id: str = ""
+    client_ip: str = ""
+
+
+class Snapshot(_Value):
+    """A consistent view of everything scheduling and routing need, at event *version*.
+
+    *workers* are the live ones; *ended* the recent history of the slots (for back-off).
+    """
+
+    version: int
+    models: tuple[Model, ...]
+    nodes: tuple[Node, ...]
+    devices: tuple[Device, ...]
+    workers: tuple[Worker, ...]
+    ended: tuple[Worker, ...]
+    claims: tuple[Claim, ...]
+    keys: tuple[Key, ...]
