@@ -1,0 +1,1 @@
+"""Alembic's scripts. `python -m migrations "add a column"` writes the next one."""

@@ -1,1 +1,1 @@
-"""What is true: specs, revisions, nodes, claims, workers, keys, usage, audit. The only SQL is here."""
+"""What is true: specs, revisions, nodes, workers, claims, keys, usage. The only SQL is here."""

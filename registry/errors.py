@@ -5,7 +5,8 @@ RegistryError
 ├── NotFoundError     no such model, worker, key, revision
 ├── ConflictError     the caller acted on an old generation (If-Match), or the name is taken
 ├── PlanConflictError a plan made against an older snapshot no longer fits
-└── SchemaError       the database is at another schema version than this code
+├── SchemaError       the database is at another schema version than this code
+└── UnavailableError  the database did not answer, or stayed busy; the same call may work later
 """
 
 
@@ -42,3 +43,7 @@ class PlanConflictError(RegistryError):
 
 class SchemaError(RegistryError):
     """The database's schema is not the one this code was written for."""
+
+
+class UnavailableError(RegistryError):
+    """The database did not answer. A write may or may not have happened: look before repeating."""

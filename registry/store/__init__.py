@@ -1,0 +1,219 @@
+"""The only writer of what is true.
+
+Each method is one transaction. A write leaves its event (and, asked for by a principal, its audit
+row) in the same transaction; `scope.Write` does not commit a change without them.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from typing import Self
+
+from registry import db
+from registry.spec import ModelSpec
+from registry.state import (
+    AuditEntry,
+    Event,
+    Key,
+    KeyKind,
+    Model,
+    Node,
+    NodeReport,
+    NodeState,
+    Phase,
+    PlannedGang,
+    Principal,
+    Revision,
+    Snapshot,
+    UsageRecord,
+    UsageTotal,
+    Worker,
+)
+from registry.store import gangs, history, keys, models, nodes, workers
+from registry.store.scope import Scopes
+from registry.store.workers import ENDED_PER_SLOT_MAX
+
+
+class Store:
+    """Safe to share between tasks of one event loop. Several may stand on one database, in one
+    process or many. Every method can raise UnavailableError.
+    """
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes
+
+    @classmethod
+    async def open(cls, url: str, *, clock: Callable[[], float] = time.time) -> Self:
+        """Raises SchemaError unless the database is at the schema version of this code."""
+        return cls(Scopes(await db.open_checked(url), clock))
+
+    async def aclose(self) -> None:
+        await self._scopes.aclose()
+
+    async def version(self) -> int:
+        """The newest event's id: it moves with everything that `snapshot` shows."""
+        async with self._scopes.read() as session:
+            return await history.version(session)
+
+    async def snapshot(self) -> Snapshot:
+        """Everything that scheduling and routing need, as it was at one moment."""
+        async with self._scopes.read() as session:
+            return Snapshot(
+                version=await history.version(session),
+                models=await models.standing_or_stopping(session),
+                nodes=await nodes.every(session),
+                devices=await nodes.devices(session),
+                workers=await workers.select_workers(session, model=None, include_ended=False),
+                ended=await workers.recently_ended(session),
+                claims=await workers.claims(session),
+                keys=await keys.every(session),
+            )
+
+    # --- what a principal asks for
+
+    async def apply_model(
+        self,
+        spec: ModelSpec,
+        *,
+        by: Principal,
+        if_match: int | None = None,
+        create_only: bool = False,
+    ) -> tuple[Model, bool]:
+        """Makes *spec* the model's newest revision; (model, False) when it is that already.
+
+        *if_match* is the generation the caller has seen. Raises ConflictError when the model is at
+        another one or not there, or when *create_only* and it is.
+        """
+        async with self._scopes.write(by) as write:
+            return await models.apply(write, spec, by, if_match, create_only=create_only)
+
+    async def delete_model(self, name: str, *, by: Principal, if_match: int | None = None) -> Model:
+        """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""
+        async with self._scopes.write(by) as write:
+            return await models.delete(write, name, if_match)
+
+    async def create_key(
+        self,
+        *,
+        name: str,
+        kind: KeyKind,
+        models: tuple[str, ...] = (),
+        expires_at: float | None = None,
+        by: Principal,
+        secret: str | None = None,
+    ) -> tuple[Key, str]:
+        """The key, and its secret for the only time.
+
+        With *secret* that one is taken; the key that already has it is returned as it is, revoked
+        or not. Raises SpecError, and ConflictError when *secret* opens the other listener.
+        """
+        async with self._scopes.write(by) as write:
+            return await keys.create(
+                write, name=name, kind=kind, models=models, expires_at=expires_at, secret=secret
+            )
+
+    async def revoke_key(self, key_id: str, *, by: Principal) -> Key:
+        """Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            return await keys.revoke(write, key_id)
+
+    async def set_node_state(self, name: str, state: NodeState, *, by: Principal) -> Node:
+        """Cordons (CORDONED) or uncordons (READY). Raises NotFoundError, SpecError."""
+        async with self._scopes.write(by) as write:
+            return await nodes.set_state(write, name, state)
+
+    # --- what the controller observes and decides
+
+    async def report_nodes(self, reports: tuple[NodeReport, ...]) -> None:
+        """Each report is the whole truth of its node, except that a claimed device stays."""
+        async with self._scopes.write() as write:
+            await nodes.report(write, reports)
+
+    async def mark_nodes_unknown(self, *, seen_before: float) -> None:
+        async with self._scopes.write() as write:
+            await nodes.mark_unknown(write, seen_before)
+
+    async def commit_gang(self, gang: PlannedGang) -> tuple[Worker, ...]:
+        """Claims the devices of all its workers, or of none.
+
+        Raises PlanConflictError when what the plan was made from is no longer so.
+        """
+        async with self._scopes.write() as write:
+            return await gangs.commit(write, gang)
+
+    async def set_worker(
+        self, worker_id: str, phase: Phase, *, reason: str = "", url: str | None = None
+    ) -> Worker:
+        """What was observed of a worker. An end releases its claims: report it only when all of
+        its processes are gone. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await workers.set_phase(write, worker_id, phase, reason, url)
+
+    async def set_condition(self, model: str, condition: str) -> None:
+        """Why the model is not fully served; "" when it is. Raises NotFoundError."""
+        async with self._scopes.write() as write:
+            await models.set_condition(write, model, condition)
+
+    async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
+        """Prunes history: old ended workers, and events beyond the newest `EVENTS_KEPT`."""
+        async with self._scopes.write() as write:
+            await workers.forget_ended(write, keep_per_slot)
+            await history.prune_events(write)
+
+    async def record_usage(self, records: Sequence[UsageRecord]) -> None:
+        """Repeating a batch whose outcome is unknown does not count it twice."""
+        async with self._scopes.write() as write:
+            await history.record_usage(write, records)
+
+    # --- reads
+
+    async def model(self, name: str) -> Model:
+        """Raises NotFoundError, for a deleted one too."""
+        async with self._scopes.read() as session:
+            return await models.one(session, name)
+
+    async def models(self) -> tuple[Model, ...]:
+        async with self._scopes.read() as session:
+            return await models.standing(session)
+
+    async def revisions(self, name: str) -> tuple[Revision, ...]:
+        """Oldest first. Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await models.revisions(session, name)
+
+    async def workers(
+        self, *, model: str | None = None, include_ended: bool = False
+    ) -> tuple[Worker, ...]:
+        """Oldest first."""
+        async with self._scopes.read() as session:
+            return await workers.select_workers(session, model=model, include_ended=include_ended)
+
+    async def worker(self, worker_id: str) -> Worker:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await workers.one(session, worker_id)
+
+    async def keys(self) -> tuple[Key, ...]:
+        """Revoked and expired ones too."""
+        async with self._scopes.read() as session:
+            return await keys.every(session)
+
+    async def events(
+        self, *, after: int = 0, model: str | None = None, limit: int = 500, newest: bool = False
+    ) -> tuple[Event, ...]:
+        """In the order they happened: the first *limit* after *after*, or with *newest* the last
+        *limit*.
+        """
+        async with self._scopes.read() as session:
+            return await history.events(
+                session, after=after, model=model, limit=limit, newest=newest
+            )
+
+    async def audit(self, *, after: int = 0, limit: int = 500) -> tuple[AuditEntry, ...]:
+        async with self._scopes.read() as session:
+            return await history.audit(session, after=after, limit=limit)
+
+    async def usage(self) -> tuple[UsageTotal, ...]:
+        """Sums by key and model."""
+        async with self._scopes.read() as session:
+            return await history.usage(session)

@@ -1,0 +1,143 @@
+"""The commit of a plan: verified against what is true now, then claimed, all or nothing.
+
+Two guards, as in invariant I1: the checks here say what no longer fits, and the tables' own
+constraints (claimed ≤ memory, one live worker a slot and fingerprint) hold should these be wrong.
+"""
+
+import re
+import secrets
+
+from sqlalchemy import select, update
+from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry import rows
+from registry import tables as t
+from registry.errors import PlanConflictError
+from registry.state import DeviceClaim, EventKind, Phase, PlannedGang, PlannedWorker, Worker
+from registry.store.scope import Write
+
+_MODEL_CHARS_MAX = 40  # of a worker's id, which becomes a directory's name
+_TOKEN_BYTES = 32
+
+
+async def commit(write: Write, gang: PlannedGang) -> tuple[Worker, ...]:
+    """Raises PlanConflictError; then nothing of the gang is there."""
+    assert gang.workers, "an empty gang"
+    try:
+        return tuple([await _place(write, planned) for planned in gang.workers])
+    except IntegrityError as error:
+        raise PlanConflictError(f"refused by the database: {error.orig}") from error
+
+
+async def _place(write: Write, planned: PlannedWorker) -> Worker:
+    _assert_shape(planned)
+    await _check_model(write.session, planned)
+    await _check_node(write.session, planned)
+    await _check_slot(write.session, planned)
+    for claim in planned.claims:
+        await _take(write.session, planned, claim)
+    row = _worker_row(write, planned)
+    write.session.add(row)
+    await write.session.flush()  # its claims refer to it
+    write.session.add_all(
+        t.ClaimRow(worker_id=row.id, device_id=claim.device_id, memory_bytes=claim.memory_bytes)
+        for claim in planned.claims
+    )
+    await write.session.flush()
+    on = ", ".join(claim.device_id for claim in planned.claims)
+    write.event(EventKind.WORKER_PLACED, f"on {on}", model=row.model, worker=row.id, node=row.node)
+    return rows.worker(row)
+
+
+def _assert_shape(planned: PlannedWorker) -> None:
+    devices = {claim.device_id for claim in planned.claims}
+    assert len(devices) == len(planned.claims) == planned.plan.devices, (
+        f"{planned.plan.slot} asks for {planned.plan.devices} devices, planned are {devices}"
+    )
+    assert all(claim.memory_bytes > 0 for claim in planned.claims), "a claim on nothing"
+
+
+async def _check_model(session: AsyncSession, planned: PlannedWorker) -> None:
+    name = planned.plan.model
+    model = await session.get(t.ModelRow, name)
+    if model is None or model.deleted:
+        raise PlanConflictError(f"model {name!r} was deleted")
+    if not 1 <= planned.plan.revision <= model.revision:
+        raise PlanConflictError(f"model {name!r} has no revision {planned.plan.revision}")
+
+
+async def _check_node(session: AsyncSession, planned: PlannedWorker) -> None:
+    node = await session.get(t.NodeRow, planned.node)
+    if node is None:
+        raise PlanConflictError(f"node {planned.node!r} is gone")
+    if node.silent or node.cordoned:
+        raise PlanConflictError(f"node {planned.node!r} is {rows.node_state(node)}")
+
+
+async def _check_slot(session: AsyncSession, planned: PlannedWorker) -> None:
+    plan = planned.plan
+    holder = await session.scalar(
+        select(t.WorkerRow.id).where(
+            t.WorkerRow.model == plan.model,
+            t.WorkerRow.variant == plan.variant,
+            t.WorkerRow.role == plan.role,
+            t.WorkerRow.ordinal == plan.ordinal,
+            t.WorkerRow.fingerprint == plan.fingerprint,
+            t.WorkerRow.ended_at.is_(None),
+        )
+    )
+    if holder is not None:
+        raise PlanConflictError(f"{holder} already fills this slot")
+
+
+async def _take(session: AsyncSession, planned: PlannedWorker, claim: DeviceClaim) -> None:
+    device = await session.get(t.DeviceRow, claim.device_id)
+    if device is None or device.node != planned.node:
+        raise PlanConflictError(f"device {claim.device_id!r} is not on {planned.node!r}")
+    free_bytes = device.memory_bytes - device.claimed_bytes
+    if claim.memory_bytes > free_bytes:
+        raise PlanConflictError(
+            f"device {claim.device_id!r} has {free_bytes} bytes free, not {claim.memory_bytes}"
+        )
+    await move_claimed(session, claim.device_id, claim.memory_bytes)
+    await session.refresh(device)
+
+
+async def move_claimed(session: AsyncSession, device_id: str, by_bytes: int) -> None:
+    """Adds to the device's sum where it lies, so that no stale copy of it is written back."""
+    await session.execute(
+        update(t.DeviceRow)
+        .where(t.DeviceRow.id == device_id)
+        .values(claimed_bytes=t.DeviceRow.claimed_bytes + by_bytes)
+        .execution_options(synchronize_session=False)
+    )
+
+
+def _worker_row(write: Write, planned: PlannedWorker) -> t.WorkerRow:
+    plan = planned.plan
+    return t.WorkerRow(
+        id=_new_id(planned),
+        model=plan.model,
+        revision=plan.revision,
+        variant=plan.variant,
+        role=plan.role,
+        ordinal=plan.ordinal,
+        fingerprint=plan.fingerprint,
+        plan=rows.plan_text(plan),
+        node=planned.node,
+        runtime=planned.runtime,
+        phase=Phase.ASSIGNED,
+        reason="",
+        url="",
+        token=secrets.token_urlsafe(_TOKEN_BYTES),
+        created_at=write.now,
+        ready_at=None,
+        ended_at=None,
+    )
+
+
+def _new_id(planned: PlannedWorker) -> str:
+    plan = planned.plan
+    model = re.sub(r"[^a-z0-9.-]", "-", plan.model.lower())[:_MODEL_CHARS_MAX]
+    return f"{model}-{plan.role}-{plan.ordinal}-{secrets.token_hex(3)}"

@@ -1,0 +1,154 @@
+"""Models and their revisions."""
+
+from sqlalchemy import ColumnElement, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry import rows
+from registry import tables as t
+from registry.errors import ConflictError, NotFoundError
+from registry.spec import ModelSpec, to_json
+from registry.state import EventKind, Model, Principal, Revision
+from registry.store.scope import Write, cut
+
+CONDITION_CHARS_MAX = 2000
+
+
+async def apply(
+    write: Write, spec: ModelSpec, by: Principal, if_match: int | None, *, create_only: bool
+) -> tuple[Model, bool]:
+    """The model and whether anything changed. Raises ConflictError."""
+    row = await write.session.get(t.ModelRow, spec.name)
+    standing = None if row is None or row.deleted else row
+    if create_only and standing is not None:
+        raise ConflictError(f"model {spec.name!r} exists already: apply without create only")
+    _check_generation(spec.name, standing, if_match)
+    if standing is not None:
+        current = await _current(write.session, standing)
+        if current.spec == spec:
+            return current, False
+    before = standing.revision if standing is not None else None
+    if row is None:
+        row = t.ModelRow(name=spec.name, generation=0, revision=0)
+        write.session.add(row)
+    if standing is None:
+        row.created_at = write.now
+    return await _revise(write, row, spec, by, before), True
+
+
+async def _revise(
+    write: Write, row: t.ModelRow, spec: ModelSpec, by: Principal, before: int | None
+) -> Model:
+    row.generation += 1
+    row.revision += 1
+    row.updated_at = write.now
+    row.deleted = False
+    row.condition = ""
+    await write.session.flush()  # the revision refers to the model
+    text = to_json(spec).decode()
+    write.session.add(
+        t.RevisionRow(
+            model=row.name,
+            number=row.revision,
+            spec=text,
+            created_at=write.now,
+            created_by=cut(by.actor),
+        )
+    )
+    await _assert_gap_free(write.session, row)
+    write.event(EventKind.MODEL_APPLIED, f"revision {row.revision}", model=row.name)
+    write.audit("model.apply", row.name, before=before, after=row.revision)
+    return rows.model(row, text)
+
+
+async def _assert_gap_free(session: AsyncSession, row: t.ModelRow) -> None:
+    """Invariant I5. Numbers are unique and positive, so as many as the highest are all of them."""
+    count = await session.scalar(
+        select(func.count()).select_from(t.RevisionRow).where(t.RevisionRow.model == row.name)
+    )
+    assert count == row.revision, f"{row.name} has {count} revisions, its newest is {row.revision}"
+
+
+def _check_generation(name: str, standing: t.ModelRow | None, if_match: int | None) -> None:
+    if if_match is None:
+        return
+    if standing is None:
+        raise ConflictError(f"model {name!r} is not there any more: apply without If-Match")
+    if standing.generation != if_match:
+        raise ConflictError(
+            f"model {name!r} is at generation {standing.generation}, not {if_match}: "
+            "read it again and repeat the change"
+        )
+
+
+async def delete(write: Write, name: str, if_match: int | None) -> Model:
+    """Raises NotFoundError, ConflictError."""
+    row = await _standing(write.session, name)
+    _check_generation(name, row, if_match)
+    row.generation += 1
+    row.updated_at = write.now
+    row.deleted = True
+    row.condition = ""
+    write.event(EventKind.MODEL_DELETED, f"at revision {row.revision}", model=name)
+    write.audit("model.delete", name, before=row.revision)
+    return await _current(write.session, row)
+
+
+async def set_condition(write: Write, name: str, condition: str) -> None:
+    """Raises NotFoundError."""
+    row = await _standing(write.session, name)
+    condition = cut(condition, CONDITION_CHARS_MAX)
+    if row.condition == condition:
+        return
+    row.condition = condition
+    write.event(EventKind.MODEL_CONDITION, condition or "served as its spec says", model=name)
+
+
+async def _standing(session: AsyncSession, name: str) -> t.ModelRow:
+    row = await session.get(t.ModelRow, name)
+    if row is None or row.deleted:
+        raise NotFoundError("model", name)
+    return row
+
+
+async def _current(session: AsyncSession, row: t.ModelRow) -> Model:
+    revision = await session.get(t.RevisionRow, (row.name, row.revision))
+    assert revision is not None, f"{row.name} lost its revision {row.revision}"
+    return rows.model(row, revision.spec)
+
+
+async def one(session: AsyncSession, name: str) -> Model:
+    """Raises NotFoundError."""
+    return await _current(session, await _standing(session, name))
+
+
+async def standing(session: AsyncSession) -> tuple[Model, ...]:
+    return await _select(session, ~t.ModelRow.deleted)
+
+
+async def standing_or_stopping(session: AsyncSession) -> tuple[Model, ...]:
+    """With the deleted ones whose last workers still stop."""
+    occupied = select(t.WorkerRow.model).where(t.WorkerRow.ended_at.is_(None))
+    return await _select(session, ~t.ModelRow.deleted | t.ModelRow.name.in_(occupied))
+
+
+async def _select(session: AsyncSession, where: ColumnElement[bool]) -> tuple[Model, ...]:
+    found = await session.execute(
+        select(t.ModelRow, t.RevisionRow.spec)
+        .join(
+            t.RevisionRow,
+            (t.RevisionRow.model == t.ModelRow.name)
+            & (t.RevisionRow.number == t.ModelRow.revision),
+        )
+        .where(where)
+        .order_by(t.ModelRow.name)
+    )
+    return tuple(rows.model(row, spec) for row, spec in found)
+
+
+async def revisions(session: AsyncSession, name: str) -> tuple[Revision, ...]:
+    """Oldest first. Raises NotFoundError."""
+    await _standing(session, name)
+    found = await session.scalars(
+        select(t.RevisionRow).where(t.RevisionRow.model == name).order_by(t.RevisionRow.number)
+    )
+    return tuple(map(rows.revision, found))

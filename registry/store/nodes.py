@@ -1,0 +1,134 @@
+"""Nodes and their devices, as they report themselves."""
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry import rows
+from registry import tables as t
+from registry.errors import NotFoundError, SpecError
+from registry.state import Device, EventKind, Node, NodeReport, NodeState
+from registry.store.scope import Write
+
+
+async def report(write: Write, reports: tuple[NodeReport, ...]) -> None:
+    """Takes over what the nodes say. Only what really changed is news."""
+    write.quiet("that a node is still there")
+    for told in reports:
+        changes = await _merge_node(write, told)
+        changes += await _merge_devices(write, told)
+        if changes:
+            write.event(EventKind.NODE_CHANGED, ", ".join(changes), node=told.name)
+
+
+async def _merge_node(write: Write, told: NodeReport) -> list[str]:
+    """Returns what changed, in words."""
+    facts = {
+        "address": told.address,
+        "device_kind": str(told.device_kind),
+        "runtimes": rows.names_text(told.runtimes),
+        "labels": rows.labels_text(told.labels),
+    }
+    row = await write.session.get(t.NodeRow, told.name)
+    if row is None:
+        write.session.add(
+            t.NodeRow(name=told.name, cordoned=False, silent=False, last_seen_at=write.now, **facts)
+        )
+        await write.session.flush()  # its devices refer to it
+        return ["joined"]
+    changes = [f"{name} changed" for name, value in facts.items() if getattr(row, name) != value]
+    if row.silent:
+        changes.append("is back")
+    row.silent = False
+    row.last_seen_at = write.now
+    for name, value in facts.items():
+        setattr(row, name, value)
+    return changes
+
+
+async def _merge_devices(write: Write, told: NodeReport) -> list[str]:
+    found = await write.session.scalars(select(t.DeviceRow).where(t.DeviceRow.node == told.name))
+    known = {row.id: row for row in found}
+    changes = []
+    for device in told.devices:
+        assert device.node == told.name, f"{told.name} reports {device.id} of {device.node}"
+        row = known.pop(device.id, None)
+        if row is None:
+            write.session.add(_device_row(device))
+            changes.append(f"{device.id} appeared")
+        elif _update_device(row, device):
+            changes.append(f"{device.id} changed")
+    for row in known.values():
+        changes += await _retire_device(write, row)
+    return changes
+
+
+def _device_row(device: Device) -> t.DeviceRow:
+    return t.DeviceRow(
+        id=device.id,
+        node=device.node,
+        index=device.index,
+        kind=device.kind,
+        model=device.model,
+        memory_bytes=device.memory_bytes,
+        claimed_bytes=0,
+    )
+
+
+def _update_device(row: t.DeviceRow, device: Device) -> bool:
+    """A device that shrank keeps what is claimed of it until those claims end."""
+    facts = {
+        "index": device.index,
+        "kind": str(device.kind),
+        "model": device.model,
+        "memory_bytes": max(device.memory_bytes, row.claimed_bytes),
+    }
+    changed = any(getattr(row, name) != value for name, value in facts.items())
+    for name, value in facts.items():
+        setattr(row, name, value)
+    return changed
+
+
+async def _retire_device(write: Write, row: t.DeviceRow) -> list[str]:
+    """A vanished device with claims stays listed with exactly those: it offers nothing more."""
+    if row.claimed_bytes == 0:
+        await write.session.delete(row)
+        return [f"{row.id} vanished"]
+    if row.memory_bytes == row.claimed_bytes:
+        return []
+    row.memory_bytes = row.claimed_bytes
+    return [f"{row.id} vanished, still claimed"]
+
+
+async def mark_unknown(write: Write, seen_before: float) -> None:
+    silent = await write.session.scalars(
+        select(t.NodeRow).where(t.NodeRow.last_seen_at < seen_before, ~t.NodeRow.silent)
+    )
+    for row in silent:
+        row.silent = True
+        silence_s = write.now - row.last_seen_at
+        write.event(EventKind.NODE_CHANGED, f"no report for {silence_s:.0f} s", node=row.name)
+
+
+async def set_state(write: Write, name: str, state: NodeState) -> Node:
+    """Cordons or uncordons. Raises NotFoundError, SpecError."""
+    if state is NodeState.UNKNOWN:
+        raise SpecError("state", "is unknown, allowed are ready, cordoned")
+    row = await write.session.get(t.NodeRow, name)
+    if row is None:
+        raise NotFoundError("node", name)
+    cordoned = state is NodeState.CORDONED
+    if row.cordoned != cordoned:
+        row.cordoned = cordoned
+        verb = "cordon" if cordoned else "uncordon"
+        write.event(EventKind.NODE_CHANGED, f"{verb}ed", node=name)
+        write.audit(f"node.{verb}", name)
+    return rows.node(row)
+
+
+async def every(session: AsyncSession) -> tuple[Node, ...]:
+    return tuple(map(rows.node, await session.scalars(select(t.NodeRow).order_by(t.NodeRow.name))))
+
+
+async def devices(session: AsyncSession) -> tuple[Device, ...]:
+    order = (t.DeviceRow.node, t.DeviceRow.kind, t.DeviceRow.index)
+    return tuple(map(rows.device, await session.scalars(select(t.DeviceRow).order_by(*order))))

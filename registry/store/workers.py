@@ -1,0 +1,105 @@
+"""Workers through their phases, and their claims."""
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from registry import rows
+from registry import tables as t
+from registry.errors import NotFoundError
+from registry.state import LIVE_PHASES, Claim, EventKind, Phase, Worker
+from registry.store.gangs import move_claimed
+from registry.store.scope import Write, cut
+
+REASON_CHARS_MAX = 1000
+ENDED_PER_SLOT_MAX = 10
+
+
+async def set_phase(
+    write: Write, worker_id: str, phase: Phase, reason: str, url: str | None
+) -> Worker:
+    """Raises NotFoundError. An ended worker stays as it ended."""
+    row = await _row(write.session, worker_id)
+    reason = cut(reason, REASON_CHARS_MAX)
+    url = row.url if url is None else url
+    if row.ended_at is not None or (row.phase, row.reason, row.url) == (phase, reason, url):
+        return rows.worker(row)
+    if phase is Phase.READY and row.phase != Phase.READY:
+        row.ready_at = write.now
+    row.phase, row.reason, row.url = phase, reason, url
+    if phase not in LIVE_PHASES:
+        await _end(write, row)
+    message = f"{phase}: {reason}" if reason else str(phase)
+    write.event(EventKind.WORKER_PHASE, message, model=row.model, worker=row.id, node=row.node)
+    return rows.worker(row)
+
+
+async def _end(write: Write, row: t.WorkerRow) -> None:
+    """Invariant I2: the claims of a worker go exactly when it ends."""
+    row.ended_at = write.now
+    held = await write.session.scalars(select(t.ClaimRow).where(t.ClaimRow.worker_id == row.id))
+    claims = tuple(held)
+    assert claims, f"{row.id} was live without a claim"
+    for claim in claims:
+        await move_claimed(write.session, claim.device_id, -claim.memory_bytes)
+        await write.session.delete(claim)
+
+
+async def forget_ended(write: Write, keep_per_slot: int) -> None:
+    """Keeps the newest ended workers of each slot."""
+    write.quiet("history is pruned")
+    slot = (t.WorkerRow.model, t.WorkerRow.variant, t.WorkerRow.role, t.WorkerRow.ordinal)
+    newest_first = (t.WorkerRow.ended_at.desc(), t.WorkerRow.id)
+    ranked = (
+        select(
+            t.WorkerRow.id,
+            func.row_number().over(partition_by=slot, order_by=newest_first).label("age"),
+        )
+        .where(t.WorkerRow.ended_at.is_not(None))
+        .subquery()
+    )
+    old = select(ranked.c.id).where(ranked.c.age > keep_per_slot)
+    await write.session.execute(
+        delete(t.WorkerRow)
+        .where(t.WorkerRow.id.in_(old))
+        .execution_options(synchronize_session=False)
+    )
+
+
+async def _row(session: AsyncSession, worker_id: str) -> t.WorkerRow:
+    row = await session.get(t.WorkerRow, worker_id)
+    if row is None:
+        raise NotFoundError("worker", worker_id)
+    return row
+
+
+async def one(session: AsyncSession, worker_id: str) -> Worker:
+    """Raises NotFoundError."""
+    return rows.worker(await _row(session, worker_id))
+
+
+async def select_workers(
+    session: AsyncSession, *, model: str | None, include_ended: bool
+) -> tuple[Worker, ...]:
+    """Oldest first."""
+    query = select(t.WorkerRow).order_by(t.WorkerRow.created_at, t.WorkerRow.id)
+    if model is not None:
+        query = query.where(t.WorkerRow.model == model)
+    if not include_ended:
+        query = query.where(t.WorkerRow.ended_at.is_(None))
+    return tuple(map(rows.worker, await session.scalars(query)))
+
+
+async def recently_ended(session: AsyncSession) -> tuple[Worker, ...]:
+    """Those of standing models, oldest end first; `forget_ended` keeps them few."""
+    query = (
+        select(t.WorkerRow)
+        .join(t.ModelRow, t.ModelRow.name == t.WorkerRow.model)
+        .where(t.WorkerRow.ended_at.is_not(None), ~t.ModelRow.deleted)
+        .order_by(t.WorkerRow.ended_at, t.WorkerRow.id)
+    )
+    return tuple(map(rows.worker, await session.scalars(query)))
+
+
+async def claims(session: AsyncSession) -> tuple[Claim, ...]:
+    order = (t.ClaimRow.worker_id, t.ClaimRow.device_id)
+    return tuple(map(rows.claim, await session.scalars(select(t.ClaimRow).order_by(*order))))

@@ -1,0 +1,221 @@
+"""The tables. Values and their meaning are in `registry.state`; here is what the database guards.
+
+Two guards are on purpose doubled by checks in `registry.store`: `devices.claimed_bytes` can't pass
+the device's memory, and a slot can't have two live workers of one fingerprint.
+"""
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    Double,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+# SQLite counts a primary key by itself only when it is exactly INTEGER.
+_Serial = BigInteger().with_variant(Integer(), "sqlite")
+
+
+class Base(DeclarativeBase):
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_N_name)s_%(referred_table_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: dict[Any, Any] = {float: Double(), str: Text()}  # noqa: RUF012 - SQLAlchemy's name
+
+
+class ModelRow(Base):
+    """*revision* is the newest one's number: it goes on counting through deletion and revival."""
+
+    __tablename__ = "models"
+    __table_args__ = (CheckConstraint("revision >= 1 AND generation >= revision", name="counts"),)
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    generation: Mapped[int]
+    revision: Mapped[int]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    deleted: Mapped[bool]
+    condition: Mapped[str]
+
+
+class RevisionRow(Base):
+    """Written once, never changed. *spec* is the ModelSpec's JSON."""
+
+    __tablename__ = "revisions"
+    __table_args__ = (CheckConstraint("number >= 1", name="number"),)
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    spec: Mapped[str]
+    created_at: Mapped[float]
+    created_by: Mapped[str]
+
+
+class NodeRow(Base):
+    """*cordoned* is what an operator wants, *silent* what was observed: kept apart, so that a
+    cordon outlives an outage.
+    """
+
+    __tablename__ = "nodes"
+
+    name: Mapped[str] = mapped_column(String(128), primary_key=True)
+    address: Mapped[str]
+    cordoned: Mapped[bool]
+    silent: Mapped[bool]
+    device_kind: Mapped[str] = mapped_column(String(16))
+    runtimes: Mapped[str]  # JSON list
+    labels: Mapped[str]  # JSON object
+    last_seen_at: Mapped[float]
+
+
+class DeviceRow(Base):
+    """*claimed_bytes* is the sum of its claims, held in the same transactions as they are."""
+
+    __tablename__ = "devices"
+    __table_args__ = (
+        CheckConstraint("claimed_bytes >= 0 AND claimed_bytes <= memory_bytes", name="claimed"),
+        UniqueConstraint("node", "kind", "index"),
+    )
+
+    id: Mapped[str] = mapped_column(String(192), primary_key=True)
+    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"))
+    index: Mapped[int]
+    kind: Mapped[str] = mapped_column(String(16))
+    model: Mapped[str]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    claimed_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class WorkerRow(Base):
+    """*plan* is the WorkerPlan's JSON; the columns before it repeat what is searched for."""
+
+    __tablename__ = "workers"
+    __table_args__ = (
+        ForeignKeyConstraint(["model", "revision"], ["revisions.model", "revisions.number"]),
+        CheckConstraint(
+            "(phase IN ('stopped', 'failed', 'lost')) = (ended_at IS NOT NULL)", name="ended"
+        ),
+        Index(
+            "uq_workers_live_slot",
+            *("model", "variant", "role", "ordinal", "fingerprint"),
+            unique=True,
+            sqlite_where=text("ended_at IS NULL"),
+            postgresql_where=text("ended_at IS NULL"),
+        ),
+        Index(None, "ended_at"),
+    )
+
+    id: Mapped[str] = mapped_column(String(96), primary_key=True)
+    model: Mapped[str] = mapped_column(String(64))
+    revision: Mapped[int]
+    variant: Mapped[str] = mapped_column(String(64))
+    role: Mapped[str] = mapped_column(String(16))
+    ordinal: Mapped[int]
+    fingerprint: Mapped[str] = mapped_column(String(128))
+    plan: Mapped[str]
+    node: Mapped[str] = mapped_column(ForeignKey("nodes.name"))
+    runtime: Mapped[str]
+    phase: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str]
+    url: Mapped[str]
+    token: Mapped[str]
+    created_at: Mapped[float]
+    ready_at: Mapped[float | None]
+    ended_at: Mapped[float | None]
+
+
+class ClaimRow(Base):
+    """Only live workers have claims: they go in the transaction that ends the worker."""
+
+    __tablename__ = "claims"
+    __table_args__ = (CheckConstraint("memory_bytes > 0", name="memory"),)
+
+    worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id"), primary_key=True)
+    device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True, index=True)
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class KeyRow(Base):
+    """*digest* is the SHA-256 of a secret that is nowhere stored."""
+
+    __tablename__ = "keys"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    name: Mapped[str]
+    kind: Mapped[str] = mapped_column(String(16))
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    models: Mapped[str]  # JSON list
+    created_at: Mapped[float]
+    expires_at: Mapped[float | None]
+    revoked_at: Mapped[float | None]
+
+
+class UsageRow(Base):
+    """One answered request. Unique, so that a batch sent twice counts once."""
+
+    __tablename__ = "usage"
+    __table_args__ = (
+        UniqueConstraint("request_id", "key_id", "opened_at"),
+        Index(None, "key_id", "model"),
+    )
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
+    request_id: Mapped[str] = mapped_column(String(128))
+    key_id: Mapped[str] = mapped_column(String(32))
+    model: Mapped[str] = mapped_column(String(64))
+    variant: Mapped[str] = mapped_column(String(64))
+    revision: Mapped[int]
+    mode: Mapped[str] = mapped_column(String(32))
+    status: Mapped[str] = mapped_column(String(16))
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    opened_at: Mapped[float]
+    closed_at: Mapped[float]
+
+
+class EventRow(Base):
+    """What happened. The newest *id* is the version of everything."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index(None, "model", "id"),)
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
+    at: Mapped[float]
+    kind: Mapped[str] = mapped_column(String(32))
+    model: Mapped[str]
+    worker: Mapped[str]
+    node: Mapped[str]
+    message: Mapped[str]
+
+
+class AuditRow(Base):
+    """Who changed what. Only ever added to."""
+
+    __tablename__ = "audit"
+
+    id: Mapped[int] = mapped_column(_Serial, primary_key=True)
+    at: Mapped[float]
+    actor: Mapped[str]
+    action: Mapped[str] = mapped_column(String(32))
+    object: Mapped[str]
+    before_revision: Mapped[int | None]
+    after_revision: Mapped[int | None]
+    request_id: Mapped[str]
+    client_ip: Mapped[str]

@@ -1,0 +1,145 @@
+"""The schema: what the migrations build is what the tables say, and old or new ones are refused."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from registry_world import url_in
+from sqlalchemy import Connection, text
+from sqlalchemy.dialects import postgresql
+from sqlalchemy.schema import CreateIndex, CreateTable
+
+from registry import db
+from registry.errors import SchemaError
+from registry.store import Store
+from registry.tables import Base
+
+
+async def test_the_migrated_schema_is_what_the_tables_say(tmp_path: Path) -> None:
+    await db.upgrade(url_in(tmp_path))
+    engine = db.connect(url_in(tmp_path))
+
+    def compare(connection: Connection) -> list[object]:
+        context = MigrationContext.configure(connection, opts={"compare_type": True})
+        return list(compare_metadata(context, Base.metadata))
+
+    async with engine.connect() as connection:
+        difference = await connection.run_sync(compare)
+    await engine.dispose()
+    assert difference == []
+
+
+async def test_checks_and_partial_indexes_are_migrated_too(tmp_path: Path) -> None:
+    """`compare_metadata` does not see them, and invariant I1 stands on them."""
+    migrated, declared = (url_in(_folder(tmp_path, name)) for name in ("migrated", "declared"))
+    await db.upgrade(migrated)
+    engine = db.connect(declared)
+    async with db.writer(engine).begin() as connection:
+        await connection.run_sync(Base.metadata.create_all)
+    await engine.dispose()
+    assert await _guards(migrated) == await _guards(declared)
+    assert any("uq_workers_live_slot" in line for line in await _guards(migrated))
+    assert any("ck_devices_claimed" in line for line in await _guards(migrated))
+
+
+def test_the_tables_are_good_postgresql() -> None:
+    for table in Base.metadata.sorted_tables:
+        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
+        for index in table.indexes:
+            CreateIndex(index).compile(dialect=postgresql.dialect())
+
+
+def _folder(parent: Path, name: str) -> Path:
+    (parent / name).mkdir()
+    return parent / name
+
+
+async def _guards(url: str) -> set[str]:
+    engine = db.connect(url)
+    async with engine.connect() as connection:
+        found = await connection.execute(text("SELECT sql FROM sqlite_master WHERE sql NOT NULL"))
+        lines = {line.strip(" \t,") for (sql,) in found for line in sql.splitlines()}
+    await engine.dispose()
+    guards = {line for line in lines if line.startswith(("CONSTRAINT", "CREATE UNIQUE INDEX"))}
+    return {line for line in guards if "alembic_version" not in line}
+
+
+async def test_upgrading_makes_a_private_wal_database_and_may_be_repeated(tmp_path: Path) -> None:
+    url = url_in(tmp_path / "home" / "deep")
+    assert await db.current(url) is None
+    assert not (tmp_path / "home").exists()
+
+    await asyncio.gather(*(db.upgrade(url) for _ in range(3)))
+    await db.upgrade(url)
+
+    assert await db.current(url) == db.head()
+    file = tmp_path / "home" / "deep" / "modelyard.db"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
+    engine = db.connect(url)
+    async with engine.connect() as connection:
+        for pragma, value in (
+            ("journal_mode", "wal"),
+            ("foreign_keys", 1),
+            ("busy_timeout", 10_000),
+        ):
+            assert (await connection.execute(text(f"PRAGMA {pragma}"))).scalar() == value
+        assert [stat.S_IMODE(f.stat().st_mode) for f in file.parent.iterdir()] == [0o600] * 3
+    await engine.dispose()
+
+
+async def test_the_way_back_is_there(tmp_path: Path) -> None:
+    url = url_in(tmp_path)
+    await db.upgrade(url)
+    engine = db.connect(url)
+
+    def downgrade(connection: Connection) -> None:
+        config = db.config()
+        config.attributes["connection"] = connection
+        command.downgrade(config, "base")
+
+    async with db.writer(engine).begin() as connection:
+        await connection.run_sync(downgrade)
+    await engine.dispose()
+    assert await db.current(url) is None
+
+
+@pytest.mark.parametrize(
+    ("version", "why"),
+    [
+        (None, "is empty: run `modelyard db upgrade`"),
+        ("0000_older", "run `modelyard db upgrade`"),
+        ("9999_newer", "written by a newer Modelyard"),
+    ],
+)
+async def test_a_database_at_another_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, version: str | None, why: str
+) -> None:
+    url = url_in(tmp_path)
+    await db.upgrade(url)
+    await _stamp(url, version)
+    if version == "0000_older":
+        monkeypatch.setattr(db, "_known_versions", lambda: {"0000_older", db.head()})
+    with pytest.raises(SchemaError, match=why):
+        await Store.open(url)
+
+
+async def _stamp(url: str, version: str | None) -> None:
+    engine = db.connect(url)
+    async with db.writer(engine).begin() as connection:
+        await connection.execute(text("DELETE FROM alembic_version"))
+        if version is not None:
+            await connection.execute(
+                text("INSERT INTO alembic_version VALUES (:v)"), {"v": version}
+            )
+    await engine.dispose()
+
+
+async def test_a_missing_database_is_refused_and_not_made(tmp_path: Path) -> None:
+    with pytest.raises(SchemaError, match=r"there is no database at .*modelyard db upgrade"):
+        await Store.open(url_in(tmp_path))
+    assert not (tmp_path / "modelyard.db").exists()
