@@ -1,1 +1,1 @@
-"""How a spec becomes running workers: topology, engines, runtimes, scheduler, reconciler, cluster."""
+"""How a spec becomes running workers: topology, engines, scheduler, reconciler, cluster."""

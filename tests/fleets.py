@@ -1,0 +1,118 @@
+"""Makes models, nodes and snapshots for tests of the pure parts."""
+
+import msgspec
+
+from pipelines.topology import expand
+from registry.spec import from_data
+from registry.state import (
+    Device,
+    DeviceKind,
+    Model,
+    Node,
+    NodeState,
+    Phase,
+    Snapshot,
+    Worker,
+)
+
+GIB = 2**30
+
+
+def a_model(
+    name, topology, *, generation=1, revision=1, deleted=False, placement=None, engine="emulator"
+):
+    spec = from_data(
+        {
+            "name": name,
+            "source": "file:///nowhere",
+            "variants": [
+                {"engine": engine, "topology": topology, "placement": placement or {}},
+            ],
+        }
+    )
+    return Model(
+        name=name,
+        generation=generation,
+        revision=revision,
+        spec=spec,
+        created_at=0.0,
+        updated_at=0.0,
+        deleted=deleted,
+        condition="",
+    )
+
+
+def unified(name, *, workers=1, memory="4GiB", devices=1, args=None, **more):
+    role = {"workers": workers, "memory": memory, "devices": devices, "args": args or {}}
+    return a_model(name, {"type": "aggregated", **role}, **more)
+
+
+def disaggregated(name, *, prefill=1, decode=1, memory="4GiB", devices=1, **more):
+    role = {"memory": memory, "devices": devices}
+    topology = {
+        "type": "disaggregated",
+        "prefill": {"workers": prefill, **role},
+        "decode": {"workers": decode, **role},
+    }
+    return a_model(name, topology, **more)
+
+
+def a_node(name, *, state=NodeState.READY, labels=None, runtimes=None):
+    known = ("builtin", "emulator-on-cpu", "vllm-on-cpu")
+    return Node(
+        name=name,
+        address="127.0.0.1",
+        state=state,
+        device_kind=DeviceKind.CPU,
+        runtimes=known if runtimes is None else runtimes,
+        labels=labels or {},
+        last_seen_at=0.0,
+    )
+
+
+def a_device(node, index, *, memory_bytes=4 * GIB, model="cpu"):
+    return Device(
+        id=f"{node}/cpu{index}",
+        node=node,
+        index=index,
+        kind=DeviceKind.CPU,
+        model=model,
+        memory_bytes=memory_bytes,
+    )
+
+
+def a_snapshot(
+    *, models=(), nodes=(), devices=(), workers=(), ended=(), claims=(), keys=(), version=1
+):
+    return Snapshot(
+        version=version,
+        models=tuple(models),
+        nodes=tuple(nodes),
+        devices=tuple(devices),
+        workers=tuple(workers),
+        ended=tuple(ended),
+        claims=tuple(claims),
+        keys=tuple(keys),
+    )
+
+
+def workers_of(model, phase=Phase.READY, **change):
+    """One worker for each slot the model asks for."""
+    return [a_worker(plan, phase, **change) for gang in expand(model) for plan in gang]
+
+
+def a_worker(plan, phase=Phase.READY, **change):
+    worker = Worker(
+        id=f"{plan.model}-{plan.variant}-{plan.role}-{plan.ordinal}-{phase}",
+        plan=plan,
+        node="a",
+        runtime="builtin",
+        phase=phase,
+        reason="",
+        url="http://127.0.0.1:1",
+        token="t",
+        created_at=0.0,
+        ready_at=1.0 if phase is Phase.READY else None,
+        ended_at=None,
+    )
+    return msgspec.structs.replace(worker, **change)
