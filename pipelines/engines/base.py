@@ -8,7 +8,8 @@ from typing import Protocol
 
 import msgspec
 
-from registry.spec import Arg, Role
+from registry.engine_args import Arg
+from registry.spec import Role
 from registry.state import DeviceKind
 
 # A request body with its top level parsed and every value still as it came: cheap to read, and
@@ -63,6 +64,10 @@ class Engine(Protocol):
     @property
     def transfers(self) -> frozenset[str]:
         """KV transfer methods it can use between prefill and decode."""
+
+    @property
+    def needs_weights(self) -> bool:
+        """Whether the model's weights must be on the node before it starts."""
 
     @property
     def health_path(self) -> str:

@@ -1,0 +1,37 @@
+"""The emulator behind the protocol every engine meets. It speaks vLLM's P/D protocol."""
+
+from pipelines.engines import nixl_protocol
+from pipelines.engines.base import Body, Command, EngineMetrics, Launch
+from pipelines.engines.flags import flags
+from registry.state import DeviceKind
+
+API_KEY_VARIABLE = "EMULATOR_API_KEY"
+
+
+class EmulatorEngine:
+    transfers = frozenset({"nixl"})
+    needs_weights = False
+    health_path = "/health"
+
+    def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
+        return "builtin"
+
+    def command(self, launch: Launch) -> Command:
+        argv = (
+            *("-m", "pipelines.engines.emulator_server"),
+            *("--model", launch.model),
+            *("--host", launch.host, "--port", str(launch.port)),
+            *("--kv-port", str(launch.kv_port)),
+            *("--role", launch.role.value),
+            *flags(launch.args),
+        )
+        return Command(argv=argv, env={API_KEY_VARIABLE: launch.token})
+
+    def metrics(self, text: str) -> EngineMetrics:
+        return nixl_protocol.metrics(text)
+
+    def prefill_body(self, body: Body) -> Body:
+        return nixl_protocol.prefill_body(body)
+
+    def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
+        return nixl_protocol.decode_body(body, prefill_answer)
