@@ -1,0 +1,1 @@
+"""What starts and watches workers on machines: the `local` backend, and the supervisor it uses."""

