@@ -1,0 +1,27 @@
+"""Which key a request carries, and whether it is good now."""
+
+import hashlib
+from collections.abc import Mapping
+
+from gateway.errors import AuthenticationError
+from registry.state import Key
+
+_SECRET_BYTES_MAX = 512
+
+
+def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: float) -> Key:
+    """The key of an ``Authorization: Bearer`` header at time *now* (seconds since the epoch).
+
+    *keys* holds unrevoked inference keys by digest: a wrong, revoked or admin secret is simply
+    not in it, so all of them take the same path. Raises AuthenticationError.
+    """
+    if authorization is None:
+        raise AuthenticationError("No API key. Send it as 'Authorization: Bearer <key>'.")
+    scheme, _, secret = authorization.partition(b" ")
+    secret = secret.strip()
+    if scheme.lower() != b"bearer" or not secret or len(secret) > _SECRET_BYTES_MAX:
+        raise AuthenticationError("The Authorization header is not 'Bearer <key>'.")
+    key = keys.get(hashlib.sha256(secret).digest())
+    if key is None or (key.expires_at is not None and key.expires_at <= now):
+        raise AuthenticationError("The API key is not known, or no longer good.")
+    return key

@@ -1,0 +1,141 @@
+"""Every refusal the inference listener makes, with what OpenAI's error envelope needs.
+
+ApiError
+├── BadRequestError       400  the request itself; *param* names the field
+├── AuthenticationError   401  no key, or none that is good now
+├── UnknownModelError     404  undeclared, or not this key's to see
+├── UnknownRouteError     404
+├── MethodError           405
+├── BodyTimeoutError      408  the body did not arrive in time
+├── BodyTooLargeError     413
+├── InternalError         500  our own fault; the log has the rest under the request id
+├── BadAnswerError        502  a worker answered, but not usefully
+├── UnavailableError      503  declared, but no worker can answer now
+└── DeadlineError         504  a worker took longer than the model's limits allow
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+_NO_HEADERS: Mapping[str, str] = {}
+
+
+class ApiError(Exception):
+    """Root of what a client is told. *headers* go out with the answer."""
+
+    status = 500
+    type = "api_error"
+    code: Any = None
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        param: Any = None,
+        code: Any = None,
+        headers: Mapping[str, str] = _NO_HEADERS,
+    ) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.code = type(self).code if code is None else code
+        self.headers = headers
+
+
+class BadRequestError(ApiError):
+    status = 400
+    type = "invalid_request_error"
+
+
+class AuthenticationError(ApiError):
+    status = 401
+    type = "invalid_request_error"
+    code = "invalid_api_key"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, headers={"www-authenticate": "Bearer"})
+
+
+class UnknownModelError(ApiError):
+    status = 404
+    type = "invalid_request_error"
+    code = "model_not_found"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f"The model {name[:80]!r} does not exist or this key may not use it. "
+            "GET /v1/models lists the models it may.",
+            param="model",
+        )
+
+
+class UnknownRouteError(ApiError):
+    status = 404
+    type = "invalid_request_error"
+    code = "unknown_url"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "No such route. Known are POST /v1/chat/completions, POST /v1/completions, "
+            "GET /v1/models, GET /v1/models/{model}, GET /healthz and GET /readyz."
+        )
+
+
+class MethodError(ApiError):
+    status = 405
+    type = "invalid_request_error"
+    code = "method_not_allowed"
+
+    def __init__(self, allow: str) -> None:
+        super().__init__(f"This route takes {allow} only.", headers={"allow": allow})
+
+
+class BodyTimeoutError(ApiError):
+    status = 408
+    type = "invalid_request_error"
+    code = "request_timeout"
+
+    def __init__(self, timeout_s: float) -> None:
+        super().__init__(
+            f"The request body did not arrive within {timeout_s:g} s.",
+            headers={"connection": "close"},
+        )
+
+
+class BodyTooLargeError(ApiError):
+    status = 413
+    type = "invalid_request_error"
+    code = "request_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(
+            f"The request body is over {limit_bytes} bytes.", headers={"connection": "close"}
+        )
+
+
+class InternalError(ApiError):
+    status = 500
+    code = "internal_error"
+
+    def __init__(self, request_id: str) -> None:
+        super().__init__(f"The gateway failed on this request. Its log has it as {request_id}.")
+
+
+class BadAnswerError(ApiError):
+    status = 502
+    code = "bad_worker_answer"
+
+
+class UnavailableError(ApiError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "model_unavailable"
+
+    def __init__(self, message: str, *, retry_after_s: int) -> None:
+        super().__init__(message, headers={"retry-after": str(retry_after_s)})
+
+
+class DeadlineError(ApiError):
+    status = 504
+    type = "timeout_error"
+    code = "deadline_exceeded"

@@ -1,0 +1,54 @@
+"""What is read of a worker's answer: that it is one, and its usage."""
+
+from typing import Annotated
+
+import msgspec
+
+from gateway.errors import BadAnswerError
+
+_Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
+
+
+class Usage(msgspec.Struct, frozen=True):
+    prompt_tokens: _Tokens = 0
+    completion_tokens: _Tokens = 0
+
+
+NO_USAGE = Usage()
+
+
+class _Answer(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: msgspec.Raw = msgspec.Raw(b"null")
+
+
+class _Chunk(msgspec.Struct):
+    usage: Usage | None = None
+
+
+_ANSWER = msgspec.json.Decoder(_Answer)
+_CHUNK = msgspec.json.Decoder(_Chunk)
+_USAGE = msgspec.json.Decoder(Usage | None)
+
+
+def read_answer(body: bytes) -> Usage:
+    """The usage of a whole answer; zero where it says none, or nonsense.
+
+    Raises BadAnswerError if the body is no completion at all.
+    """
+    try:
+        answer = _ANSWER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadAnswerError("The worker's answer is not a completion.") from None
+    try:
+        return _USAGE.decode(answer.usage) or NO_USAGE
+    except msgspec.DecodeError:
+        return NO_USAGE
+
+
+def read_chunk_usage(data: bytes) -> Usage:
+    """The usage of one streamed chunk; zero where it says none, or nonsense."""
+    try:
+        return _CHUNK.decode(data).usage or NO_USAGE
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return NO_USAGE

@@ -1,0 +1,44 @@
+"""What goes wrong between gateway and worker.
+
+UpstreamError            *reason* is a word for metrics
+├── ConnectError         no connection: refused, unreachable, too slow, too many
+├── ResetError           the connection ended before the answer began
+├── CutOffError          it ended in the middle of the answer
+└── BrokenAnswerError    what came is not HTTP, or more of it than we take
+LegError                 a leg of a request failed before its client saw a byte
+"""
+
+
+class UpstreamError(Exception):
+    reason = "upstream"
+
+
+class ConnectError(UpstreamError):
+    reason = "connect"
+
+
+class ResetError(UpstreamError):
+    reason = "reset"
+
+
+class CutOffError(UpstreamError):
+    reason = "cut_off"
+
+
+class BrokenAnswerError(UpstreamError):
+    reason = "broken_answer"
+
+
+class LegError(Exception):
+    """Nothing has reached the client, so another try may help.
+
+    *gone*: the worker took no part, or went away: ask others, and this one no more.
+    *answered*: something came back that no client can use.
+    """
+
+    def __init__(self, worker_id: str, reason: str, *, gone: bool, answered: bool) -> None:
+        super().__init__(f"{worker_id}: {reason}")
+        self.worker_id = worker_id
+        self.reason = reason
+        self.gone = gone
+        self.answered = answered

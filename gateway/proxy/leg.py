@@ -1,0 +1,182 @@
+"""One leg of a request: one worker asked once.
+
+A leg counts as in flight on its worker from before it connects until it is over, however it ends;
+what went wrong is told to health and metrics here, and nowhere else.
+"""
+
+from collections.abc import Callable
+from types import TracebackType
+
+from gateway.errors import ApiError, BadAnswerError
+from gateway.metrics import GatewayMetrics
+from gateway.openai.envelope import worker_error
+from gateway.proxy.connection import Connection
+from gateway.proxy.deadline import Stop
+from gateway.proxy.errors import (
+    BrokenAnswerError,
+    ConnectError,
+    LegError,
+    UpstreamError,
+)
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.upstream import Upstream
+from gateway.routing.router import Router
+from gateway.routing.table import Endpoint
+
+ANSWER_BYTES_MAX = 64 * 1024 * 1024
+REFUSAL_BYTES_MAX = 1024 * 1024
+_OK = 200
+_SERVER_ERROR = 500
+_OVERLOADED = 503
+# The client's own fault, so the client is told. Any other status below 500 is ours to explain:
+# a 401 means that the gateway's token for the worker is wrong, not the client's key.
+_REFUSALS = frozenset({400, 413, 422, 429})
+_STALLS = frozenset({Stop.FIRST_TOKEN, Stop.BETWEEN_TOKENS})
+
+
+class Wire:
+    """What every leg needs."""
+
+    def __init__(
+        self,
+        router: Router,
+        upstream: Upstream,
+        metrics: GatewayMetrics,
+        clock: Callable[[], float],
+    ) -> None:
+        self.router = router
+        self.upstream = upstream
+        self.metrics = metrics
+        self.clock = clock
+
+    def leg(self, exchange: Exchange, endpoint: Endpoint, body: bytes, *, stream: bool) -> "Leg":
+        return Leg(self, exchange, endpoint, body, stream=stream)
+
+    def stalled(self, exchange: Exchange, stop: Stop) -> None:
+        """A deadline passed; if a worker is to blame it is set aside."""
+        endpoint = exchange.leg
+        if stop in _STALLS and endpoint is not None and exchange.model is not None:
+            self.router.health.failed(endpoint.worker_id, self.clock())
+            self.metrics.failure(exchange.model.name, f"deadline_{stop}")
+
+
+class Leg:
+    """``async with`` it: yields the connection once the answer's head is there.
+
+    Raises LegError while the client has seen nothing, BadAnswerError after, and an ApiError with
+    the worker's own words if the worker refuses the request as such.
+    """
+
+    __slots__ = ("_body", "_connection", "_endpoint", "_exchange", "_stream", "_wire")
+
+    def __init__(
+        self, wire: Wire, exchange: Exchange, endpoint: Endpoint, body: bytes, *, stream: bool
+    ) -> None:
+        self._wire = wire
+        self._exchange = exchange
+        self._endpoint = endpoint
+        self._body = body
+        self._stream = stream
+        self._connection: Connection | None = None
+
+    async def __aenter__(self) -> Connection:
+        self._exchange.leg = self._endpoint
+        self._wire.router.enter(self._endpoint)
+        try:
+            connection = self._connection = await self._request()
+            if connection.status != _OK:
+                await self._refused(connection)
+            self._check_form(connection)
+            return connection
+        except BaseException as error:
+            self._leave(keep=isinstance(error, ApiError))  # a refusal was read to its end
+            if isinstance(error, UpstreamError):
+                raise self._failure(error) from error
+            raise
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._leave(keep=error is None)
+        if error is None:
+            self._exchange.leg = None
+            self._wire.router.health.succeeded(self._endpoint.worker_id)
+        elif isinstance(error, UpstreamError):
+            raise self._failure(error) from error
+
+    async def _request(self) -> Connection:
+        exchange = self._exchange
+        assert exchange.request is not None
+        assert exchange.model is not None
+        reached, exchange.reached = exchange.reached, True
+        try:
+            return await self._wire.upstream.request(
+                self._endpoint,
+                exchange.request.path,
+                self._body,
+                stream=self._stream,
+                request_id=exchange.request_id,
+                connect_s=exchange.model.limits.connect_s,
+            )
+        except ConnectError:
+            exchange.reached = reached
+            raise
+
+    def _leave(self, *, keep: bool) -> None:
+        self._wire.router.leave(self._endpoint)
+        if self._connection is not None:
+            if keep:
+                self._wire.upstream.release(self._endpoint, self._connection)
+            else:
+                self._connection.abort()
+
+    async def _refused(self, connection: Connection) -> None:
+        status = connection.status
+        if status not in _REFUSALS:
+            raise self.failed(
+                f"status_{status}",
+                gone=status == _OVERLOADED,
+                soft=status >= _SERVER_ERROR,
+            )
+        body = await connection.read_all(REFUSAL_BYTES_MAX)
+        # A worker's words may name the place it runs at; that is not the client's to know.
+        body = body.replace(self._endpoint.authority.encode(), b"the worker")
+        raise _refusal(status, body, connection.retry_after)
+
+    def _check_form(self, connection: Connection) -> None:
+        expected = b"text/event-stream" if self._stream else b"application/json"
+        if not connection.content_type.lower().startswith(expected):
+            raise BrokenAnswerError("the answer has an unexpected content-type")
+        if connection.encoding.lower() not in (b"", b"identity"):
+            raise BrokenAnswerError("the answer is compressed, which was not asked for")
+
+    def _failure(self, error: UpstreamError) -> Exception:
+        broken = isinstance(error, BrokenAnswerError)
+        return self.failed(error.reason, gone=not broken, soft=broken)
+
+    def failed(self, reason: str, *, gone: bool = False, soft: bool = True) -> Exception:
+        """Notes the failure and gives the error to raise."""
+        exchange = self._exchange
+        assert exchange.model is not None
+        self._wire.router.health.failed(self._endpoint.worker_id, self._wire.clock(), soft=soft)
+        self._wire.metrics.failure(exchange.model.name, reason)
+        if exchange.started:
+            return BadAnswerError("The worker's answer broke off; what came of it is not whole.")
+        answered = reason not in ("connect", "reset")
+        return LegError(self._endpoint.worker_id, reason, gone=gone, answered=answered)
+
+
+def _refusal(status: int, body: bytes, retry_after: bytes) -> ApiError:
+    error = worker_error(body)
+    refusal = ApiError(
+        error.message if error else f"The worker refused the request with status {status}.",
+        param=error.param if error else None,
+        code=error.code if error else None,
+        headers={"retry-after": str(int(retry_after))} if retry_after.isdigit() else {},
+    )
+    refusal.status = status
+    refusal.type = error.type if error else "invalid_request_error"
+    return refusal

@@ -1,0 +1,125 @@
+"""The SSE relay: a worker's stream passed on event by event, byte for byte.
+
+An event is forwarded once it is whole, however the bytes were cut. Most chunks hold whole events
+and nothing of interest: those are recognised by a few byte searches and go on as they came. Only
+an event that ends the stream, reports an error or carries usage is looked into.
+"""
+
+import re
+from typing import Any
+
+import msgspec
+
+from gateway.errors import BadAnswerError
+from gateway.openai.answer import NO_USAGE, Usage, read_chunk_usage
+
+EVENT_BYTES_MAX = 2 * 1024 * 1024
+
+_END = re.compile(rb"\n\r?\n")
+_USAGE = re.compile(rb'"usage"\s*:\s*\{')
+_NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
+_NEWLINES = b"\r\n"
+
+
+class _Reported(msgspec.Struct):
+    """A chunk that may be an error report, in one of the forms engines use."""
+
+    error: Any = None
+    object: Any = None
+    message: Any = None
+    code: Any = None
+
+
+class Relay:
+    """Feed it what the worker sends; send on what it returns.
+
+    After the worker's ``[DONE]`` *done* is set; after its error event *failed* is, and that event
+    is not forwarded. Nothing behind either of them is. Without *usage_wanted* the chunk that holds
+    nothing but usage is kept back.
+    """
+
+    __slots__ = ("_last", "_parts", "_size", "_usage", "done", "events", "failed", "usage_wanted")
+
+    def __init__(self, *, usage_wanted: bool) -> None:
+        self.usage_wanted = usage_wanted
+        self.done = False
+        self.failed = False
+        self.events = 0  # forwarded ones, the end apart
+        self._usage = b""
+        # An event not yet whole: its pieces, their size, their last two bytes.
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._last = b""
+
+    def feed(self, chunk: bytes) -> bytes:
+        """Raises BadAnswerError for an event over the limit."""
+        if (
+            not self._size
+            and chunk.endswith(b"\n\n")
+            and chunk[-3:-2] not in _NEWLINES
+            and b'"usage"' not in chunk
+            and b"[DONE]" not in chunk
+            and b'"error"' not in chunk
+            and not self.done
+            and not self.failed
+        ):
+            self.events += chunk.count(b"\n\n")
+            return chunk
+        return self._feed_slowly(chunk)
+
+    @property
+    def usage(self) -> Usage:
+        """What the worker counted, by its last word on it; zero if it said nothing."""
+        return read_chunk_usage(_data(self._usage)) if self._usage else NO_USAGE
+
+    def _feed_slowly(self, chunk: bytes) -> bytes:
+        if _END.search(self._last + chunk) is None:
+            self._hold(chunk)
+            return b""
+        data = b"".join((*self._parts, chunk))
+        self._parts, self._size, self._last = [], 0, b""
+        out = []
+        begin = 0
+        for match in _END.finditer(data):
+            out.append(self._take(data[begin : match.end()]))
+            begin = match.end()
+        if begin < len(data):
+            self._hold(data[begin:])
+        return b"".join(out)
+
+    def _hold(self, piece: bytes) -> None:
+        self._parts.append(piece)
+        self._size += len(piece)
+        self._last = (self._last + piece)[-2:]
+        if self._size > EVENT_BYTES_MAX:
+            raise BadAnswerError(f"The worker sent an event over {EVENT_BYTES_MAX} bytes.")
+
+    def _take(self, event: bytes) -> bytes:
+        if self.done or self.failed:
+            return b""
+        if b"[DONE]" in event and _data(event) == b"[DONE]":
+            self.done = True
+            return event
+        if b'"error"' in event and _reports_error(event):
+            self.failed = True
+            return b""
+        if b'"usage"' in event and _USAGE.search(event):
+            self._usage = event
+            if not self.usage_wanted and _NO_CHOICES.search(event):
+                return b""
+        self.events += 1
+        return event
+
+
+def _data(event: bytes) -> bytes:
+    """The event's data: its data lines without their field name."""
+    lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
+    return b"\n".join(lines)
+
+
+def _reports_error(event: bytes) -> bool:
+    try:
+        report = msgspec.json.decode(_data(event), type=_Reported)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return report.error is not None or report.object == "error"

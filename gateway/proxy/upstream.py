@@ -1,0 +1,185 @@
+"""The gateway's HTTP client for workers: a bounded pool of kept connections for each.
+
+It sends a short list of headers of its own and nothing of the client's. No proxies from the
+environment, no redirects, no cookies.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from gateway.proxy.connection import Connection
+from gateway.proxy.errors import ConnectError, ResetError
+from gateway.routing.table import Endpoint
+
+CONNECTIONS_PER_WORKER_MAX = 4096
+IDLE_PER_WORKER_MAX = 128
+# uvicorn, under every engine we know, closes an idle connection after 5 s; let go before it does.
+IDLE_S_MAX = 4.0
+# After the last byte we need, a worker may take this long to complete its framing.
+_FRAMING_S_MAX = 2.0
+
+
+class _Pool:
+    """The connections to one worker."""
+
+    __slots__ = ("_clock", "_endpoint", "_heads", "connections", "idle", "opening", "retired")
+
+    def __init__(self, endpoint: Endpoint, clock: Callable[[], float]) -> None:
+        self._endpoint = endpoint
+        self._clock = clock
+        self._heads: dict[tuple[str, bool], bytes] = {}
+        self.connections: set[Connection] = set()
+        self.idle: list[Connection] = []
+        self.opening = 0
+        self.retired = False
+
+    def head(self, path: str, *, stream: bool) -> bytes:
+        """A request's head but for its id and length."""
+        head = self._heads.get((path, stream))
+        if head is None:
+            accept = "text/event-stream" if stream else "application/json"
+            lines = (
+                f"POST {path} HTTP/1.1",
+                f"host: {self._endpoint.authority}",
+                f"authorization: Bearer {self._endpoint.token}",
+                "content-type: application/json",
+                f"accept: {accept}",
+                "accept-encoding: identity",
+                "x-request-id: ",
+            )
+            head = self._heads[path, stream] = "\r\n".join(lines).encode("ascii")
+        return head
+
+    def take_idle(self) -> Connection | None:
+        idle = self.idle
+        if not idle:
+            return None
+        oldest = self._clock() - IDLE_S_MAX
+        connection = idle.pop()
+        if connection.idle_since >= oldest and not connection.closed:
+            return connection
+        connection.abort()  # too old, and all others are older
+        self.drop_idle()
+        return None
+
+    async def connect(self, timeout_s: float) -> Connection:
+        """Raises ConnectError."""
+        if len(self.connections) + self.opening >= CONNECTIONS_PER_WORKER_MAX:
+            raise ConnectError(f"{CONNECTIONS_PER_WORKER_MAX} connections are open already")
+        loop = asyncio.get_running_loop()
+        self.opening += 1
+        try:
+            async with asyncio.timeout(timeout_s):
+                _, connection = await loop.create_connection(
+                    lambda: Connection(loop, self.lost), self._endpoint.host, self._endpoint.port
+                )
+        except TimeoutError:
+            raise ConnectError(f"no connection within {timeout_s:g} s") from None
+        except OSError as error:
+            raise ConnectError(f"no connection: {error.strerror or error}") from None
+        finally:
+            self.opening -= 1
+        self.connections.add(connection)
+        return connection
+
+    def give_back(self, connection: Connection) -> None:
+        connection.busy = False
+        keep = connection.reusable and not self.retired and len(self.idle) < IDLE_PER_WORKER_MAX
+        if not keep:
+            connection.abort()
+            return
+        connection.idle_since = self._clock()
+        self.idle.append(connection)
+
+    def lost(self, connection: Connection) -> None:
+        self.connections.discard(connection)
+        if connection in self.idle:
+            self.idle.remove(connection)
+
+    def drop_idle(self) -> None:
+        for connection in self.idle:
+            connection.abort()
+        self.idle.clear()
+
+    def close(self) -> None:
+        self.retired = True
+        for connection in tuple(self.connections):
+            connection.abort()
+        self.idle.clear()
+
+
+class Upstream:
+    """Pools by worker id. *clock* gives monotonic seconds."""
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        self._pools: dict[str, _Pool] = {}
+
+    async def request(
+        self,
+        endpoint: Endpoint,
+        path: str,
+        body: bytes,
+        *,
+        stream: bool,
+        request_id: str,
+        connect_s: float,
+    ) -> Connection:
+        """Sends a request and waits for the answer's head. Raises UpstreamError.
+
+        Give the connection back with `release`, or `abort` it.
+        """
+        pool = self._pool(endpoint)
+        head = pool.head(path, stream=stream)
+        head += b"%b\r\ncontent-length: %d\r\n\r\n" % (request_id.encode(), len(body))
+        connection = pool.take_idle()
+        if connection is not None:
+            try:
+                return await _send(connection, head, body)
+            except ResetError:
+                # The worker had closed it just before: it has seen nothing of this request.
+                pool.drop_idle()
+        return await _send(await pool.connect(connect_s), head, body)
+
+    def release(self, endpoint: Endpoint, connection: Connection) -> None:
+        """The answer has been read as far as it matters: keep the connection if it can be."""
+        pool = self._pools.get(endpoint.worker_id)
+        if pool is None or connection.closed:
+            connection.abort()
+            return
+        connection.finish(pool.give_back, _FRAMING_S_MAX)
+
+    def open_connections(self) -> tuple[int, int]:
+        """How many are open, and how many of them are idle."""
+        return (
+            sum(len(pool.connections) for pool in self._pools.values()),
+            sum(len(pool.idle) for pool in self._pools.values()),
+        )
+
+    def keep(self, worker_ids: frozenset[str]) -> None:
+        """Retires the pools of every other worker: what is in use may finish, then closes."""
+        for worker_id in [worker for worker in self._pools if worker not in worker_ids]:
+            pool = self._pools.pop(worker_id)
+            pool.retired = True
+            pool.drop_idle()
+
+    def close(self) -> None:
+        for pool in self._pools.values():
+            pool.close()
+        self._pools.clear()
+
+    def _pool(self, endpoint: Endpoint) -> _Pool:
+        pool = self._pools.get(endpoint.worker_id)
+        if pool is None:
+            pool = self._pools[endpoint.worker_id] = _Pool(endpoint, self._clock)
+        return pool
+
+
+async def _send(connection: Connection, head: bytes, body: bytes) -> Connection:
+    connection.start(head, body)
+    try:
+        await connection.wait_head()
+    except BaseException:
+        connection.abort()
+        raise
+    return connection

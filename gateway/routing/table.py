@@ -1,0 +1,231 @@
+"""The routing table: the registry's snapshot turned into what a request needs, once per change.
+
+Pure and immutable. A gateway holds one by reference and swaps it whole, so a request that began
+with one table ends with it.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from urllib.parse import urlsplit
+
+import msgspec
+
+from registry.spec import (
+    Disaggregated,
+    EngineName,
+    Limits,
+    Role,
+    RoutingPolicy,
+    Variant,
+)
+from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
+
+Header = tuple[bytes, bytes]
+# A worker whose phase changes rarely gets a longer list than this in a reason.
+_PHASES_SHOWN = 6
+
+
+class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A ready worker's address. *authority* is the Host header, *identity* what an answer says
+    of it; *kin* is equal for workers that can hand KV blocks to each other.
+    """
+
+    worker_id: str
+    role: Role
+    revision: int
+    host: str
+    port: int
+    authority: str
+    token: str
+    kin: tuple[str, ...]
+    identity: tuple[Header, ...]
+
+    def __repr__(self) -> str:  # the token must not reach a log by way of repr
+        return f"<Endpoint {self.worker_id}>"
+
+
+class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A variant and its ready workers. *partners* are the prefill workers that can serve each
+    decode worker, by its id: those of the same revision where there are any.
+    """
+
+    name: str
+    weight: int
+    engine: EngineName
+    disaggregated: bool
+    bypass_tokens: int
+    unified: tuple[Endpoint, ...]
+    prefill: tuple[Endpoint, ...]
+    decode: tuple[Endpoint, ...]
+    partners: Mapping[str, tuple[Endpoint, ...]]
+
+    @property
+    def servable(self) -> bool:
+        return self.weight > 0 and bool(self.unified or self.decode or self.prefill)
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """A declared model. *variants* are the servable ones; with none of them *reason* says why.
+    With some, *reason* says what is missing, or is empty.
+    """
+
+    name: str
+    created_at: float
+    policy: RoutingPolicy
+    limits: Limits
+    variants: tuple[VariantRow, ...]
+    reason: str
+
+
+class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
+    """*keys* are the unrevoked inference keys by digest; they may have expired."""
+
+    version: int
+    models: Mapping[str, ModelRow]
+    keys: Mapping[bytes, Key]
+    body_bytes_max: int
+
+    def model(self, name: str, key: Key) -> ModelRow | None:
+        """The row of *name*, if *key* may see it."""
+        if key.models and name not in key.models:
+            return None
+        return self.models.get(name)
+
+    def models_of(self, key: Key) -> tuple[ModelRow, ...]:
+        if not key.models:
+            return tuple(self.models.values())
+        return tuple(row for name, row in self.models.items() if name in key.models)
+
+    def worker_ids(self) -> frozenset[str]:
+        return frozenset(
+            endpoint.worker_id
+            for model in self.models.values()
+            for variant in model.variants
+            for endpoint in (*variant.unified, *variant.prefill, *variant.decode)
+        )
+
+
+# Before the first snapshot nothing is known, and version -1 says so.
+EMPTY_TABLE = RoutingTable(version=-1, models={}, keys={}, body_bytes_max=Limits().body_bytes)
+
+
+def build_table(snapshot: Snapshot) -> RoutingTable:
+    workers: dict[str, list[Worker]] = {}
+    for worker in snapshot.workers:
+        workers.setdefault(worker.plan.model, []).append(worker)
+    models = {
+        model.name: _model_row(model, workers.get(model.name, []))
+        for model in sorted(snapshot.models, key=lambda model: model.name)
+        if not model.deleted
+    }
+    keys = {
+        key.digest: key
+        for key in snapshot.keys
+        if key.kind is KeyKind.INFERENCE and key.revoked_at is None
+    }
+    return RoutingTable(
+        version=snapshot.version,
+        models=models,
+        keys=keys,
+        body_bytes_max=max(
+            (row.limits.body_bytes for row in models.values()), default=Limits().body_bytes
+        ),
+    )
+
+
+def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
+    rows = [_variant_row(variant, workers) for variant in model.spec.variants]
+    servable = tuple(row for row in rows if row.servable)
+    return ModelRow(
+        name=model.name,
+        created_at=model.created_at,
+        policy=model.spec.routing.policy,
+        limits=model.spec.limits,
+        variants=servable,
+        reason=_shortfall(servable) if servable else _why_none(model, workers),
+    )
+
+
+def _variant_row(variant: Variant, workers: list[Worker]) -> VariantRow:
+    ready: dict[Role, list[Endpoint]] = {role: [] for role in Role}
+    for worker in workers:
+        if worker.plan.variant == variant.name and worker.plan.engine == variant.engine:
+            endpoint = _endpoint(worker)
+            if endpoint is not None:
+                ready[worker.plan.role].append(endpoint)
+    topology = variant.topology
+    return VariantRow(
+        name=variant.name,
+        weight=variant.weight,
+        engine=variant.engine,
+        disaggregated=isinstance(topology, Disaggregated),
+        bypass_tokens=topology.bypass.max_prompt_tokens
+        if isinstance(topology, Disaggregated)
+        else 0,
+        unified=tuple(ready[Role.UNIFIED]),
+        prefill=tuple(ready[Role.PREFILL]),
+        decode=tuple(ready[Role.DECODE]),
+        partners={
+            decode.worker_id: _partners(decode, ready[Role.PREFILL])
+            for decode in ready[Role.DECODE]
+        },
+    )
+
+
+def _partners(decode: Endpoint, prefills: list[Endpoint]) -> tuple[Endpoint, ...]:
+    kin = [prefill for prefill in prefills if prefill.kin == decode.kin]
+    # A scaled-up role carries a newer revision than the pair it joins, and still fits; while a
+    # real change rolls out, each half finds the one made with it.
+    same = [prefill for prefill in kin if prefill.revision == decode.revision]
+    return tuple(same or kin)
+
+
+def _endpoint(worker: Worker) -> Endpoint | None:
+    """None for a worker that may not get requests, or whose address cannot be one."""
+    if worker.phase is not Phase.READY:
+        return None
+    try:
+        url = urlsplit(worker.url)
+        host, port = url.hostname, url.port
+    except ValueError:
+        return None
+    if url.scheme != "http" or not host or not port:
+        return None
+    if not (worker.token.isascii() and worker.token.isprintable()):
+        return None  # it could not be a header's value
+    plan = worker.plan
+    return Endpoint(
+        worker_id=worker.id,
+        role=plan.role,
+        revision=plan.revision,
+        host=host,
+        port=port,
+        authority=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        token=worker.token,
+        kin=(plan.engine, worker.runtime, plan.source, plan.transfer),
+        identity=(
+            (b"x-modelyard-model", plan.model.encode()),
+            (b"x-modelyard-variant", plan.variant.encode()),
+            (b"x-modelyard-revision", b"%d" % plan.revision),
+        ),
+    )
+
+
+def _shortfall(variants: Iterable[VariantRow]) -> str:
+    """What a servable model still lacks."""
+    for row in variants:
+        if row.disaggregated and row.decode and not row.prefill:
+            return f"degraded: variant {row.name} has no prefill worker, decode serves alone"
+        if row.disaggregated and row.prefill and not row.decode:
+            return f"degraded: variant {row.name} has no decode worker, prefill serves alone"
+    return ""
+
+
+def _why_none(model: Model, workers: list[Worker]) -> str:
+    if model.condition:
+        return model.condition
+    if not workers:
+        return "no worker is placed yet"
+    counts = Counter((worker.plan.role, worker.phase) for worker in workers)
+    shown = [f"{n} {role} {phase}" for (role, phase), n in counts.most_common(_PHASES_SHOWN)]
+    return f"no worker can answer yet: {', '.join(shown)}"

@@ -1,0 +1,129 @@
+"""What stops a request: only its own deadlines and its own client, and exactly once."""
+
+import asyncio
+import time
+
+import pytest
+
+from gateway.proxy.deadline import Stop, Watch
+
+NOW = time.monotonic
+
+
+async def test_a_deadline_stops_the_task_and_says_which():
+    watch = Watch(NOW)
+    watch.until(NOW() + 0.01, Stop.FIRST_TOKEN)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim() is Stop.FIRST_TOKEN
+    assert asyncio.current_task().cancelling() == 0
+    await asyncio.sleep(0.02)  # and not again
+    watch.close()
+
+
+async def test_a_deadline_that_is_moved_on_does_not_fire():
+    watch = Watch(NOW)
+    for _ in range(10):
+        watch.until(NOW() + 0.03, Stop.BETWEEN_TOKENS)
+        await asyncio.sleep(0.01)
+    watch.close()
+    await asyncio.sleep(0.05)
+
+
+async def test_an_earlier_deadline_replaces_a_later_one():
+    watch = Watch(NOW)
+    watch.until(NOW() + 60, Stop.FIRST_TOKEN)
+    watch.until(NOW() + 0.01, Stop.BETWEEN_TOKENS)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim() is Stop.BETWEEN_TOKENS
+    watch.close()
+
+
+async def test_no_deadline_is_later_than_the_total():
+    watch = Watch(NOW)
+    watch.total_at = NOW() + 0.01
+    watch.until(NOW() + 60, Stop.BETWEEN_TOKENS)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim() is Stop.TOTAL
+    watch.close()
+
+
+async def test_while_sending_the_client_is_to_blame():
+    watch = Watch(NOW)
+    watch.until(NOW() + 0.01, Stop.BETWEEN_TOKENS)
+    watch.sending = True
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim() is Stop.CLIENT_STALLED
+    watch.close()
+
+
+async def test_a_client_that_goes_away_stops_the_task():
+    messages = [{"type": "http.request"}, {"type": "http.disconnect"}]
+
+    async def receive():
+        await asyncio.sleep(0)
+        return messages.pop(0)
+
+    watch = Watch(NOW)
+    watch.listen(receive)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim() is Stop.CLIENT_GONE
+    watch.close()
+
+
+async def test_a_cancellation_from_outside_is_not_claimed():
+    async def work():
+        watch = Watch(NOW)
+        watch.until(NOW() + 60, Stop.TOTAL)
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            claimed.append(watch.claim())
+            raise
+        finally:
+            watch.close()
+
+    claimed = []
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0.01)
+    task.cancel()
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert claimed == [None]
+
+
+async def test_a_cancellation_from_outside_wins_over_a_deadline_at_the_same_moment():
+    async def work():
+        watch = Watch(NOW)
+        watch.until(NOW(), Stop.TOTAL)
+        try:
+            await asyncio.sleep(5)
+        except asyncio.CancelledError:
+            claimed.append(watch.claim())
+            raise
+        finally:
+            watch.close()
+
+    claimed = []
+    task = asyncio.create_task(work())
+    await asyncio.sleep(0)
+    asyncio.get_running_loop().call_later(0, task.cancel)
+    await asyncio.wait({task})
+    assert task.cancelled()
+    assert claimed == [None]
+
+
+async def test_a_closed_watch_leaves_nothing_behind():
+    async def receive():
+        await asyncio.Event().wait()
+
+    watch = Watch(NOW)
+    watch.until(NOW() + 0.01, Stop.TOTAL)
+    watch.listen(receive)
+    watch.close()
+    await asyncio.sleep(0.03)
+    assert asyncio.all_tasks() == {asyncio.current_task()}
