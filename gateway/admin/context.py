@@ -1,0 +1,91 @@
+"""What every route of the admin API may use, handed in as one dependency."""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import httpx
+import prometheus_client
+from litestar import Request
+from litestar.background_tasks import BackgroundTask
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.response import Stream
+
+from gateway.admin.errors import TooManyError
+from pipelines.cluster.base import Cluster
+from pipelines.engines.base import EngineMetrics
+from pipelines.probe import ProbeError, scrape
+from registry.state import Phase, Principal, Worker
+from registry.store import Store
+
+FOLLOWERS_MAX = 64
+SCRAPE_DEADLINE_S = 1.0
+
+AdminRequest = Request[Any, Principal, State]
+
+
+class Followers:
+    """Bounds the streams that stay open, so that forgotten ones cannot use the process up."""
+
+    def __init__(self, limit: int = FOLLOWERS_MAX) -> None:
+        self._limit = limit
+        self.count = 0
+
+    def check(self) -> None:
+        """Raises TooManyError."""
+        if self.count >= self._limit:
+            raise TooManyError(f"{self._limit} streams are being followed already: end one first")
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        self.count += 1
+        try:
+            yield
+        finally:
+            self.count -= 1
+
+
+class AdminContext:
+    # A plain class: Litestar would take a dataclass apart to validate it.
+    def __init__(
+        self,
+        *,
+        store: Store,
+        cluster: Cluster,
+        probe: httpx.AsyncClient,
+        metrics_registry: prometheus_client.CollectorRegistry,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self.store = store
+        self.cluster = cluster
+        self.probe = probe
+        self.metrics_registry = metrics_registry
+        self.clock = clock
+        self.followers = Followers()
+
+    async def engine_counts(self, workers: tuple[Worker, ...]) -> dict[str, EngineMetrics]:
+        """The live counts of the ready ones, by worker id, asked for at the same time; who does
+        not answer within the deadline is left out.
+        """
+        ready = [worker for worker in workers if worker.phase is Phase.READY]
+        async with asyncio.TaskGroup() as group:
+            asked = {worker.id: group.create_task(self._counts(worker)) for worker in ready}
+        answers = {worker_id: task.result() for worker_id, task in asked.items()}
+        return {worker_id: counts for worker_id, counts in answers.items() if counts is not None}
+
+    async def _counts(self, worker: Worker) -> EngineMetrics | None:
+        try:
+            return await scrape(self.probe, worker, timeout_s=SCRAPE_DEADLINE_S)
+        except ProbeError:
+            return None
+
+
+Context = NamedDependency[AdminContext]
+
+
+def stream(chunks: AsyncGenerator[bytes, None], media_type: str) -> Stream:
+    """A streamed answer whose generator is closed when the client goes, wherever it then is."""
+    return Stream(chunks, media_type=media_type, background=BackgroundTask(chunks.aclose))

@@ -1,0 +1,92 @@
+"""What OpenAPI is told beside what the routes' types say: bodies, the spec, refusals."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, RequestBody, Schema
+from litestar.plugins import OpenAPISchemaPlugin
+from litestar.typing import FieldDefinition
+
+from gateway.admin.bodies import KeyBody, ScaleBody
+from gateway.admin.errors import ErrorView
+from registry.spec import ModelSpec
+
+
+def _schema(kind: type[msgspec.Struct]) -> Schema:
+    """The JSON schema of *kind* with its parts in place: no type here contains itself."""
+    root = msgspec.json.schema(kind)
+    whole = _inlined(root["$defs"][kind.__name__], root["$defs"])
+    return Schema(
+        title=kind.__name__,
+        type=OpenAPIType.OBJECT,
+        properties=whole["properties"],
+        required=whole["required"],
+        additional_properties=False,
+    )
+
+
+def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
+    if isinstance(node, list):
+        return [_inlined(item, definitions) for item in node]
+    if not isinstance(node, dict):
+        return node
+    if "$ref" in node:
+        return _inlined(definitions[node["$ref"].removeprefix("#/$defs/")], definitions)
+    # A discriminator maps to definitions; each of its choices has its tag as a constant anyway.
+    return {
+        name: _inlined(value, definitions)
+        for name, value in node.items()
+        if name != "discriminator"
+    }
+
+
+class SpecSchemaPlugin(OpenAPISchemaPlugin):
+    """Litestar's own reading of the spec fails: it hashes defaults, and one holds a dict."""
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return value is ModelSpec
+
+    def to_openapi_schema(
+        self,
+        field_definition: FieldDefinition,  # noqa: ARG002
+        schema_creator: Any,  # noqa: ARG002
+    ) -> Schema:
+        return _schema(ModelSpec)
+
+
+def _taking(kind: type[msgspec.Struct]) -> type[Operation]:
+    """An operation that declares its body: the route itself reads bytes, to decode strictly."""
+
+    @dataclass  # for its `__init__` to call `__post_init__`
+    class Taking(Operation):
+        def __post_init__(self) -> None:
+            content = {"application/json": OpenAPIMediaType(schema=_schema(kind))}
+            self.request_body = RequestBody(content=content, required=True)
+
+    return Taking
+
+
+def _refusal(description: str) -> ResponseSpec:
+    return ResponseSpec(ErrorView, description=description, generate_examples=False)
+
+
+TakesSpec = _taking(ModelSpec)
+TakesScale = _taking(ScaleBody)
+TakesKey = _taking(KeyBody)
+
+REFUSALS = {
+    400: _refusal("The request is malformed"),
+    401: _refusal("No admin key, or one that opens nothing here"),
+    404: _refusal("No such object"),
+    422: _refusal("A value is not allowed; `field` names it"),
+}
+WRITE_REFUSALS = {
+    **REFUSALS,
+    409: _refusal("Somebody else wrote in between"),
+    412: _refusal("If-Match or If-None-Match does not hold"),
+    413: _refusal("The body is too large"),
+}
+STREAM_REFUSALS = {**REFUSALS, 429: _refusal("Too many streams are followed")}

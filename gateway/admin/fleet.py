@@ -1,0 +1,130 @@
+"""Routes of workers and nodes."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing, nullcontext
+from typing import Annotated, cast
+
+from litestar import Controller, get, post
+from litestar.params import FromPath, FromQuery, QueryParameter
+from litestar.response import Stream
+
+from gateway.admin.context import AdminContext, AdminRequest, Context, stream
+from gateway.admin.documented import REFUSALS, STREAM_REFUSALS
+from gateway.admin.records import NodeList, NodeView, node_view
+from gateway.admin.status import restarts, worker_order
+from gateway.admin.views import WorkerList, WorkerView, worker_view
+from pipelines.cluster.base import ClusterError
+from registry.errors import NotFoundError
+from registry.state import NodeState, Snapshot, Worker
+
+TAIL_LINES_MAX = 100_000
+
+Tail = Annotated[int, QueryParameter(ge=0, le=TAIL_LINES_MAX, description="lines before the end")]
+
+
+class WorkerController(Controller):
+    path = "/admin/v1/workers"
+    tags = ("workers",)
+
+    @get("/", operation_id="listWorkers", responses=REFUSALS)
+    async def list_workers(
+        self, ctx: Context, model: FromQuery[str | None] = None, ended: FromQuery[bool] = False
+    ) -> WorkerList:
+        workers = await ctx.store.workers(model=model, include_ended=ended)
+        return WorkerList(items=await _worker_views(ctx, tuple(sorted(workers, key=worker_order))))
+
+    @get("/{worker_id:str}", operation_id="describeWorker", responses=REFUSALS)
+    async def describe_worker(self, ctx: Context, worker_id: FromPath[str]) -> WorkerView:
+        worker = await ctx.store.worker(worker_id)
+        (view,) = await _worker_views(ctx, (worker,))
+        return view
+
+    @get(
+        "/{worker_id:str}/logs",
+        operation_id="readWorkerLog",
+        responses=STREAM_REFUSALS,
+        media_type="text/plain",
+    )
+    async def read_log(
+        self,
+        ctx: Context,
+        worker_id: FromPath[str],
+        tail: Tail = 200,
+        follow: FromQuery[bool] = False,
+    ) -> Stream:
+        await ctx.store.worker(worker_id)
+        if follow:
+            ctx.followers.check()
+        return stream(_log(ctx, worker_id, tail, follow=follow), "text/plain; charset=utf-8")
+
+
+class NodeController(Controller):
+    path = "/admin/v1/nodes"
+    tags = ("nodes",)
+
+    @get("/", operation_id="listNodes", responses=REFUSALS)
+    async def list_nodes(self, ctx: Context) -> NodeList:
+        snapshot = await ctx.store.snapshot()
+        return NodeList(
+            items=tuple(
+                node_view(node, snapshot.devices, snapshot.claims)
+                for node in sorted(snapshot.nodes, key=lambda item: item.name)
+            )
+        )
+
+    @post("/{name:str}/cordon", operation_id="cordonNode", responses=REFUSALS, status_code=200)
+    async def cordon(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
+        return await _set_node_state(ctx, request, name, NodeState.CORDONED)
+
+    @post("/{name:str}/uncordon", operation_id="uncordonNode", responses=REFUSALS, status_code=200)
+    async def uncordon(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
+        return await _set_node_state(ctx, request, name, NodeState.READY)
+
+
+async def _worker_views(ctx: AdminContext, workers: tuple[Worker, ...]) -> tuple[WorkerView, ...]:
+    async with asyncio.TaskGroup() as group:
+        counting = group.create_task(ctx.engine_counts(workers))
+        reading = group.create_task(ctx.store.snapshot())
+    counts, snapshot, now = counting.result(), reading.result(), ctx.clock()
+    ended = restarts(snapshot)
+    return tuple(
+        worker_view(
+            worker,
+            now=now,
+            devices=_devices_of(snapshot, worker.id),
+            restarts=ended.get(worker.plan.slot, 0),
+            metrics=counts.get(worker.id),
+        )
+        for worker in workers
+    )
+
+
+def _devices_of(snapshot: Snapshot, worker_id: str) -> tuple[str, ...]:
+    return tuple(c.device_id for c in snapshot.claims if c.worker_id == worker_id)
+
+
+async def _set_node_state(
+    ctx: AdminContext, request: AdminRequest, name: str, state: NodeState
+) -> NodeView:
+    node = await ctx.store.set_node_state(name, state, by=request.auth)
+    snapshot = await ctx.store.snapshot()
+    return node_view(node, snapshot.devices, snapshot.claims)
+
+
+async def _log(
+    ctx: AdminContext, worker_id: str, tail: int, *, follow: bool
+) -> AsyncGenerator[bytes, None]:
+    """The log's bytes. What goes wrong once the answer has begun is said in its last line."""
+    # Backends write `logs` as an async generator; closing it ends what follows the file.
+    chunks = cast(
+        "AsyncGenerator[bytes, None]",
+        ctx.cluster.logs(worker_id, tail_lines=tail, follow=follow),
+    )
+    with ctx.followers.one() if follow else nullcontext():
+        try:
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+        except (ClusterError, NotFoundError, OSError) as error:
+            yield f"modelyard: this log cannot be read: {error}\n".encode()

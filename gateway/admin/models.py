@@ -1,0 +1,270 @@
+"""Routes of models: list, describe, apply, scale, delete, revisions."""
+
+import asyncio
+from typing import Annotated
+
+from litestar import Controller, Response, delete, get, patch, post, put
+from litestar.params import FromPath, FromQuery, HeaderParameter, RawBody
+
+from gateway.admin.bodies import (
+    ScaleBody,
+    decode,
+    decode_spec,
+    parse_create_only,
+    parse_if_match,
+)
+from gateway.admin.context import AdminContext, AdminRequest, Context
+from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
+from gateway.admin.errors import PreconditionError
+from gateway.admin.scale import scaled
+from gateway.admin.status import model_state, restarts, variant_statuses
+from gateway.admin.views import (
+    AppliedView,
+    ModelList,
+    ModelView,
+    RevisionList,
+    event_view,
+    iso,
+    model_summary,
+    revision_view,
+    variant_view,
+    worker_view,
+)
+from registry.errors import ConflictError, NotFoundError
+from registry.spec import ModelSpec
+from registry.state import Model, Principal, Snapshot
+
+EVENTS_SHOWN = 20
+_SCALE_ATTEMPTS = 5
+
+IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description="a generation")]
+IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="only *")]
+
+
+class ModelController(Controller):
+    path = "/admin/v1"
+    tags = ("models",)
+
+    @get("/models", operation_id="listModels", responses=REFUSALS)
+    async def list_models(self, ctx: Context) -> ModelList:
+        snapshot = await ctx.store.snapshot()
+        return ModelList(
+            items=tuple(
+                model_summary(model, variant_statuses(model, snapshot))
+                for model in sorted(snapshot.models, key=lambda item: item.name)
+            )
+        )
+
+    @get("/models/{name:str}", operation_id="describeModel", responses=REFUSALS)
+    async def describe_model(self, ctx: Context, name: FromPath[str]) -> Response[ModelView]:
+        view = await _describe(ctx, name)
+        return Response(view, headers={"ETag": f'"{view.generation}"'})
+
+    @put(
+        "/models/{name:str}",
+        operation_id="applyModel",
+        operation_class=TakesSpec,
+        responses=WRITE_REFUSALS,
+    )
+    async def apply_model(
+        self,
+        *,
+        ctx: Context,
+        request: AdminRequest,
+        name: FromPath[str],
+        body: RawBody,
+        if_match: IfMatch = None,
+        if_none_match: IfNoneMatch = None,
+        dry_run: FromQuery[bool] = False,
+    ) -> Response[AppliedView]:
+        spec = decode_spec(body, name=name)
+        generation, create_only = parse_if_match(if_match), parse_create_only(if_none_match)
+        if dry_run:
+            view = await _compare(ctx, spec, if_match=generation, create_only=create_only)
+        else:
+            view = await _apply(ctx, spec, request.auth, if_match=generation, create=create_only)
+        created = view.created and not dry_run
+        return Response(
+            view, status_code=201 if created else 200, headers={"ETag": f'"{view.generation}"'}
+        )
+
+    @post(
+        "/models:validate",
+        operation_id="validateModel",
+        operation_class=TakesSpec,
+        responses=REFUSALS,
+        status_code=200,
+    )
+    async def validate_model(self, ctx: Context, body: RawBody) -> AppliedView:
+        return await _compare(ctx, decode_spec(body, name=None))
+
+    @patch(
+        "/models/{name:str}/scale",
+        operation_id="scaleModel",
+        operation_class=TakesScale,
+        responses=WRITE_REFUSALS,
+    )
+    async def scale_model(
+        self,
+        *,
+        ctx: Context,
+        request: AdminRequest,
+        name: FromPath[str],
+        body: RawBody,
+        if_match: IfMatch = None,
+    ) -> Response[AppliedView]:
+        wish, generation = decode(body, ScaleBody), parse_if_match(if_match)
+        view = await _scale(ctx, name, wish, request.auth, if_match=generation)
+        return Response(view, headers={"ETag": f'"{view.generation}"'})
+
+    @delete(
+        "/models/{name:str}",
+        operation_id="deleteModel",
+        responses=WRITE_REFUSALS,
+        status_code=200,
+    )
+    async def delete_model(
+        self, ctx: Context, request: AdminRequest, name: FromPath[str], if_match: IfMatch = None
+    ) -> AppliedView:
+        generation = parse_if_match(if_match)
+        try:
+            model = await ctx.store.delete_model(name, by=request.auth, if_match=generation)
+        except ConflictError as error:
+            raise _conflict(error, conditional=generation is not None) from None
+        return _applied(model, changed=True)
+
+    @get("/models/{name:str}/revisions", operation_id="listRevisions", responses=REFUSALS)
+    async def list_revisions(self, ctx: Context, name: FromPath[str]) -> RevisionList:
+        found = await ctx.store.revisions(name)
+        return RevisionList(items=tuple(revision_view(revision) for revision in found))
+
+
+async def _describe(ctx: AdminContext, name: str) -> ModelView:
+    async with asyncio.TaskGroup() as group:
+        reading = group.create_task(ctx.store.snapshot())
+        events = group.create_task(ctx.store.events(model=name, limit=EVENTS_SHOWN, newest=True))
+    snapshot = reading.result()
+    model = _find(snapshot, name)
+    variants = variant_statuses(model, snapshot)
+    counts = await ctx.engine_counts(tuple(w for item in variants for w in item.workers))
+    ended, now, held = restarts(snapshot), ctx.clock(), _devices_held(snapshot)
+    return ModelView(
+        name=model.name,
+        state=model_state(model, variants),
+        condition=model.condition,
+        generation=model.generation,
+        revision=model.revision,
+        created_at=iso(model.created_at),
+        updated_at=iso(model.updated_at),
+        spec=model.spec,
+        variants=tuple(
+            variant_view(
+                item,
+                tuple(
+                    worker_view(
+                        worker,
+                        now=now,
+                        devices=held.get(worker.id, ()),
+                        restarts=ended.get(worker.plan.slot, 0),
+                        metrics=counts.get(worker.id),
+                    )
+                    for worker in item.workers
+                ),
+            )
+            for item in variants
+        ),
+        events=tuple(sorted(map(event_view, events.result()), key=lambda event: event.id)),
+    )
+
+
+def _find(snapshot: Snapshot, name: str) -> Model:
+    for model in snapshot.models:
+        if model.name == name:
+            return model
+    raise NotFoundError("model", name)
+
+
+def _devices_held(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
+    held: dict[str, tuple[str, ...]] = {}
+    for claim in snapshot.claims:
+        held[claim.worker_id] = (*held.get(claim.worker_id, ()), claim.device_id)
+    return held
+
+
+async def _apply(
+    ctx: AdminContext, spec: ModelSpec, by: Principal, *, if_match: int | None, create: bool
+) -> AppliedView:
+    existed = await _current(ctx, spec.name) is not None
+    try:
+        model, changed = await ctx.store.apply_model(
+            spec, by=by, if_match=if_match, create_only=create
+        )
+    except ConflictError as error:
+        raise _conflict(error, conditional=if_match is not None or create) from None
+    return _applied(model, changed=changed, created=changed and not existed)
+
+
+async def _compare(
+    ctx: AdminContext, spec: ModelSpec, *, if_match: int | None = None, create_only: bool = False
+) -> AppliedView:
+    """What applying *spec* would do. Raises PreconditionError where applying would."""
+    current = await _current(ctx, spec.name)
+    generation = current.generation if current else 0
+    if create_only and current:
+        raise PreconditionError(f"model {spec.name!r} exists already")
+    if if_match is not None and if_match != generation:
+        raise PreconditionError(f"model {spec.name!r} is at generation {generation}")
+    return AppliedView(
+        name=spec.name,
+        created=current is None,
+        changed=current is None or current.spec != spec,
+        dry_run=True,
+        generation=generation,
+        revision=current.revision if current else 0,
+        spec=spec,
+    )
+
+
+async def _scale(
+    ctx: AdminContext, name: str, wish: ScaleBody, by: Principal, *, if_match: int | None
+) -> AppliedView:
+    """Writes against the generation it read; without a client's If-Match it reads again when
+    somebody else wrote in between.
+    """
+    for attempt in range(_SCALE_ATTEMPTS):
+        model = await ctx.store.model(name)
+        spec = scaled(model.spec, wish)
+        try:
+            written, changed = await ctx.store.apply_model(
+                spec, by=by, if_match=model.generation if if_match is None else if_match
+            )
+        except ConflictError as error:
+            if if_match is not None or attempt == _SCALE_ATTEMPTS - 1:
+                raise _conflict(error, conditional=if_match is not None) from None
+        else:
+            return _applied(written, changed=changed)
+    raise AssertionError("the last attempt returns or raises")
+
+
+async def _current(ctx: AdminContext, name: str) -> Model | None:
+    try:
+        return await ctx.store.model(name)
+    except NotFoundError:
+        return None
+
+
+def _applied(model: Model, *, changed: bool, created: bool = False) -> AppliedView:
+    return AppliedView(
+        name=model.name,
+        created=created,
+        changed=changed,
+        dry_run=False,
+        generation=model.generation,
+        revision=model.revision,
+        spec=model.spec,
+    )
+
+
+def _conflict(error: ConflictError, *, conditional: bool) -> Exception:
+    """A failed precondition is the client's own condition speaking: 412, not 409."""
+    return PreconditionError(str(error)) if conditional else error

@@ -1,0 +1,164 @@
+"""What the admin API answers about nodes, keys, audit and usage; models are in `views`."""
+
+from collections.abc import Mapping
+
+from gateway.admin.views import View, iso, iso_or_none
+from registry.state import (
+    AuditEntry,
+    Claim,
+    Device,
+    DeviceKind,
+    Key,
+    KeyKind,
+    Node,
+    NodeState,
+    UsageTotal,
+)
+
+
+class DeviceView(View, frozen=True, kw_only=True):
+    id: str
+    index: int
+    kind: DeviceKind
+    model: str
+    memory_bytes: int
+    claimed_bytes: int
+    free_bytes: int
+    workers: tuple[str, ...]
+
+
+class NodeView(View, frozen=True, kw_only=True):
+    name: str
+    address: str
+    state: NodeState
+    device_kind: DeviceKind
+    runtimes: tuple[str, ...]
+    labels: Mapping[str, str]
+    last_seen_at: str
+    devices: tuple[DeviceView, ...]
+
+
+class NodeList(View, frozen=True, kw_only=True):
+    items: tuple[NodeView, ...]
+
+
+def node_view(node: Node, devices: tuple[Device, ...], claims: tuple[Claim, ...]) -> NodeView:
+    own = sorted((item for item in devices if item.node == node.name), key=lambda d: d.index)
+    return NodeView(
+        name=node.name,
+        address=node.address,
+        state=node.state,
+        device_kind=node.device_kind,
+        runtimes=node.runtimes,
+        labels=node.labels,
+        last_seen_at=iso(node.last_seen_at),
+        devices=tuple(_device_view(device, claims) for device in own),
+    )
+
+
+def _device_view(device: Device, claims: tuple[Claim, ...]) -> DeviceView:
+    held = [claim for claim in claims if claim.device_id == device.id]
+    claimed_bytes = sum(claim.memory_bytes for claim in held)
+    return DeviceView(
+        id=device.id,
+        index=device.index,
+        kind=device.kind,
+        model=device.model,
+        memory_bytes=device.memory_bytes,
+        claimed_bytes=claimed_bytes,
+        free_bytes=max(0, device.memory_bytes - claimed_bytes),
+        workers=tuple(claim.worker_id for claim in held),
+    )
+
+
+class KeyView(View, frozen=True, kw_only=True):
+    id: str
+    name: str
+    kind: KeyKind
+    models: tuple[str, ...]
+    state: str  # active, expired or revoked
+    created_at: str
+    expires_at: str | None
+    revoked_at: str | None
+
+
+class KeyList(View, frozen=True, kw_only=True):
+    items: tuple[KeyView, ...]
+
+
+class NewKeyView(View, frozen=True, kw_only=True):
+    """*secret* is shown this once; the registry keeps only its digest."""
+
+    key: KeyView
+    secret: str
+
+
+def key_view(key: Key, *, now: float) -> KeyView:
+    expired = key.expires_at is not None and key.expires_at <= now
+    return KeyView(
+        id=key.id,
+        name=key.name,
+        kind=key.kind,
+        models=key.models,
+        state="revoked" if key.revoked_at is not None else "expired" if expired else "active",
+        created_at=iso(key.created_at),
+        expires_at=iso_or_none(key.expires_at),
+        revoked_at=iso_or_none(key.revoked_at),
+    )
+
+
+class AuditView(View, frozen=True, kw_only=True):
+    id: int
+    at: str
+    actor: str
+    action: str
+    object: str
+    before_revision: int | None
+    after_revision: int | None
+    request_id: str
+    client_ip: str
+
+
+class AuditList(View, frozen=True, kw_only=True):
+    items: tuple[AuditView, ...]
+    last_id: int
+
+
+def audit_view(entry: AuditEntry) -> AuditView:
+    return AuditView(
+        id=entry.id,
+        at=iso(entry.at),
+        actor=entry.actor,
+        action=entry.action,
+        object=entry.object,
+        before_revision=entry.before_revision,
+        after_revision=entry.after_revision,
+        request_id=entry.request_id,
+        client_ip=entry.client_ip,
+    )
+
+
+class UsageView(View, frozen=True, kw_only=True):
+    key_id: str
+    key_name: str
+    model: str
+    requests: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+
+
+class UsageList(View, frozen=True, kw_only=True):
+    items: tuple[UsageView, ...]
+
+
+def usage_view(total: UsageTotal, key_names: Mapping[str, str]) -> UsageView:
+    return UsageView(
+        key_id=total.key_id,
+        key_name=key_names.get(total.key_id, ""),
+        model=total.model,
+        requests=total.requests,
+        errors=total.errors,
+        prompt_tokens=total.prompt_tokens,
+        completion_tokens=total.completion_tokens,
+    )

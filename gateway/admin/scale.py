@@ -1,0 +1,58 @@
+"""A spec with other worker counts. Pure."""
+
+from msgspec.structs import replace
+
+from gateway.admin.bodies import ScaleBody
+from registry.errors import SpecError
+from registry.spec import Aggregated, Disaggregated, ModelSpec, RoleSpec, Variant
+
+
+def scaled(spec: ModelSpec, wish: ScaleBody) -> ModelSpec:
+    """*spec* with the counts of *wish*. Raises SpecError naming the field of the wish."""
+    chosen = _choose(spec, wish.variant)
+    if wish.workers is None and wish.prefill is None and wish.decode is None:
+        raise SpecError("workers", "nothing to scale: give workers, or prefill and decode")
+    topology = chosen.topology
+    if isinstance(topology, Aggregated):
+        changed: Aggregated | Disaggregated = _aggregated(chosen, topology, wish)
+    else:
+        changed = _disaggregated(chosen, topology, wish)
+    variants = tuple(
+        replace(variant, topology=changed) if variant is chosen else variant
+        for variant in spec.variants
+    )
+    return replace(spec, variants=variants)
+
+
+def _choose(spec: ModelSpec, name: str) -> Variant:
+    names = ", ".join(variant.name for variant in spec.variants)
+    if not name and len(spec.variants) > 1:
+        raise SpecError("variant", f"{spec.name!r} has several, name one of {names}")
+    for variant in spec.variants:
+        if not name or variant.name == name:
+            return variant
+    raise SpecError("variant", f"is {name[:80]!r}, allowed is one of {names}")
+
+
+def _aggregated(variant: Variant, topology: Aggregated, wish: ScaleBody) -> Aggregated:
+    for field in ("prefill", "decode"):
+        if getattr(wish, field) is not None:
+            raise SpecError(field, f"variant {variant.name!r} is aggregated: scale its workers")
+    assert wish.workers is not None
+    return replace(topology, workers=wish.workers)
+
+
+def _disaggregated(variant: Variant, topology: Disaggregated, wish: ScaleBody) -> Disaggregated:
+    if wish.workers is not None:
+        raise SpecError(
+            "workers", f"variant {variant.name!r} is disaggregated: scale its prefill and decode"
+        )
+    return replace(
+        topology,
+        prefill=_sized(topology.prefill, wish.prefill),
+        decode=_sized(topology.decode, wish.decode),
+    )
+
+
+def _sized(role: RoleSpec, workers: int | None) -> RoleSpec:
+    return role if workers is None else replace(role, workers=workers)

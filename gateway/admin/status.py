@@ -1,0 +1,130 @@
+"""How well a model is served, told from a snapshot. Pure."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from pipelines.topology import expand
+from registry.spec import Role, Variant
+from registry.state import LIVE_PHASES, Model, Phase, Snapshot, Worker
+
+_ANSWERING = frozenset({Role.UNIFIED, Role.DECODE})  # a role that can answer alone
+_BROKEN = frozenset({Phase.FAILED, Phase.LOST})
+
+Slot = tuple[str, str, Role, int]
+
+
+class ServingState(StrEnum):
+    READY = "ready"  # every worker of the current revision serves
+    DEGRADED = "degraded"  # requests are answered, but not by everything the spec asks for
+    STARTING = "starting"  # nothing answers yet, workers are on their way
+    UNAVAILABLE = "unavailable"  # nothing answers and nothing is on its way
+    DELETING = "deleting"  # its last workers stop
+
+
+class RoleCount(msgspec.Struct, frozen=True, kw_only=True):
+    """*desired* by the spec; *live* and *ready* of those, counting only workers that run what the
+    current revision asks for.
+    """
+
+    role: Role
+    desired: int
+    live: int
+    ready: int
+
+
+class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
+    """*variant* is None for one that the spec no longer has but whose workers still run."""
+
+    name: str
+    variant: Variant | None
+    state: ServingState
+    roles: tuple[RoleCount, ...]
+    workers: tuple[Worker, ...]
+
+
+def variant_statuses(model: Model, snapshot: Snapshot) -> tuple[VariantStatus, ...]:
+    """The spec's variants in its order, then those that only have workers left."""
+    workers = [worker for worker in snapshot.workers if worker.plan.model == model.name]
+    wanted = {plan.slot: plan.fingerprint for gang in expand(model) for plan in gang}
+    declared = {variant.name: variant for variant in model.spec.variants}
+    leftover = sorted({worker.plan.variant for worker in workers} - declared.keys())
+    return tuple(
+        _variant_status(
+            name,
+            declared.get(name),
+            wanted,
+            tuple(worker for worker in workers if worker.plan.variant == name),
+            deleted=model.deleted,
+        )
+        for name in [*declared, *leftover]
+    )
+
+
+def model_state(model: Model, variants: Iterable[VariantStatus]) -> ServingState:
+    """The model's state: that of its variants that take traffic, the best one's where they
+    differ, but *degraded* as soon as one of them is not whole.
+    """
+    if model.deleted:
+        return ServingState.DELETING
+    states = {item.state for item in variants if item.variant and item.variant.weight}
+    if states == {ServingState.READY}:
+        return ServingState.READY
+    if states & {ServingState.READY, ServingState.DEGRADED}:
+        return ServingState.DEGRADED
+    return ServingState.STARTING if ServingState.STARTING in states else ServingState.UNAVAILABLE
+
+
+def restarts(snapshot: Snapshot) -> dict[Slot, int]:
+    """How often each slot's worker ended by itself, as far as its history is kept."""
+    counts: dict[Slot, int] = {}
+    for worker in snapshot.ended:
+        if worker.phase in _BROKEN:
+            counts[worker.plan.slot] = counts.get(worker.plan.slot, 0) + 1
+    return counts
+
+
+def worker_order(worker: Worker) -> tuple[str, str, bool, int, str]:
+    """By model and variant, prefill before decode: the order a request meets them."""
+    plan = worker.plan
+    return (plan.model, plan.variant, plan.role is Role.DECODE, plan.ordinal, worker.id)
+
+
+def _variant_status(
+    name: str,
+    variant: Variant | None,
+    wanted: dict[Slot, str],
+    workers: tuple[Worker, ...],
+    *,
+    deleted: bool,
+) -> VariantStatus:
+    current = [w for w in workers if wanted.get(w.plan.slot) == w.plan.fingerprint]
+    roles = tuple(_role_counts(variant, current)) if variant is not None else ()
+    return VariantStatus(
+        name=name,
+        variant=variant,
+        state=ServingState.DELETING if deleted or variant is None else _state(roles, workers),
+        roles=roles,
+        workers=tuple(sorted(workers, key=worker_order)),
+    )
+
+
+def _role_counts(variant: Variant, current: list[Worker]) -> Iterable[RoleCount]:
+    for role, spec in variant.topology.roles():
+        of_role = [worker.phase for worker in current if worker.plan.role is role]
+        yield RoleCount(
+            role=role,
+            desired=spec.workers,
+            live=sum(phase in LIVE_PHASES for phase in of_role),
+            ready=of_role.count(Phase.READY),
+        )
+
+
+def _state(roles: tuple[RoleCount, ...], workers: tuple[Worker, ...]) -> ServingState:
+    if all(count.ready >= count.desired for count in roles):
+        return ServingState.READY
+    if any(w.phase is Phase.READY and w.plan.role in _ANSWERING for w in workers):
+        return ServingState.DEGRADED
+    coming = any(count.live for count in roles)
+    return ServingState.STARTING if coming else ServingState.UNAVAILABLE

@@ -1,0 +1,264 @@
+"""What the admin API answers: one struct per answer, built from the registry's values.
+
+No view has a field for a worker's token or a key's digest; `records.NewKeyView` alone carries a
+secret, once. Times are ISO 8601 in UTC, sizes bytes, ages seconds.
+"""
+
+from datetime import UTC, datetime
+
+import msgspec
+
+from gateway.admin.status import RoleCount, ServingState, VariantStatus, model_state
+from pipelines.engines.base import EngineMetrics
+from registry.spec import Disaggregated, EngineName, ModelSpec, Role, Variant
+from registry.state import (
+    Event,
+    EventKind,
+    Model,
+    Phase,
+    Revision,
+    Worker,
+)
+
+
+def iso(at: float) -> str:
+    """Seconds since the epoch → ``2026-01-31T12:00:00.000Z``."""
+    return datetime.fromtimestamp(at, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
+
+
+def iso_or_none(at: float | None) -> str | None:
+    return None if at is None else iso(at)
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    pass
+
+
+class WorkerView(View, frozen=True, kw_only=True):
+    """*metrics* are the engine's own counts: null unless it is ready and answers in time."""
+
+    id: str
+    model: str
+    revision: int
+    variant: str
+    role: Role
+    ordinal: int
+    phase: Phase
+    reason: str
+    node: str
+    devices: tuple[str, ...]
+    address: str
+    engine: EngineName
+    runtime: str
+    restarts: int
+    age_s: float
+    created_at: str
+    ready_at: str | None
+    ended_at: str | None
+    metrics: EngineMetrics | None = None
+
+
+def worker_view(
+    worker: Worker,
+    *,
+    now: float,
+    devices: tuple[str, ...] = (),
+    restarts: int = 0,
+    metrics: EngineMetrics | None = None,
+) -> WorkerView:
+    plan = worker.plan
+    return WorkerView(
+        id=worker.id,
+        model=plan.model,
+        revision=plan.revision,
+        variant=plan.variant,
+        role=plan.role,
+        ordinal=plan.ordinal,
+        phase=worker.phase,
+        reason=worker.reason,
+        node=worker.node,
+        devices=devices,
+        address=worker.url.partition("://")[2],
+        engine=plan.engine,
+        runtime=worker.runtime,
+        restarts=restarts,
+        age_s=round(max(0.0, (worker.ended_at or now) - worker.created_at), 1),
+        created_at=iso(worker.created_at),
+        ready_at=iso_or_none(worker.ready_at),
+        ended_at=iso_or_none(worker.ended_at),
+        metrics=metrics,
+    )
+
+
+class VariantView(View, frozen=True, kw_only=True):
+    """*kv_transfers* sums the KV reads its ready workers counted since they started."""
+
+    name: str
+    state: ServingState
+    weight: int
+    engine: EngineName | None
+    runtime: str
+    topology: str
+    transfer: str
+    roles: tuple[RoleCount, ...]
+    kv_transfers: int
+    kv_transfer_failures: int
+    workers: tuple[WorkerView, ...]
+
+
+def variant_view(status: VariantStatus, workers: tuple[WorkerView, ...]) -> VariantView:
+    variant = status.variant
+    counts = [worker.metrics for worker in workers if worker.metrics is not None]
+    topology, transfer = _topology(variant)
+    return VariantView(
+        name=status.name,
+        state=status.state,
+        weight=variant.weight if variant else 0,
+        engine=variant.engine if variant else None,
+        runtime=variant.runtime if variant else "",
+        topology=topology,
+        transfer=transfer,
+        roles=status.roles,
+        kv_transfers=sum(item.kv_transfers for item in counts),
+        kv_transfer_failures=sum(item.kv_transfer_failures for item in counts),
+        workers=workers,
+    )
+
+
+def _topology(variant: Variant | None) -> tuple[str, str]:
+    if variant is None:
+        return "removed", ""
+    if isinstance(variant.topology, Disaggregated):
+        return "disaggregated", variant.topology.transfer
+    return "aggregated", ""
+
+
+class VariantSummary(View, frozen=True, kw_only=True):
+    name: str
+    state: ServingState
+    weight: int
+    engine: EngineName | None
+    topology: str
+    roles: tuple[RoleCount, ...]
+
+
+class ModelSummary(View, frozen=True, kw_only=True):
+    name: str
+    state: ServingState
+    condition: str
+    generation: int
+    revision: int
+    source: str
+    created_at: str
+    updated_at: str
+    variants: tuple[VariantSummary, ...]
+
+
+class ModelList(View, frozen=True, kw_only=True):
+    items: tuple[ModelSummary, ...]
+
+
+def model_summary(model: Model, variants: tuple[VariantStatus, ...]) -> ModelSummary:
+    return ModelSummary(
+        name=model.name,
+        state=model_state(model, variants),
+        condition=model.condition,
+        generation=model.generation,
+        revision=model.revision,
+        source=model.spec.source,
+        created_at=iso(model.created_at),
+        updated_at=iso(model.updated_at),
+        variants=tuple(
+            VariantSummary(
+                name=item.name,
+                state=item.state,
+                weight=item.variant.weight if item.variant else 0,
+                engine=item.variant.engine if item.variant else None,
+                topology=_topology(item.variant)[0],
+                roles=item.roles,
+            )
+            for item in variants
+        ),
+    )
+
+
+class EventView(View, frozen=True, kw_only=True):
+    id: int
+    at: str
+    kind: EventKind
+    model: str
+    worker: str
+    node: str
+    message: str
+
+
+def event_view(event: Event) -> EventView:
+    return EventView(
+        id=event.id,
+        at=iso(event.at),
+        kind=event.kind,
+        model=event.model,
+        worker=event.worker,
+        node=event.node,
+        message=event.message,
+    )
+
+
+class EventList(View, frozen=True, kw_only=True):
+    """*last_id* is what to send as `after` to go on from here."""
+
+    items: tuple[EventView, ...]
+    last_id: int
+
+
+class ModelView(View, frozen=True, kw_only=True):
+    """The whole picture of one model; *events* are its newest, oldest of them first."""
+
+    name: str
+    state: ServingState
+    condition: str
+    generation: int
+    revision: int
+    created_at: str
+    updated_at: str
+    spec: ModelSpec
+    variants: tuple[VariantView, ...]
+    events: tuple[EventView, ...]
+
+
+class AppliedView(View, frozen=True, kw_only=True):
+    """What a write did. With *dry_run* nothing was written and the numbers are the current ones
+    (0 for a model that does not exist).
+    """
+
+    name: str
+    created: bool
+    changed: bool
+    dry_run: bool
+    generation: int
+    revision: int
+    spec: ModelSpec
+
+
+class RevisionView(View, frozen=True, kw_only=True):
+    number: int
+    created_at: str
+    created_by: str
+    spec: ModelSpec
+
+
+class RevisionList(View, frozen=True, kw_only=True):
+    items: tuple[RevisionView, ...]
+
+
+def revision_view(revision: Revision) -> RevisionView:
+    return RevisionView(
+        number=revision.number,
+        created_at=iso(revision.created_at),
+        created_by=revision.created_by,
+        spec=revision.spec,
+    )
+
+
+class WorkerList(View, frozen=True, kw_only=True):
+    items: tuple[WorkerView, ...]

@@ -1,0 +1,203 @@
+"""`describe`: one thing, whole, on a page."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import click
+from rich.text import Text
+from rich.tree import Tree
+
+from registry.cli.api import path
+from registry.cli.command import (
+    PluralGroup,
+    Session,
+    admin_url_option,
+    output_option,
+    pass_session,
+)
+from registry.cli.complete import model_names, worker_ids
+from registry.cli.exits import clean
+from registry.cli.output import (
+    STYLES,
+    Cell,
+    ago,
+    emit,
+    facts,
+    heading,
+    show,
+    show_rows,
+    span,
+    state,
+)
+from registry.cli.reading import short_devices
+
+EVENT_TITLES = ("AGE>", "KIND", "ABOUT", "MESSAGE")
+_WORKERS_DRAWN_MAX = 8
+
+View = dict[str, Any]
+
+
+@click.group(cls=PluralGroup)
+def describe() -> None:
+    """Everything about one model or one worker."""
+
+
+@describe.command()
+@click.argument("name", shell_complete=model_names)
+@admin_url_option
+@output_option
+@pass_session
+def model(session: Session, name: str, output: str) -> None:
+    """A model: its state, topology, workers, KV transfers and newest events."""
+    with session.api() as api:
+        answer = api.get(path("models", name))
+    if not emit(answer, output):
+        _model_page(answer.data)
+
+
+@describe.command()
+@click.argument("worker_id", metavar="ID", shell_complete=worker_ids)
+@admin_url_option
+@output_option
+@pass_session
+def worker(session: Session, worker_id: str, output: str) -> None:
+    """A worker: where it runs, on what, and what its engine counts."""
+    with session.api() as api:
+        answer = api.get(path("workers", worker_id))
+    if not emit(answer, output):
+        _worker_page(answer.data)
+
+
+def _model_page(view: View) -> None:
+    show(Text.assemble((clean(view["name"]), "bold"), "  ", state(view["state"])))
+    show(
+        facts(
+            [
+                ("Condition", Text(clean(view["condition"]), style="yellow")),
+                ("Source", view["spec"]["source"]),
+                ("Revision", f"{view['revision']} (generation {view['generation']})"),
+                ("Updated", f"{ago(view['updated_at'])} ago"),
+            ]
+        )
+    )
+    heading("Topology")
+    show(_topology(view))
+    workers = [item for variant in view["variants"] for item in variant["workers"]]
+    if workers:
+        heading("Workers")
+        titles = ("WORKER", "PHASE", "RUN>", "WAIT>", "KV>", "TOKENS>", "RESTARTS>", "AGE>")
+        show_rows(titles, _worker_rows(workers))
+    for item in workers:
+        if item["reason"]:
+            show(Text(f"{clean(item['id'])}: {clean(item['reason'])}", style="yellow"))
+    if view["events"]:
+        heading("Events")
+        show_rows(EVENT_TITLES, map(event_row, view["events"]))
+
+
+def event_row(event: View) -> tuple[Cell, ...]:
+    about = event["worker"] or event["model"] or event["node"] or "-"
+    return (ago(event["at"]), event["kind"], about, event["message"])
+
+
+def _topology(view: View) -> Tree:
+    total = sum(variant["weight"] for variant in view["variants"]) or 1
+    tree = Tree(Text(clean(view["name"]), style="bold"), guide_style="dim")
+    for variant in view["variants"]:
+        share = f"{100 * variant['weight'] / total:.0f} % of traffic"
+        runtime = variant["runtime"] or _runtime_used(variant)
+        about = [share, variant["topology"], variant["engine"], runtime]
+        label = Text.assemble(clean(variant["name"]), "  ", state(variant["state"]))
+        label.append("  " + ", ".join(clean(text) for text in about if text), style="dim")
+        _draw_variant(tree.add(label), variant)
+    return tree
+
+
+def _runtime_used(variant: View) -> str:
+    return next((item["runtime"] for item in variant["workers"] if item["runtime"]), "")
+
+
+def _draw_variant(branch: Tree, variant: View) -> None:
+    """Its roles in the order a request meets them; between prefill and decode, the KV's way."""
+    for count in variant["roles"]:
+        role = count["role"]
+        if role == "decode":
+            branch.add(_transfers(variant))
+        label = Text(f"{role}  {count['ready']}/{count['desired']} ready")
+        workers = [item for item in variant["workers"] if item["role"] == role]
+        _draw_workers(branch.add(label), workers)
+    if not variant["roles"]:
+        _draw_workers(branch, variant["workers"])
+
+
+def _transfers(variant: View) -> Text:
+    moved, failed = variant["kv_transfers"], variant["kv_transfer_failures"]
+    text = Text.assemble(("▼ ", "cyan"), f"KV over {variant['transfer']}  ")
+    text.append(f"{moved:,} transfers", style="cyan")
+    text.append(f", {failed:,} failed", style="red" if failed else "dim")
+    return text
+
+
+def _draw_workers(branch: Tree, workers: list[View]) -> None:
+    for item in workers[:_WORKERS_DRAWN_MAX]:
+        dot = ("● ", STYLES.get(item["phase"], ""))
+        place = f"{item['node']} {short_devices(item)} {item['address']}"
+        branch.add(Text.assemble(dot, clean(item["id"]), (f"  {clean(place)}", "dim")))
+    if len(workers) > _WORKERS_DRAWN_MAX:
+        branch.add(Text(f"… and {len(workers) - _WORKERS_DRAWN_MAX} more", style="dim"))
+
+
+def _worker_rows(workers: list[View]) -> Iterator[tuple[Cell, ...]]:
+    for item in workers:
+        counts = item["metrics"]
+        yield (
+            item["id"],
+            state(item["phase"]),
+            str(counts["requests_running"]) if counts else "-",
+            str(counts["requests_waiting"]) if counts else "-",
+            f"{counts['kv_cache_usage']:.0%}" if counts else "-",
+            f"{counts['generation_tokens']:,}" if counts else "-",
+            str(item["restarts"]),
+            span(item["age_s"]),
+        )
+
+
+def _worker_page(view: View) -> None:
+    show(Text.assemble((clean(view["id"]), "bold"), "  ", state(view["phase"])))
+    show(
+        facts(
+            [
+                ("Reason", Text(clean(view["reason"]), style="yellow")),
+                (
+                    "Model",
+                    f"{view['model']}, variant {view['variant']}, revision {view['revision']}",
+                ),
+                ("Role", f"{view['role']} {view['ordinal']}"),
+                ("Node", view["node"]),
+                ("Devices", ", ".join(view["devices"])),
+                ("Address", view["address"]),
+                ("Engine", f"{view['engine']} in runtime {view['runtime'] or '(none yet)'}"),
+                ("Created", f"{ago(view['created_at'])} ago"),
+                ("Ready", f"{ago(view['ready_at'])} ago" if view["ready_at"] else ""),
+                ("Ended", f"{ago(view['ended_at'])} ago" if view["ended_at"] else ""),
+                ("Restarts", str(view["restarts"])),
+            ]
+        )
+    )
+    if view["metrics"]:
+        heading("Engine, since its start")
+        show(facts(_counts(view["metrics"])))
+    show(Text(f"\nIts log: modelyard logs {clean(view['id'])}", style="dim"))
+
+
+def _counts(counts: View) -> Iterator[tuple[str, Cell]]:
+    yield "Requests", f"{counts['requests_running']} running, {counts['requests_waiting']} waiting"
+    yield "KV cache", f"{counts['kv_cache_usage']:.0%} used"
+    yield (
+        "KV reads",
+        f"{counts['kv_transfers']:,} done, {counts['kv_transfer_failures']:,} failed",
+    )
+    yield (
+        "Tokens",
+        f"{counts['prompt_tokens']:,} prompt, {counts['generation_tokens']:,} generated",
+    )

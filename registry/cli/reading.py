@@ -1,0 +1,313 @@
+"""`get`: lists, one line each."""
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import click
+
+from registry.cli.api import path
+from registry.cli.command import (
+    PluralGroup,
+    Session,
+    admin_url_option,
+    output_option,
+    pass_session,
+)
+from registry.cli.complete import model_names
+from registry.cli.exits import clean
+from registry.cli.output import Cell, ago, emit, show_rows, size, span, state, until
+
+Items = Sequence[dict[str, Any]]
+Rows = Iterator[tuple[Cell, ...]]
+
+
+@click.group(cls=PluralGroup)
+def get() -> None:
+    """List models, workers, nodes, keys, revisions, usage or audit."""
+
+
+@get.command()
+@admin_url_option
+@output_option
+@pass_session
+def models(session: Session, output: str) -> None:
+    """Every model and how well it is served."""
+    titles = ("MODEL", "STATE", "TOPOLOGY", "READY", "ENGINE", "REV>", "UPDATED")
+    items = _list(
+        session,
+        "/models",
+        output,
+        titles=titles,
+        rows=_model_rows,
+        nothing="no models: `modelyard apply`",
+    )
+    for item in items:
+        if item["condition"]:
+            click.echo(f"{clean(item['name'])}: {clean(item['condition'])}", err=True)
+
+
+def _model_rows(items: Items) -> Rows:
+    for item in items:
+        variants = item["variants"]
+        only = variants[0] if len(variants) == 1 else None
+        yield (
+            item["name"],
+            state(item["state"]),
+            only["topology"] if only else f"{len(variants)} variants",
+            ready(only["roles"]) if only else "",
+            (only["engine"] or "-") if only else "",
+            str(item["revision"]),
+            ago(item["updated_at"]),
+        )
+        if only is None:
+            yield from _variant_rows(variants)
+
+
+def _variant_rows(variants: Items) -> Rows:
+    total = sum(variant["weight"] for variant in variants) or 1
+    for position, variant in enumerate(variants):
+        branch = "└" if position == len(variants) - 1 else "├"
+        yield (
+            f"{branch} {variant['name']} {100 * variant['weight'] / total:.0f} %",
+            state(variant["state"]),
+            variant["topology"],
+            ready(variant["roles"]),
+            variant["engine"] or "-",
+            "",
+            "",
+        )
+
+
+def ready(roles: Items) -> str:
+    """``2/2``, or for prefill and decode ``1/1 : 2/2``."""
+    return " : ".join(f"{count['ready']}/{count['desired']}" for count in roles) or "-"
+
+
+@get.command()
+@click.option("--model", help="Only this model's.", shell_complete=model_names)
+@click.option("--ended", is_flag=True, help="Those that have ended, too.")
+@admin_url_option
+@output_option
+@pass_session
+def workers(session: Session, *, model: str | None, ended: bool, output: str) -> None:
+    """Every worker: its phase and where it runs."""
+    titles = ("WORKER", "PHASE", "NODE", "DEVICES", "ADDRESS", "AGE")
+    params = {"model": model, "ended": ended}
+    items = _list(
+        session,
+        "/workers",
+        output,
+        titles=titles,
+        rows=_worker_rows,
+        nothing="no workers",
+        **params,
+    )
+    for item in items:
+        if item["reason"]:
+            click.echo(f"{clean(item['id'])}: {clean(item['reason'])}", err=True)
+
+
+def _worker_rows(items: Items) -> Rows:
+    for item in items:
+        yield (
+            item["id"],
+            state(item["phase"]),
+            item["node"],
+            short_devices(item),
+            item["address"] or "-",
+            span(item["age_s"]),
+        )
+
+
+def short_devices(worker: dict[str, Any]) -> str:
+    """Device ids without the node's name, which stands beside them."""
+    prefix = f"{worker['node']}/"
+    return ",".join(device.removeprefix(prefix) for device in worker["devices"]) or "-"
+
+
+@get.command()
+@admin_url_option
+@output_option
+@pass_session
+def nodes(session: Session, output: str) -> None:
+    """Every node with its devices and the memory still free on them."""
+    titles = ("NODE", "STATE", "DEVICE", "MEMORY>", "FREE>", "SEEN", "HELD BY")
+    _list(
+        session,
+        "/nodes",
+        output,
+        titles=titles,
+        rows=_node_rows,
+        nothing="no nodes: start a controller",
+    )
+
+
+def _node_rows(items: Items) -> Rows:
+    for node in items:
+        name, word, seen = node["name"], state(node["state"]), ago(node["last_seen_at"])
+        if not node["devices"]:
+            yield (name, word, "-", "-", "-", seen, "")
+        for position, device in enumerate(node["devices"]):
+            own: tuple[Cell, Cell, Cell] = (name, word, seen) if position == 0 else ("", "", "")
+            yield (
+                own[0],
+                own[1],
+                device["id"].removeprefix(f"{name}/"),
+                size(device["memory_bytes"]),
+                size(device["free_bytes"]),
+                own[2],
+                ", ".join(device["workers"]),
+            )
+
+
+@get.command()
+@admin_url_option
+@output_option
+@pass_session
+def keys(session: Session, output: str) -> None:
+    """API keys (their secrets are shown only when they are made)."""
+    titles = ("KEY", "NAME", "KIND", "STATE", "EXPIRES", "AGE", "MODELS")
+    _list(
+        session,
+        "/keys",
+        output,
+        titles=titles,
+        rows=_key_rows,
+        nothing="no keys: `modelyard keys create NAME`",
+    )
+
+
+def _key_rows(items: Items) -> Rows:
+    for item in items:
+        yield (
+            item["id"],
+            item["name"],
+            item["kind"],
+            state(item["state"]),
+            until(item["expires_at"]),
+            ago(item["created_at"]),
+            ", ".join(item["models"]) or "all",
+        )
+
+
+@get.command()
+@click.argument("name", shell_complete=model_names)
+@admin_url_option
+@output_option
+@pass_session
+def revisions(session: Session, name: str, output: str) -> None:
+    """A model's numbered specs (-o yaml shows them whole)."""
+    titles = ("REVISION>", "AGE", "BY", "VARIANTS")
+    _list(
+        session,
+        path("models", name, "revisions"),
+        output,
+        titles=titles,
+        rows=_revision_rows,
+        nothing="none",
+    )
+
+
+def _revision_rows(items: Items) -> Rows:
+    for item in items:
+        variants = item["spec"]["variants"]
+        yield (
+            str(item["number"]),
+            ago(item["created_at"]),
+            item["created_by"],
+            "; ".join(shape(variant) for variant in variants),
+        )
+
+
+def shape(variant: dict[str, Any]) -> str:
+    """A variant of a spec in a few words (the API leaves defaults out)."""
+    topology = variant["topology"]
+    name = variant.get("name", "default")
+    if topology["type"] == "aggregated":
+        count = topology.get("workers", 1)
+        return f"{name}: {variant['engine']}, {count} worker{'s' if count > 1 else ''}"
+    prefill, decode = (topology[role].get("workers", 1) for role in ("prefill", "decode"))
+    return f"{name}: {variant['engine']}, {prefill} prefill : {decode} decode"
+
+
+@get.command()
+@admin_url_option
+@output_option
+@pass_session
+def usage(session: Session, output: str) -> None:
+    """Requests and tokens, summed for each key and model."""
+    titles = ("KEY", "NAME", "MODEL", "REQUESTS>", "ERRORS>", "PROMPT>", "COMPLETION>")
+    _list(session, "/usage", output, titles=titles, rows=_usage_rows, nothing="no usage yet")
+
+
+def _usage_rows(items: Items) -> Rows:
+    numbers = ("requests", "errors", "prompt_tokens", "completion_tokens")
+    for item in items:
+        counts = (f"{item[field]:,}" for field in numbers)
+        yield (item["key_id"], item["key_name"], item["model"], *counts)
+
+
+@get.command()
+@click.option(
+    "--after", type=click.IntRange(min=0), default=0, help="Only entries after this number."
+)
+@click.option(
+    "--limit",
+    type=click.IntRange(1, 1000),
+    default=500,
+    show_default=True,
+    help="How many entries at most.",
+)
+@admin_url_option
+@output_option
+@pass_session
+def audit(session: Session, *, after: int, limit: int, output: str) -> None:
+    """Who changed what, oldest first."""
+    titles = ("#>", "AGE", "ACTOR", "ACTION", "OBJECT", "REVISION", "FROM")
+    params = {"after": after, "limit": limit}
+    _list(
+        session,
+        "/audit",
+        output,
+        titles=titles,
+        rows=_audit_rows,
+        nothing="nothing was changed yet",
+        **params,
+    )
+
+
+def _audit_rows(items: Items) -> Rows:
+    for item in items:
+        before, now = item["before_revision"], item["after_revision"]
+        yield (
+            str(item["id"]),
+            ago(item["at"]),
+            item["actor"],
+            item["action"],
+            item["object"],
+            "-" if before is None and now is None else f"{before or '-'} → {now or '-'}",
+            item["client_ip"] or "-",
+        )
+
+
+def _list(
+    session: Session,
+    where: str,
+    output: str,
+    *,
+    titles: Sequence[str],
+    rows: Callable[[Items], Rows],
+    nothing: str,
+    **params: str | int | bool | None,
+) -> Items:
+    """Fetches and prints a list; returns its items where they were shown to people."""
+    with session.api() as api:
+        answer = api.get(where, **params)
+    if emit(answer, output):
+        return ()
+    items: Items = answer.data["items"]
+    if items:
+        show_rows(titles, rows(items))
+    else:
+        click.echo(nothing, err=True)
+    return items

@@ -1,0 +1,125 @@
+"""A table of bad admin requests: each gets its status, the one envelope, and the field at fault."""
+
+from pathlib import Path
+
+from admin_world import world
+
+AGGREGATED = {"type": "aggregated"}
+VARIANT = {"engine": "emulator", "topology": AGGREGATED}
+GOOD = {"name": "m", "source": "hf://org/m", "variants": [VARIANT]}
+PD = {"type": "disaggregated", "prefill": {}, "decode": {}}
+
+
+def bad_topology(**changes):
+    return GOOD | {"variants": [VARIANT | {"topology": AGGREGATED | changes}]}
+
+
+def bad_pair(**changes):
+    return GOOD | {"variants": [VARIANT | {"topology": PD | changes}]}
+
+
+PUT = "PUT /admin/v1/models/m"
+SCALE = "PATCH /admin/v1/models/smollm2/scale"
+SCALE_PD = "PATCH /admin/v1/models/smollm2-pd/scale"
+SCALE_CANARY = "PATCH /admin/v1/models/canary/scale"
+KEY = "POST /admin/v1/keys"
+
+# request, body (bytes go as they are), headers, status, field ("*": any)
+TABLE = [
+    (PUT, b"", {}, 400, ""),
+    (PUT, b"{", {}, 400, ""),
+    (PUT, b"\xff\xfe", {}, 400, ""),
+    (PUT, b"{" * 100_000, {}, 400, ""),
+    (PUT, b"[" * 100_000, {}, 400, ""),
+    (PUT, b'{"name": NaN}', {}, 400, ""),
+    (PUT, b"[]", {}, 422, ""),
+    (PUT, b"null", {}, 422, ""),
+    (PUT, b" " * (4 * 2**20 + 1), {}, 413, ""),
+    (PUT, {}, {}, 422, "name"),
+    (PUT, GOOD | {"name": "other"}, {}, 422, "name"),
+    (PUT, GOOD | {"name": "a/b"}, {}, 422, "name"),
+    (PUT, GOOD | {"source": "http://169.254.169.254/"}, {}, 422, "source"),
+    (PUT, GOOD | {"source": 5}, {}, 422, "source"),
+    (PUT, GOOD | {"generation": 7}, {}, 422, "generation"),
+    (PUT, GOOD | {"variants": []}, {}, 422, "variants"),
+    (PUT, GOOD | {"variants": [VARIANT, VARIANT]}, {}, 422, "variants"),
+    (PUT, bad_topology(workers=0), {}, 422, "variants[0].topology.workers"),
+    (PUT, bad_topology(workers="3"), {}, 422, "variants[0].topology.workers"),
+    (PUT, bad_topology(devices=3, tensor_parallel=2), {}, 422, "*"),
+    (PUT, bad_topology(args={"api-key": "x"}), {}, 422, "variants[0].topology.args.api-key"),
+    (PUT, bad_pair(decode={"workers": 0}), {}, 422, "variants[0].topology.decode.workers"),
+    (PUT, bad_pair(transfer="carrier-pigeon"), {}, 422, "variants[0].topology.transfer"),
+    (PUT, GOOD, {"if-match": "yesterday"}, 400, "If-Match"),
+    (PUT, GOOD, {"if-match": '"1", "2"'}, 400, "If-Match"),
+    (PUT, GOOD, {"if-match": 'W/"1"'}, 400, "If-Match"),
+    (PUT, GOOD, {"if-match": '"1"'}, 412, ""),
+    (PUT, GOOD, {"if-none-match": '"1"'}, 400, "If-None-Match"),
+    (PUT + "?dry_run=perhaps", GOOD, {}, 400, "dry_run"),
+    ("POST /admin/v1/models:validate", GOOD | {"task": "sing"}, {}, 422, "task"),
+    ("GET /admin/v1/models/none", None, {}, 404, ""),
+    ("GET /admin/v1/models/none/revisions", None, {}, 404, ""),
+    ("GET /admin/v1/models/..%2F..%2Fetc", None, {}, 404, ""),
+    ("DELETE /admin/v1/models/none", None, {}, 404, ""),
+    ("POST /admin/v1/models", GOOD, {}, 405, ""),
+    ("PATCH /admin/v1/models/none/scale", {"workers": 1}, {}, 404, ""),
+    (SCALE, {}, {}, 422, "workers"),
+    (SCALE, {"workers": 0}, {}, 422, "workers"),
+    (SCALE, {"workers": 10**9}, {}, 422, "workers"),
+    (SCALE, {"workers": 10**30}, {}, 422, "workers"),
+    (SCALE, {"workers": 1.5}, {}, 422, "workers"),
+    (SCALE, {"workers": True}, {}, 422, "workers"),
+    (SCALE, {"replicas": 2}, {}, 422, "replicas"),
+    (SCALE, {"prefill": 2}, {}, 422, "prefill"),
+    (SCALE, {"variant": "none", "workers": 2}, {}, 422, "variant"),
+    (SCALE, b"workers=2", {}, 400, ""),
+    (SCALE_PD, {"workers": 2}, {}, 422, "workers"),
+    (SCALE_CANARY, {"workers": 2}, {}, 422, "variant"),
+    ("GET /admin/v1/workers/none", None, {}, 404, ""),
+    ("GET /admin/v1/workers/none/logs", None, {}, 404, ""),
+    ("GET /admin/v1/workers/x/logs?tail=-1", None, {}, 400, "tail"),
+    ("GET /admin/v1/workers/x/logs?tail=1e9", None, {}, 400, "tail"),
+    ("GET /admin/v1/workers/x/logs?follow=2", None, {}, 400, "follow"),
+    ("POST /admin/v1/nodes/none/cordon", None, {}, 404, ""),
+    ("GET /admin/v1/nodes/local/cordon", None, {}, 405, ""),
+    (KEY, {}, {}, 422, "name"),
+    (KEY, {"name": ""}, {}, 422, "name"),
+    (KEY, {"name": "x" * 65}, {}, 422, "name"),
+    (KEY, {"name": "a\nb"}, {}, 422, "name"),
+    (KEY, {"name": "k", "kind": "root"}, {}, 422, "kind"),
+    (KEY, {"name": "k", "models": ["../m"]}, {}, 422, "models[0]"),
+    (KEY, {"name": "k", "models": "m"}, {}, 422, "models"),
+    (KEY, {"name": "k", "kind": "admin", "models": ["m"]}, {}, 422, "models"),
+    (KEY, {"name": "k", "expires_in_s": 0}, {}, 422, "expires_in_s"),
+    (KEY, {"name": "k", "expires_in_s": 1e300}, {}, 422, "expires_in_s"),
+    (KEY, {"name": "k", "expires_at": "tomorrow"}, {}, 422, "expires_at"),
+    (KEY, {"name": "k", "expires_at": "2020-01-01T00:00:00Z"}, {}, 422, "expires_at"),
+    (KEY, {"name": "k", "expires_at": "2030-01-01T00:00:00"}, {}, 422, "expires_at"),
+    (KEY, {"name": "k", "secret": "mine"}, {}, 422, "secret"),
+    (KEY, {"name": "k", "digest": "00"}, {}, 422, "digest"),
+    ("DELETE /admin/v1/keys/key_none", None, {}, 404, ""),
+    ("GET /admin/v1/events?after=-1", None, {}, 400, "after"),
+    ("GET /admin/v1/events?limit=0", None, {}, 400, "limit"),
+    ("GET /admin/v1/events?limit=100000", None, {}, 400, "limit"),
+    ("GET /admin/v1/audit?after=x", None, {}, 400, "after"),
+    (f"GET /admin/v1/audit?after={10**40}", None, {}, 400, "after"),
+    ("GET /admin/v1/nowhere", None, {}, 404, ""),
+    ("GET /", None, {}, 404, ""),
+]
+
+
+async def test_bad_requests(tmp_path: Path):
+    async with world(tmp_path) as admin, admin.client() as client:
+        before = await admin.store.version()
+        for request, body, headers, status, field in TABLE:
+            method, url = request.split(" ", 1)
+            content = {"content" if isinstance(body, bytes) else "json": body}
+            answer = await client.request(method, url, headers=headers, **content)
+            case = (request, str(body)[:80], headers, answer.text[:300])
+            assert answer.status_code == status, case
+            error = answer.json()["error"]
+            assert set(error) == {"code", "message", "field"}, case
+            assert error["message"], case
+            assert field in {"*", error["field"]}, case
+            assert "Traceback" not in answer.text, case
+            assert "\x1f" not in error["message"], case
+        assert await admin.store.version() == before
