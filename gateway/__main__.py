@@ -1,0 +1,92 @@
+"""`python -m gateway up|serve`: what `modelyard up` and `modelyard gateway` run."""
+
+import os
+from pathlib import Path
+
+import click
+import uvloop
+
+from gateway.serve import serve as serve_gateway
+from gateway.up import UpError
+from gateway.up import up as run_up
+from pipelines.parent import follow_parent
+from pipelines.runtimes import RuntimeUnavailableError
+from pipelines.weights import WeightsError
+from registry.errors import RegistryError
+from registry.logs import configure_logs
+from registry.settings import PREFIX, Settings, SettingsError, load
+from registry.spec import ModelSpec, from_yaml
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """Modelyard's processes."""
+
+
+@main.command()
+@click.option(
+    "-f",
+    "--file",
+    "files",
+    multiple=True,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Model specs to apply; may be given more than once.",
+)
+@click.option("--host", help="Address of the inference API.  [MODELYARD_HOST, 127.0.0.1]")
+@click.option("--port", help="Port of the inference API.  [MODELYARD_PORT, 8000]")
+@click.option("--admin-port", help="Port of the admin API.  [MODELYARD_ADMIN_PORT, 8001]")
+@click.option("--home", help="Folder of all state.  [MODELYARD_HOME, ~/.modelyard]")
+@click.option(
+    "--ready-timeout",
+    "ready_timeout_s",
+    default=1800.0,
+    show_default=True,
+    help="Seconds to wait until every model answers.",
+)
+def up(files: tuple[Path, ...], ready_timeout_s: float, **given: str | None) -> None:
+    """Run everything on this machine: gateway, controller, workers.
+
+    Installs the engine runtimes and fetches the weights that the specs need, starts everything,
+    says when it is ready, and stops it all on Ctrl-C.
+    """
+    for name, value in given.items():
+        if value is not None:
+            os.environ[PREFIX + name.upper()] = value  # the parts read it from there, too
+    configure_logs("warning")
+    try:
+        specs = _read(files)
+        run_up(_settings(), specs, ready_timeout_s=ready_timeout_s)
+    except (UpError, RegistryError, RuntimeUnavailableError, WeightsError) as error:
+        raise click.ClickException(str(error)) from None
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
+
+
+@main.command()
+def serve() -> None:
+    """Run the gateway alone: the inference and the admin listener."""
+    settings = _settings()
+    configure_logs(settings.log_level)
+    follow_parent()
+    try:
+        uvloop.run(serve_gateway(settings))
+    except RegistryError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _settings() -> Settings:
+    try:
+        return load()
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from None
+
+
+def _read(files: tuple[Path, ...]) -> tuple[ModelSpec, ...]:
+    specs: list[ModelSpec] = []
+    for file in files:
+        specs.extend(from_yaml(file.read_text()))
+    return tuple(specs)
+
+
+if __name__ == "__main__":
+    main(prog_name="modelyard")

