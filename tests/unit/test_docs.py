@@ -1,0 +1,56 @@
+"""What the documents say exists, and what exists they say."""
+
+import re
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from registry.cli.main import cli
+from registry.settings import PREFIX, Settings
+from registry.spec import from_yaml
+
+ROOT = Path(__file__).parents[2]
+DOCS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
+
+
+@pytest.mark.parametrize("field", [field.name for field in msgspec.structs.fields(Settings)])
+def test_every_setting_is_in_the_readme(field):
+    assert f"`{PREFIX}{field.upper()}`" in (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("name", DOCS)
+def test_every_file_that_a_document_names_exists(name):
+    text = (ROOT / name).read_text()
+    paths = re.findall(
+        r"`((?:registry|pipelines|gateway|migrations|tests|examples)/[\w./-]+)`", text
+    )
+    paths += re.findall(r"\]\(([\w./-]+)\)", text)
+
+    assert not [path for path in paths if not (ROOT / path).exists()]
+
+
+def test_every_command_that_the_readme_shows_exists():
+    text = (ROOT / "README.md").read_text()
+    words = {match.split()[0] for match in re.findall(r"^modelyard (.+)$", text, re.MULTILINE)}
+
+    assert words
+    assert words <= set(cli.commands)
+
+
+def test_every_make_target_that_a_document_names_exists():
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    for name in DOCS:
+        for line in re.findall(r"`make ([a-z -]+)`", (ROOT / name).read_text()):
+            assert set(line.split()) <= targets, line
+
+
+@pytest.mark.parametrize("file", sorted((ROOT / "examples").glob("*.yaml")), ids=lambda f: f.name)
+def test_every_example_is_a_valid_spec(file):
+    assert from_yaml(file.read_text())
+
+
+def test_the_readmes_own_spec_is_valid():
+    blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+
+    assert [from_yaml(block) for block in blocks]
