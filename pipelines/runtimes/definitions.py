@@ -24,7 +24,8 @@ class RuntimeUnavailableError(Exception):
 class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """How to make an environment. ``{version}`` stands for the runtime's version.
 
-    *without_dependencies* are installed as they are; *removed* afterwards.
+    *without_dependencies* are installed as they are; *removed* afterwards; *adjusted_by* names
+    scripts of `pipelines/inside` that run last, with the new environment's interpreter.
     """
 
     engine: EngineName
@@ -32,6 +33,7 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]
     without_dependencies: tuple[str, ...] = ()
     removed: tuple[str, ...] = ()
+    adjusted_by: tuple[str, ...] = ()
     default_version: str
 
 
@@ -45,6 +47,7 @@ RECIPES: dict[str, Recipe] = {
         without_dependencies=("nixl==1.5.1",),
         # CUDA builds: importing torchvision breaks transformers beside a CPU torch.
         removed=("torchvision", "torchaudio", "torchcodec", "triton"),
+        adjusted_by=("calm_nixl.py",),
         default_version="0.32.0",
     ),
     "vllm": Recipe(

@@ -23,6 +23,7 @@ from pipelines.runtimes.definitions import (
     RuntimeUnavailableError,
 )
 
+_INSIDE = Path(__file__).parents[1] / "inside"
 _MANIFEST = "modelyard-runtime.json"
 _OUTPUT_LINES_KEPT = 25
 Progress = Callable[[str], None]
@@ -116,6 +117,8 @@ def _steps(
         )
     if definition.recipe.removed:
         yield "removing what cannot run here", [*pip, "uninstall", "-y", *definition.recipe.removed]
+    for script in definition.recipe.adjusted_by:
+        yield f"running {script}", [str(target / "bin" / "python"), str(_INSIDE / script)]
 
 
 def _run(runtime_id: str, title: str, command: list[str], progress: Progress) -> None:
