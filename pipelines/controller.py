@@ -24,7 +24,15 @@ from pipelines.scheduler import Refusal, place
 from registry.errors import PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
-from registry.state import DeviceKind, Phase, PlannedGang, Snapshot, Worker, WorkerPlan
+from registry.state import (
+    ENDED_PHASES,
+    DeviceKind,
+    Phase,
+    PlannedGang,
+    Snapshot,
+    Worker,
+    WorkerPlan,
+)
 from registry.store import Store
 
 log = structlog.get_logger()
@@ -37,7 +45,6 @@ STARTUP_MAX_S = 1800.0
 DRAIN_MIN_S = 2.0
 # A drained worker that still generates is stopped all the same after this long.
 DRAIN_MAX_S = 600.0
-_ENDED = frozenset({Phase.STOPPED, Phase.FAILED})
 _COMING_UP = frozenset({Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING})
 
 
@@ -113,7 +120,7 @@ class Controller:
             worker = live.get(observation.worker_id)
             if worker is not None:
                 await self._record_one(worker, observation)
-            elif observation.phase in _ENDED:
+            elif observation.phase in ENDED_PHASES:
                 await self._cluster.forget(observation.worker_id)
             else:
                 log.warning(
@@ -126,7 +133,7 @@ class Controller:
 
     async def _record_one(self, worker: Worker, observation: Observation) -> None:
         phase, reason = observation.phase, observation.reason
-        if phase in _ENDED:
+        if phase in ENDED_PHASES:
             await self._store.set_worker(worker.id, phase, reason=reason)
             await self._cluster.forget(worker.id)
             self._draining_since.pop(worker.id, None)

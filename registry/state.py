@@ -39,6 +39,7 @@ LIVE_PHASES = frozenset(
         Phase.STOPPING,
     }
 )
+ENDED_PHASES = frozenset(Phase) - LIVE_PHASES
 
 
 class NodeState(StrEnum):

@@ -18,11 +18,10 @@ from pipelines.cluster.local import LocalCluster
 from registry import db
 from registry.settings import Settings
 from registry.spec import ModelSpec, to_json
-from registry.state import Phase
+from registry.state import ENDED_PHASES
 from registry.store import Store
 
 STOP_WORKERS_MAX_S = 60.0
-_ENDED = frozenset({Phase.STOPPED, Phase.FAILED})
 
 
 class Keys(NamedTuple):
@@ -195,7 +194,7 @@ async def _stop_workers(settings: Settings, screen: Screen) -> None:
 
 
 async def _recorded(store: Store, cluster: LocalCluster, seen: Observation) -> bool:
-    if seen.phase not in _ENDED:
+    if seen.phase not in ENDED_PHASES:
         return False
     await store.set_worker(seen.worker_id, seen.phase, reason=seen.reason)
     await cluster.forget(seen.worker_id)

@@ -23,14 +23,13 @@ from pipelines.cluster.processes import end_tree
 from pipelines.cluster.workerdir import LaunchFile, StateFile, WorkerDir
 from pipelines.runtimes import Runtimes
 from registry.settings import Settings
-from registry.state import Device, NodeReport, Phase, Worker
+from registry.state import ENDED_PHASES, Device, NodeReport, Phase, Worker
 
 log = structlog.get_logger()
 
 # A supervisor writes its first report at once; without one after this long it never started.
 FIRST_REPORT_S = 20.0
 ENDED_KEPT = 50
-_ENDED = frozenset({Phase.STOPPED, Phase.FAILED})
 
 
 class LocalCluster:
@@ -96,7 +95,7 @@ class LocalCluster:
     def _stop(self, worker_id: str) -> None:
         folder = self._folder(worker_id)
         state = folder.state() if folder.path.exists() else None
-        if state is None or state.phase in _ENDED or not folder.supervised():
+        if state is None or state.phase in ENDED_PHASES or not folder.supervised():
             return  # `observe` ends what a dead supervisor left behind
         try:
             os.kill(state.supervisor_pid, signal.SIGTERM)
@@ -115,8 +114,10 @@ class LocalCluster:
         supervised = folder.supervised()
         state = folder.state()
         if state is None:
-            return None if supervised or self._is_fresh(folder) else self._never_started(folder)
-        if not supervised and state.phase not in _ENDED:
+            if supervised or self._is_fresh(folder):
+                return None
+            state = self._record_never_started(folder)
+        if not supervised and state.phase not in ENDED_PHASES:
             state = self._end_orphans(folder, state)
         if not supervised and (popen := self._supervisors.pop(folder.worker_id, None)):
             popen.wait()
@@ -127,16 +128,12 @@ class LocalCluster:
     def _is_fresh(self, folder: WorkerDir) -> bool:
         return time.time() - folder.path.stat().st_mtime < FIRST_REPORT_S
 
-    def _never_started(self, folder: WorkerDir) -> Observation:
-        folder.write_state(
-            StateFile(phase=Phase.FAILED, reason="its supervisor never started", supervisor_pid=0)
+    def _record_never_started(self, folder: WorkerDir) -> StateFile:
+        state = StateFile(
+            phase=Phase.FAILED, reason="its supervisor never started", supervisor_pid=0
         )
-        return Observation(
-            worker_id=folder.worker_id,
-            phase=Phase.FAILED,
-            reason="its supervisor never started",
-            url="",
-        )
+        folder.write_state(state)
+        return state
 
     def _end_orphans(self, folder: WorkerDir, state: StateFile) -> StateFile:
         """The supervisor was killed: whatever it left still holds memory and must go."""
