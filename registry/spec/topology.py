@@ -1,0 +1,180 @@
+"""The shapes a variant may have: how many workers of which role, and what each one gets."""
+
+import math
+from collections.abc import Iterator
+from enum import StrEnum
+from typing import Literal
+from urllib.parse import urlsplit
+
+import msgspec
+
+from registry.engine_args import Arg, refused_name
+from registry.spec.checks import Strict, check_range, check_text, parse_size_bytes, refuse
+
+WORKERS_PER_ROLE_MAX = 1024
+DEVICES_PER_WORKER_MAX = 64
+DEVICE_MEMORY_BYTES_MIN = 2**26
+DEVICE_MEMORY_BYTES_MAX = 2**50
+_URL_CHARS_MAX = 1024
+
+
+class Role(StrEnum):
+    UNIFIED = "unified"
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class RoleSpec(Strict, frozen=True, kw_only=True):
+    """What each worker of a role gets.
+
+    *workers* is how many of them; *devices* how many devices each one holds; *memory* how much
+    of each device (empty: the whole device); *args* are further engine flags without dashes.
+    """
+
+    workers: int = 1
+    devices: int = 1
+    tensor_parallel: int = 1
+    pipeline_parallel: int = 1
+    memory: str = ""
+    args: dict[str, Arg] = msgspec.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        check_range("workers", self.workers, 1, WORKERS_PER_ROLE_MAX)
+        check_range("devices", self.devices, 1, DEVICES_PER_WORKER_MAX)
+        check_range("tensor_parallel", self.tensor_parallel, 1, self.devices)
+        check_range("pipeline_parallel", self.pipeline_parallel, 1, self.devices)
+        if self.devices % self.tensor_parallel:
+            refuse(
+                "tensor_parallel",
+                f"is {self.tensor_parallel}, allowed is a divisor of devices ({self.devices})",
+            )
+        if self.devices % (self.tensor_parallel * self.pipeline_parallel):
+            refuse(
+                "pipeline_parallel",
+                f"is {self.pipeline_parallel}: tensor_parallel x pipeline_parallel must divide "
+                f"devices ({self.devices})",
+            )
+        if self.memory:
+            try:
+                size = parse_size_bytes(self.memory)
+            except ValueError as error:
+                refuse("memory", str(error))
+            if not DEVICE_MEMORY_BYTES_MIN <= size <= DEVICE_MEMORY_BYTES_MAX:
+                refuse("memory", f"is {self.memory!r}, allowed is 64MiB to 1024TiB")
+        for name, value in self.args.items():
+            _check_arg(name, value)
+
+    @property
+    def memory_bytes(self) -> int:
+        """Bytes of each device; 0 means the whole device."""
+        return parse_size_bytes(self.memory) if self.memory else 0
+
+
+def _check_arg(name: str, value: Arg) -> None:
+    refusal = refused_name(name)
+    if refusal:
+        refuse(f"args.{name[:80]}", refusal)
+    if isinstance(value, str):
+        check_text(f"args.{name}", value, 4096)
+    elif not math.isfinite(value) or abs(value) >= 2**63:  # JSON would not give it back
+        refuse(f"args.{name}", "allowed is a finite number below 2^63")
+
+
+class Bypass(Strict, frozen=True, kw_only=True):
+    """Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off."""
+
+    max_prompt_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        check_range("max_prompt_tokens", self.max_prompt_tokens, 0, 10_000_000)
+
+
+class Aggregated(RoleSpec, frozen=True, tag="aggregated", tag_field="type", kw_only=True):
+    """*workers* that each do both phases."""
+
+    def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
+        yield Role.UNIFIED, self
+
+
+class Disaggregated(Strict, frozen=True, tag="disaggregated", tag_field="type", kw_only=True):
+    """Prefill and decode apart, x workers to y, each role with its own devices and flags."""
+
+    prefill: RoleSpec
+    decode: RoleSpec
+    transfer: Literal["nixl"] = "nixl"
+    bypass: Bypass = Bypass()
+
+    def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
+        yield Role.PREFILL, self.prefill
+        yield Role.DECODE, self.decode
+
+
+class ExternalWorker(Strict, frozen=True, kw_only=True):
+    """An engine that somebody else runs. *bootstrap_port* is an SGLang prefill worker's."""
+
+    url: str
+    bootstrap_port: int = 0
+
+    def __post_init__(self) -> None:
+        if not _is_origin(self.url):
+            refuse(
+                "url", f"is {self.url[:120]!r}, allowed is http://host:port or https://host:port"
+            )
+        check_range("bootstrap_port", self.bootstrap_port, 0, 65_535)
+
+
+def _is_origin(text: str) -> bool:
+    try:
+        url = urlsplit(text)
+        port_is_good = url.port != 0
+    except ValueError:
+        return False
+    bare = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
+    known = url.scheme in ("http", "https") and bool(url.hostname)
+    return known and bare and port_is_good and text.isprintable() and len(text) <= _URL_CHARS_MAX
+
+
+class External(Strict, frozen=True, tag="external", tag_field="type", kw_only=True):
+    """OpenAI-compatible endpoints that run elsewhere: *workers* that each do both phases, or
+    *prefill* and *decode* apart.
+
+    *served_name* is the model's name there, if it differs from the one here. *token_file* holds
+    the key to send them; the controller reads it, on its own machine.
+    """
+
+    workers: tuple[ExternalWorker, ...] = ()
+    prefill: tuple[ExternalWorker, ...] = ()
+    decode: tuple[ExternalWorker, ...] = ()
+    served_name: str = ""
+    token_file: str = ""
+    bypass: Bypass = Bypass()
+
+    def __post_init__(self) -> None:
+        if bool(self.workers) == bool(self.prefill or self.decode):
+            refuse("workers", "allowed are either workers, or prefill and decode")
+        if bool(self.prefill) != bool(self.decode):
+            missing = "decode" if self.prefill else "prefill"
+            refuse(missing, "is missing, prefill and decode go together")
+        for _, name, workers in self._lists():
+            if len(workers) > WORKERS_PER_ROLE_MAX:
+                refuse(name, f"are {len(workers)}, allowed are {WORKERS_PER_ROLE_MAX} at most")
+            if len({worker.url for worker in workers}) < len(workers):
+                refuse(name, "has a url twice, allowed is each once")
+        check_text("served_name", self.served_name, 256)
+        check_text("token_file", self.token_file, 4096)
+        if self.token_file and not self.token_file.startswith("/"):
+            refuse("token_file", f"is {self.token_file[:80]!r}, allowed is an absolute path")
+
+    def _lists(self) -> Iterator[tuple[Role, str, tuple[ExternalWorker, ...]]]:
+        yield Role.UNIFIED, "workers", self.workers
+        yield Role.PREFILL, "prefill", self.prefill
+        yield Role.DECODE, "decode", self.decode
+
+    def external_roles(self) -> Iterator[tuple[Role, tuple[ExternalWorker, ...]]]:
+        for role, _, workers in self._lists():
+            if workers:
+                yield role, workers
+
+    def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
+        for role, workers in self.external_roles():
+            yield role, RoleSpec(workers=len(workers))
