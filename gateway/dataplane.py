@@ -1,4 +1,4 @@
-"""The inference listener: an ASGI callable, kept free of any framework for the sake of its cost.
+"""The inference listener's handler, kept free of any framework for the sake of its cost.
 
 A request's steps: route → key → body → parse → the model's row → `Forwarder.serve` → usage,
 metrics, one log line. Whatever goes wrong on the way becomes OpenAI's error envelope, or, once
@@ -11,69 +11,65 @@ import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from secrets import token_hex
-from typing import Any
 
-import msgspec
 import structlog
 
 from gateway.auth import authenticate
-from gateway.body import ClientGoneError, read_body
 from gateway.errors import (
     ApiError,
+    BadRequestError,
     BodyTimeoutError,
     BodyTooLargeError,
     DeadlineError,
     InternalError,
     MethodError,
+    QueueTimeoutError,
+    ShutdownError,
     UnavailableError,
     UnknownModelError,
     UnknownRouteError,
 )
+from gateway.listener import ClientGoneError, ClientRequest
 from gateway.metering import Metering, Sink
 from gateway.metrics import GatewayMetrics
+from gateway.openai.body import read_body
 from gateway.openai.envelope import render, render_event
 from gateway.openai.request import parse_request
 from gateway.pages import is_page, render_page
-from gateway.proxy.deadline import Receive, Stop, Watch
-from gateway.proxy.exchange import Exchange, Send
+from gateway.proxy.deadline import Stop, Watch
+from gateway.proxy.exchange import JSON, Exchange
 from gateway.proxy.forward import Forwarder
-from gateway.proxy.leg import Wire
 from gateway.proxy.upstream import Upstream
+from gateway.proxy.vigil import PING_S, SILENT_S, Vigil
+from gateway.proxy.wire import Wire
 from gateway.report import Reporter
+from gateway.routing.admission import Admission
+from gateway.routing.ask import Ask
 from gateway.routing.router import Router
 from gateway.routing.table import EMPTY_TABLE, RoutingTable
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
 from registry.spec import EngineName
-
-Scope = Mapping[str, Any]
+from registry.state import Priority
 
 INFERENCE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
-_JSON = b"application/json"
 _BODY_TIMEOUT_S = 30.0
 _SHORT_SEND_S = 10.0
 _EMPTY_TABLE_RETRY_S = 2
+_SESSION_CHARS_MAX = 256
+_RANK = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
 
 _TOO_LATE = {
     Stop.FIRST_TOKEN: "The model did not begin to answer in time.",
-    Stop.BETWEEN_TOKENS: "The model stopped in the middle of its answer.",
     Stop.TOTAL: "The model did not finish its answer in time.",
 }
 
 _log = structlog.get_logger("gateway.dataplane")
 
 
-class _Headers(msgspec.Struct):
-    """The request headers that mean something here; all others are ignored, none is relayed."""
-
-    authorization: bytes | None = None
-    content_length: bytes | None = None
-    request_id: str = ""
-
-
 class DataPlane:
-    """Mount it at the root of the inference listener; it needs no lifespan.
+    """Call it with each request of the inference listener; let `watch_workers` run beside it.
 
     *usage_sink* gets usage records in batches. `table` may be set at any time, from the same
     event loop. Call `aclose` when the listener has stopped.
@@ -88,6 +84,8 @@ class DataPlane:
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
         body_timeout_s: float = _BODY_TIMEOUT_S,
+        silent_s: float = SILENT_S,
+        ping_s: float = PING_S,
     ) -> None:
         # Request ids of our own: unique over all processes, and cheap.
         self._id_prefix = token_hex(10)
@@ -99,12 +97,21 @@ class DataPlane:
         self._metrics = metrics
         self.router = Router(clock)
         self.upstream = Upstream(clock)
+        self.admission = Admission()
+        self.router.on_leave = self.admission.freed
         self._metering = Metering(usage_sink, metrics.usage_dropped.inc)
         self._reporter = Reporter(metrics, self._metering)
-        wire = Wire(self.router, self.upstream, metrics, clock)
-        self._wire = wire
-        self._forwarder = Forwarder(wire, engines, clock)
-        metrics.watch_in_flight(lambda: self.router.in_flight)
+        self._wire = Wire(self.router, self.upstream, metrics, clock)
+        self._forwarder = Forwarder(self._wire, self.admission, engines, clock)
+        self._vigil = Vigil(
+            self.upstream,
+            self.router,
+            lambda: self._table,
+            clock,
+            silent_s=silent_s,
+            ping_s=ping_s,
+        )
+        metrics.watch(in_flight=lambda: self.router.in_flight, queued=self._queued)
 
     @property
     def table(self) -> RoutingTable:
@@ -117,6 +124,7 @@ class DataPlane:
         workers = table.worker_ids()
         self.router.keep(workers, frozenset(table.models))
         self.upstream.keep(workers)
+        self.admission.look_again()
         self._metrics.table_version.set(table.version)
 
     @property
@@ -124,31 +132,36 @@ class DataPlane:
         """Requests being served."""
         return self._forwarder.active
 
+    async def watch_workers(self) -> None:
+        """Lets go of workers that hang, until cancelled."""
+        await self._vigil.run()
+
     async def aclose(self) -> None:
         """Closes every connection to workers and writes the usage that still waits."""
         self.upstream.close()
         await self._metering.aclose()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return  # no websockets, no lifespan of our own
+    async def __call__(self, client: ClientRequest) -> None:
+        began = self._clock()
         watch = Watch(self._clock)
-        headers = _read_headers(scope)
+        client.on_gone = watch.client_gone
+        client.on_stop = watch.shut_down
         exchange = Exchange(
-            request_id=headers.request_id or f"{self._id_prefix}{next(self._id_numbers):012x}",
-            send=send,
+            client=client,
+            request_id=self._request_id(client),
             watch=watch,
             opened_at=self._wall_clock(),
-            began=self._clock(),
+            began=began,
         )
         try:
-            error = await self._outcome(exchange, self._handle(exchange, scope, headers, receive))
+            error = await self._outcome(exchange, self._handle(exchange))
             if error is not None:
-                await self._outcome(exchange, self._tell(exchange, error))
+                self._tell(exchange, error)
         finally:
             watch.close()
+            client.on_gone = client.on_stop = None
             exchange.ended_at = self._clock()
-            self._reporter.ended(exchange, scope["path"], self._wall_clock())
+            self._reporter.ended(exchange, client.path, self._wall_clock())
 
     async def _outcome(self, exchange: Exchange, work: Awaitable[None]) -> ApiError | None:
         """What the client must still be told after *work*; None if nothing."""
@@ -168,37 +181,34 @@ class DataPlane:
             return InternalError(exchange.request_id)
         return None
 
-    async def _handle(
-        self, exchange: Exchange, scope: Scope, headers: _Headers, receive: Receive
-    ) -> None:
-        path, method = scope["path"], scope["method"]
+    async def _handle(self, exchange: Exchange) -> None:
+        client = exchange.client
+        path, method = client.path, client.method
         if path in INFERENCE_PATHS:
-            if method != "POST":
+            if method != b"POST":
                 raise MethodError("POST")
-            await self._infer(exchange, path, headers, receive)
+            await self._infer(exchange)
         elif not is_page(path):
             raise UnknownRouteError
-        elif method not in ("GET", "HEAD"):
+        elif method not in (b"GET", b"HEAD"):
             raise MethodError("GET")
         else:
-            exchange.watch.until(self._clock() + _SHORT_SEND_S, Stop.CLIENT_STALLED)
-            status, body = render_page(path, self._table, headers.authorization, self._wall_clock())
-            await exchange.reply(status, body, [], _JSON)
+            status, body = render_page(path, self._table, client.authorization, self._wall_clock())
+            exchange.reply(status, body)
 
-    async def _infer(
-        self, exchange: Exchange, path: str, headers: _Headers, receive: Receive
-    ) -> None:
-        table = self._table
+    async def _infer(self, exchange: Exchange) -> None:
+        table, client, watch = self._table, exchange.client, exchange.watch
         if table.version < 0:
             raise UnavailableError(
                 "The gateway is starting: it has not read the registry yet.",
                 retry_after_s=_EMPTY_TABLE_RETRY_S,
             )
-        key = authenticate(headers.authorization, table.keys, self._wall_clock())
+        key = authenticate(client.authorization, table.keys, self._wall_clock())
         exchange.key_id = key.id
-        exchange.watch.until(self._clock() + self._body_timeout_s, Stop.BODY)
-        data = await read_body(receive, headers.content_length, table.body_bytes_max)
-        request = exchange.request = parse_request(path, data)
+        exchange.priority = _priority(client.priority, key.priority)
+        watch.until(self._clock() + self._body_timeout_s, Stop.BODY)
+        data = await read_body(client, table.body_bytes_max)
+        request = exchange.request = parse_request(client.path, data)
         model = table.model(request.model, key)
         if model is None:
             raise UnknownModelError(request.model)
@@ -211,41 +221,67 @@ class DataPlane:
                 f"The model '{model.name}' cannot answer now: {model.reason}.",
                 retry_after_s=limits.retry_after_s,
             )
+        exchange.ask = Ask(
+            prompt=request.prompt(),
+            prompt_tokens=request.prompt_tokens(),
+            fits_pair=exchange.fits_pair,
+            session=_session(client.session) or request.session(),
+        )
         exchange.first_token_at = exchange.began + limits.first_token_s
-        exchange.watch.total_at = exchange.began + limits.total_s
-        exchange.watch.listen(receive)
+        watch.total_at = exchange.began + limits.total_s
         await self._forwarder.serve(exchange)
 
-    async def _tell(self, exchange: Exchange, error: ApiError) -> None:
+    def _tell(self, exchange: Exchange, error: ApiError) -> None:
         """Sends *error* in the form that the answer so far allows."""
-        exchange.watch.total_at = float("inf")
-        exchange.watch.until(self._clock() + _SHORT_SEND_S, Stop.CLIENT_STALLED)
         exchange.error = error
         if not exchange.started:
-            headers = [(name.encode(), value.encode()) for name, value in error.headers.items()]
-            await exchange.reply(error.status, render(error), headers, _JSON)
-        elif exchange.streaming:
-            body = render_event(error)
-            await exchange.send({"type": "http.response.body", "body": body, "more_body": False})
+            headers = b"".join(
+                b"%b: %b\r\n" % (name.encode(), value.encode())
+                for name, value in error.headers.items()
+            )
+            exchange.reply(error.status, render(error), JSON + headers)
+        elif exchange.streaming and not exchange.finished:
+            exchange.client.end(render_event(error))
             exchange.finished = True
 
     def _stopped(self, exchange: Exchange, stop: Stop) -> ApiError | None:
         if stop in (Stop.CLIENT_GONE, Stop.CLIENT_STALLED):
             exchange.client_gone = True
+            exchange.client.abort()
             return None
         if stop is Stop.BODY:
             return BodyTimeoutError(self._body_timeout_s)
+        if stop is Stop.SHUTDOWN:
+            return ShutdownError()
+        model = exchange.model
+        if stop is Stop.QUEUED and model is not None:
+            limits = model.limits
+            return QueueTimeoutError(model.name, limits.queued_s, limits.retry_after_s)
         self._wire.stalled(exchange, stop)
-        return DeadlineError(_TOO_LATE[stop])
+        return DeadlineError(_TOO_LATE.get(stop, _TOO_LATE[Stop.TOTAL]))
+
+    def _request_id(self, client: ClientRequest) -> str:
+        if client.request_id and _REQUEST_ID.fullmatch(client.request_id):
+            return client.request_id.decode()
+        return f"{self._id_prefix}{next(self._id_numbers):012x}"
+
+    def _queued(self) -> Mapping[str, int]:
+        return self.admission.waiting
 
 
-def _read_headers(scope: Scope) -> _Headers:
-    headers = _Headers()
-    for name, value in scope["headers"]:
-        if name == b"authorization":
-            headers.authorization = value
-        elif name == b"content-length":
-            headers.content_length = value
-        elif name == b"x-request-id" and _REQUEST_ID.fullmatch(value):
-            headers.request_id = value.decode()
-    return headers
+def _priority(asked: bytes, allowed: Priority) -> Priority:
+    """What the client asks for, but never more than its key has. Raises BadRequestError."""
+    if not asked:
+        return allowed
+    try:
+        wanted = Priority(asked.decode("latin-1").strip().lower())
+    except ValueError:
+        raise BadRequestError(
+            "The x-modelyard-priority header must be high, normal or low.",
+            param="x-modelyard-priority",
+        ) from None
+    return max(wanted, allowed, key=_RANK.index)
+
+
+def _session(header: bytes) -> str:
+    return header.decode("latin-1")[:_SESSION_CHARS_MAX]

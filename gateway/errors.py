@@ -8,9 +8,12 @@ ApiError
 ├── MethodError           405
 ├── BodyTimeoutError      408  the body did not arrive in time
 ├── BodyTooLargeError     413
+├── QueueFullError        429  too many requests wait for this model already
 ├── InternalError         500  our own fault; the log has the rest under the request id
 ├── BadAnswerError        502  a worker answered, but not usefully
 ├── UnavailableError      503  declared, but no worker can answer now
+├── QueueTimeoutError     503  no worker had room in time
+├── ShutdownError         503  the gateway ends
 └── DeadlineError         504  a worker took longer than the model's limits allow
 """
 
@@ -113,6 +116,18 @@ class BodyTooLargeError(ApiError):
         )
 
 
+class QueueFullError(ApiError):
+    status = 429
+    type = "rate_limit_error"
+    code = "queue_full"
+
+    def __init__(self, model: str, queued: int, retry_after_s: int) -> None:
+        super().__init__(
+            f"The model {model!r} has all the requests it can work on, and {queued} wait already.",
+            headers={"retry-after": str(retry_after_s)},
+        )
+
+
 class InternalError(ApiError):
     status = 500
     code = "internal_error"
@@ -133,6 +148,30 @@ class UnavailableError(ApiError):
 
     def __init__(self, message: str, *, retry_after_s: int) -> None:
         super().__init__(message, headers={"retry-after": str(retry_after_s)})
+
+
+class QueueTimeoutError(ApiError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "queue_timeout"
+
+    def __init__(self, model: str, queued_s: float, retry_after_s: int) -> None:
+        super().__init__(
+            f"The model {model!r} had no room for this request within {queued_s:g} s.",
+            headers={"retry-after": str(retry_after_s)},
+        )
+
+
+class ShutdownError(ApiError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "shutting_down"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This gateway is being stopped and could not finish the request.",
+            headers={"retry-after": "1"},
+        )
 
 
 class DeadlineError(ApiError):

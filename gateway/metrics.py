@@ -14,6 +14,8 @@ from prometheus_client.registry import Collector
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 5)
 
+_LAG_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5)
+
 
 class _Served:
     """The children of one (model, variant, mode)."""
@@ -72,7 +74,9 @@ class GatewayMetrics:
             ("model", "reason"),
         )
         self._retries = counter(
-            "modelyard_retries", "Second and third tries, by why.", ("model", "reason")
+            "modelyard_retries",
+            "Further tries, and streams gone on with elsewhere, by why.",
+            ("model", "reason"),
         )
         self._degraded = counter(
             "modelyard_degraded",
@@ -84,6 +88,12 @@ class GatewayMetrics:
             "Usage records lost because the registry took none for too long.",
             registry=registry,
         )
+        self.loop_lag = Histogram(
+            "modelyard_event_loop_lag_seconds",
+            "How late the event loop came to what was due.",
+            buckets=_LAG_SECONDS,
+            registry=registry,
+        )
         self.table_version = Gauge(
             "modelyard_routing_table_version",
             "The registry event that the routing table reflects.",
@@ -92,9 +102,19 @@ class GatewayMetrics:
         self._served: dict[tuple[str, str, str], _Served] = {}
         self._request_children: dict[tuple[str, str, str, str], Any] = {}
 
-    def watch_in_flight(self, read: Callable[[], Mapping[str, int]]) -> None:
-        """*read* gives the legs in flight by worker id, asked at each scrape."""
-        self._registry.register(_InFlight(read))
+    def watch(
+        self,
+        *,
+        in_flight: Callable[[], Mapping[str, int]],
+        queued: Callable[[], Mapping[str, int]],
+    ) -> None:
+        """What is asked at each scrape: legs by worker id, waiting requests by model."""
+        self._registry.register(
+            _Counted("modelyard_in_flight_requests", "Request legs in flight.", "worker", in_flight)
+        )
+        self._registry.register(
+            _Counted("modelyard_queued_requests", "Requests that wait for room.", "model", queued)
+        )
 
     def served(self, model: str, variant: str, mode: str) -> _Served:
         labels = (model, variant, mode)
@@ -120,14 +140,19 @@ class GatewayMetrics:
         self._degraded.labels(model, variant).inc()
 
 
-class _InFlight(Collector):
-    def __init__(self, read: Callable[[], Mapping[str, int]]) -> None:
+class _Counted(Collector):
+    """A gauge of what is counted elsewhere."""
+
+    def __init__(
+        self, name: str, text: str, label: str, read: Callable[[], Mapping[str, int]]
+    ) -> None:
+        self._name = name
+        self._text = text
+        self._label = label
         self._read = read
 
     def collect(self) -> Iterable[GaugeMetricFamily]:
-        family = GaugeMetricFamily(
-            "modelyard_in_flight_requests", "Request legs in flight.", labels=("worker",)
-        )
-        for worker, count in dict(self._read()).items():
-            family.add_metric((worker,), count)
+        family = GaugeMetricFamily(self._name, self._text, labels=(self._label,))
+        for value, count in dict(self._read()).items():
+            family.add_metric((value,), count)
         yield family

@@ -4,17 +4,16 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import socket
 from collections.abc import Awaitable, Callable
 
 import httpx
 import msgspec
-import uvicorn
 from fleets import a_snapshot, a_worker
 from prometheus_client import CollectorRegistry
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
-from uvicorn.server import ServerState
 
 from gateway.dataplane import DataPlane
+from gateway.listener import Listener
 from gateway.metrics import GatewayMetrics
 from gateway.routing.table import build_table
 from pipelines.topology import expand
@@ -216,8 +215,6 @@ async def good(call: Call):
 
 def closed_port_url():
     """An address where nobody listens."""
-    import socket
-
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -227,9 +224,10 @@ def closed_port_url():
 
 
 class Gateway:
-    """A DataPlane behind uvicorn on a free port, and a client for it."""
+    """A DataPlane behind its listener on a free port, and a client for it."""
 
-    def __init__(self, **options):
+    def __init__(self, *, listening=None, **options):
+        self._listening = listening or {}
         self.records = []
         self.metrics_registry = CollectorRegistry()
         self.plane = DataPlane(
@@ -240,25 +238,12 @@ class Gateway:
         self.records.extend(records)
 
     async def __aenter__(self):
-        config = uvicorn.Config(
-            self.plane,
-            port=0,
-            http="httptools",
-            loop="none",
-            ws="none",
-            lifespan="off",
-            log_config=None,
-            access_log=False,
-        )
-        config.load()
-        # uvicorn's protocol without its process: a test should not wait for its ticks.
-        state = ServerState()
-        self._server = await asyncio.get_running_loop().create_server(
-            lambda: HttpToolsProtocol(config=config, server_state=state, app_state={}),
-            "127.0.0.1",
-            0,
-        )
-        self.port = self._server.sockets[0].getsockname()[1]
+        sock = socket.socket()
+        sock.bind(("127.0.0.1", 0))
+        self.listener = Listener(self.plane, **self._listening)
+        await self.listener.listen(sock)
+        self._vigil = asyncio.create_task(self.plane.watch_workers())
+        self.port = sock.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.client = httpx.AsyncClient(
             base_url=self.url,
@@ -272,8 +257,9 @@ class Gateway:
         await self.client.aclose()
         if kind is None:
             await self.assert_quiet()
-        self._server.close()
-        await self._server.wait_closed()
+        self._vigil.cancel()
+        await asyncio.gather(self._vigil, return_exceptions=True)
+        await self.listener.aclose()
         await self.plane.aclose()
 
     async def assert_quiet(self):

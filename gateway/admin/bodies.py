@@ -10,7 +10,7 @@ from gateway.admin.errors import BadRequestError
 from registry.errors import SpecError
 from registry.explain import SEPARATOR, explain
 from registry.spec import WORKERS_PER_ROLE_MAX, ModelSpec, from_data
-from registry.state import KeyKind
+from registry.state import KeyKind, Priority
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 EXPIRES_IN_S_MAX = 10 * 365 * 86_400
@@ -55,13 +55,15 @@ class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new key. No *models* means all of them. Its end is *expires_in_s*, or *expires_at* (ISO
+    """A new key. No *models* means all of them. *priority* is that of its requests where a model's
+    queue them. Its end is *expires_in_s*, or *expires_at* (ISO
     8601 with its zone), or never.
     """
 
     name: ShortName
     kind: KeyKind = KeyKind.INFERENCE
     models: tuple[ModelName, ...] = ()
+    priority: Priority = Priority.NORMAL
     expires_in_s: Seconds | None = None
     expires_at: Time | None = None
 
@@ -73,6 +75,8 @@ class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
                 _refuse(f"models[{index}]", f"is {model[:80]!r}, which no model can be named")
         if self.kind is KeyKind.ADMIN and self.models:
             _refuse("models", "an admin key is for all models: leave it out")
+        if self.kind is KeyKind.ADMIN and self.priority is not Priority.NORMAL:
+            _refuse("priority", "an admin key's requests never queue: leave it out")
         if self.expires_in_s is not None and not 0 < self.expires_in_s <= EXPIRES_IN_S_MAX:
             _refuse("expires_in_s", f"is {self.expires_in_s}, allowed is 1 to {EXPIRES_IN_S_MAX}")
         if self.expires_in_s is not None and self.expires_at is not None:

@@ -53,7 +53,9 @@ class WorkerController(Controller):
         tail: Tail = 200,
         follow: FromQuery[bool] = False,
     ) -> Stream:
-        await ctx.store.worker(worker_id)
+        worker = await ctx.store.worker(worker_id)
+        if worker.plan.external:
+            raise NotFoundError("log of an external worker", worker_id)
         if follow:
             ctx.followers.check()
         return stream(_log(ctx, worker_id, tail, follow=follow), "text/plain; charset=utf-8")

@@ -31,6 +31,7 @@ class KeyController(Controller):
             name=wish.name,
             kind=wish.kind,
             models=wish.models,
+            priority=wish.priority,
             expires_at=wish.expiry(now),
             by=request.auth,
         )

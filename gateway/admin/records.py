@@ -12,6 +12,7 @@ from registry.state import (
     KeyKind,
     Node,
     NodeState,
+    Priority,
     UsageTotal,
 )
 
@@ -76,6 +77,7 @@ class KeyView(View, frozen=True, kw_only=True):
     name: str
     kind: KeyKind
     models: tuple[str, ...]
+    priority: Priority
     state: str  # active, expired or revoked
     created_at: str
     expires_at: str | None
@@ -100,6 +102,7 @@ def key_view(key: Key, *, now: float) -> KeyView:
         name=key.name,
         kind=key.kind,
         models=key.models,
+        priority=key.priority,
         state="revoked" if key.revoked_at is not None else "expired" if expired else "active",
         created_at=iso(key.created_at),
         expires_at=iso_or_none(key.expires_at),

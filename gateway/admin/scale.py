@@ -4,7 +4,7 @@ from msgspec.structs import replace
 
 from gateway.admin.bodies import ScaleBody
 from registry.errors import SpecError
-from registry.spec import Aggregated, Disaggregated, ModelSpec, RoleSpec, Variant
+from registry.spec import Aggregated, Disaggregated, External, ModelSpec, RoleSpec, Variant
 
 
 def scaled(spec: ModelSpec, wish: ScaleBody) -> ModelSpec:
@@ -13,6 +13,10 @@ def scaled(spec: ModelSpec, wish: ScaleBody) -> ModelSpec:
     if wish.workers is None and wish.prefill is None and wish.decode is None:
         raise SpecError("workers", "nothing to scale: give workers, or prefill and decode")
     topology = chosen.topology
+    if isinstance(topology, External):
+        raise SpecError(
+            "variant", f"{chosen.name!r} is external: apply a spec that names other workers"
+        )
     if isinstance(topology, Aggregated):
         changed: Aggregated | Disaggregated = _aggregated(chosen, topology, wish)
     else:

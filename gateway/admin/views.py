@@ -9,8 +9,9 @@ from datetime import UTC, datetime
 import msgspec
 
 from gateway.admin.status import RoleCount, ServingState, VariantStatus, model_state
+from pipelines.engines import ENGINES
 from pipelines.engines.base import EngineMetrics
-from registry.spec import Disaggregated, EngineName, ModelSpec, Role, Variant
+from registry.spec import Disaggregated, EngineName, External, ModelSpec, Role, Variant
 from registry.state import (
     Event,
     EventKind,
@@ -76,7 +77,7 @@ def worker_view(
         ordinal=plan.ordinal,
         phase=worker.phase,
         reason=worker.reason,
-        node=worker.node,
+        node="external" if plan.external else worker.node,
         devices=devices,
         address=worker.url.partition("://")[2],
         engine=plan.engine,
@@ -128,8 +129,12 @@ def variant_view(status: VariantStatus, workers: tuple[WorkerView, ...]) -> Vari
 def _topology(variant: Variant | None) -> tuple[str, str]:
     if variant is None:
         return "removed", ""
-    if isinstance(variant.topology, Disaggregated):
-        return "disaggregated", variant.topology.transfer
+    topology = variant.topology
+    if isinstance(topology, Disaggregated):
+        return "disaggregated", topology.transfer
+    if isinstance(topology, External):
+        transfers = ENGINES[variant.engine].transfers if topology.is_disaggregated else ()
+        return "external", " or ".join(sorted(transfers))
     return "aggregated", ""
 
 

@@ -81,6 +81,9 @@ _FIELDS = {
 # With one of these set, an engine answers in more than one sequence or reads the prompt again on
 # decode; the P/D protocol carries one prompt and one answer.
 _SEVERAL = ("best_of", "echo", "n", "prompt_logprobs", "use_beam_search")
+# The body's own words for who talks: the first that is given.
+_SESSIONS = ("prompt_cache_key", "user")
+_SESSION_BYTES_MAX = 256
 _ONE = frozenset({b"1", b"null", b"false"})
 _TOKEN_IDS = msgspec.json.Decoder(list[int])
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
@@ -96,6 +99,18 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     stream: bool
     wants_usage: bool
+
+    def prompt(self) -> bytes:
+        """The raw JSON of what is to be answered."""
+        return bytes(self.body.get("messages") or self.body.get("prompt") or b"")
+
+    def session(self) -> str:
+        """What the client calls its conversation, by the fields that OpenAI has for it."""
+        for name in _SESSIONS:
+            raw = self.body.get(name)
+            if raw is not None and bytes(raw).startswith(b'"'):
+                return bytes(raw)[1 : _SESSION_BYTES_MAX + 1].decode(errors="replace")
+        return ""
 
     def fits_pair(self, bypass_tokens: int) -> bool:
         """Whether prefill and decode apart can serve it, and its prompt is long enough for it."""

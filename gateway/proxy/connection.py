@@ -37,6 +37,8 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_parts",
         "_paused",
+        "_sink",
+        "_sink_error",
         "_transport",
         "_waiter",
         "busy",
@@ -46,6 +48,7 @@ class Connection(asyncio.Protocol):
         "encoding",
         "error",
         "head_done",
+        "heard_at",
         "idle_since",
         "keep_alive",
         "received",
@@ -59,6 +62,7 @@ class Connection(asyncio.Protocol):
         self._loop = loop
         self._on_lost = on_lost
         self._on_complete: Callable[[Connection], None] | None = None
+        self._sink: Callable[[bytes], bool] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -66,6 +70,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.busy = False
         self.idle_since = 0.0
+        self.heard_at = 0.0  # when something last came, or was last sent; the loop's time
         self._reset()
 
     def _reset(self) -> None:
@@ -75,6 +80,8 @@ class Connection(asyncio.Protocol):
         self.retry_after = b""
         self.received = self.head_done = self.complete = self.keep_alive = False
         self.error: UpstreamError | None = None
+        self._sink = None
+        self._sink_error: Exception | None = None
         self._framed = self._interim = False
         self._head_bytes = 0
         self._parts: list[bytes] = []
@@ -89,6 +96,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reset()
         self.busy = True
+        self.heard_at = self._loop.time()
         if len(body) <= _ONE_WRITE_BYTES_MAX:
             self._transport.write(head + body)
         else:
@@ -117,6 +125,42 @@ class Connection(asyncio.Protocol):
         if self._paused:
             self._resume()
         return data
+
+    async def pump(self, sink: Callable[[bytes], bool]) -> None:
+        """Hands everything that comes of the body to *sink*, from within the event loop's own
+        callbacks, until it returns True: no task wakes for a token.
+
+        Raises UpstreamError, also when the body ends before that, and whatever *sink* raises.
+        """
+        if self._parts:
+            parts, self._parts, self._buffered = self._parts, [], 0
+            if sink(b"".join(parts)):
+                return
+        self._sink = sink
+        try:
+            while self._sink is not None:
+                if self.complete:
+                    raise CutOffError("the stream ended without [DONE]")
+                if self.error is not None:
+                    raise self.error
+                await self._wait()
+        finally:
+            self._sink = None
+        if self._sink_error is not None:
+            raise self._sink_error
+
+    def hold(self, held: bool) -> None:
+        """Reads no further while *held*: whoever takes what comes is slower than the worker."""
+        if held:
+            self._pause()
+        elif self._paused:
+            self._resume()
+
+    def fail(self, error: UpstreamError) -> None:
+        """Ends the answer with *error*, from outside of it."""
+        if self.busy:
+            self._fail(error)
+            self._wake()
 
     async def read_all(self, limit_bytes: int) -> bytes:
         """The whole body. Raises UpstreamError, also when it is over *limit_bytes*."""
@@ -183,6 +227,7 @@ class Connection(asyncio.Protocol):
             self.abort()  # an answer to no request
             return
         self.received = True
+        self.heard_at = self._loop.time()
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -193,11 +238,31 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
                 self._fail(BrokenAnswerError(f"the head is over {HEAD_BYTES_MAX} bytes"))
+        elif self._sink is not None:
+            self._sink_parts(self._sink)
+            return
         elif self._buffered > BUFFER_BYTES_MAX and not self._paused:
             self._pause()
         self._wake()
         if self._on_complete is not None:
             self._finishing()
+
+    def _sink_parts(self, sink: Callable[[bytes], bool]) -> None:
+        parts = self._parts
+        if parts:
+            data = parts[0] if len(parts) == 1 else b"".join(parts)
+            self._parts = []
+            self._buffered = 0
+            try:
+                done = sink(data)
+            except Exception as error:  # noqa: BLE001 - it is raised where `pump` is awaited
+                self._sink_error, done = error, True
+            if done:
+                self._sink = None
+                self._wake()
+                return
+        if self.complete or self.error is not None:
+            self._wake()
 
     def eof_received(self) -> None:
         return None  # closes

@@ -1,27 +1,32 @@
-"""What may stop a request from outside: a deadline, or its client going away.
+"""What may stop a request from outside: a deadline, its client going away, the gateway's own end.
 
-Both cancel the request's own task, wherever it waits, and leave the cause behind; the task asks
+All cancel the request's own task, wherever it waits, and leave the cause behind; the task asks
 `claim` whether a cancellation was one of these. One timer serves a whole request: moving a
 deadline is two attribute writes, so a stream can do it for every token.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
-from typing import Any
-
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 
 
 class Stop(StrEnum):
     """Why a request was stopped."""
 
     BODY = "body"  # the client did not send its body in time
+    QUEUED = "queued"  # no worker had room in time
+    SLOW = "slow"  # this try has had its share of the time; another worker may be quicker
     FIRST_TOKEN = "first_token"  # noqa: S105 - a token of text
+    TRANSFER = "transfer"  # decode waits for KV that does not come
     BETWEEN_TOKENS = "between_tokens"
     TOTAL = "total"
     CLIENT_STALLED = "client_stalled"  # does not read what it asked for
     CLIENT_GONE = "client_gone"
+    SHUTDOWN = "shutdown"  # the gateway ends
+
+
+# A worker's doing: its leg has failed, the request may go on elsewhere.
+LEG_STOPS = frozenset({Stop.SLOW, Stop.TRANSFER, Stop.BETWEEN_TOKENS})
 
 
 class Watch:
@@ -35,7 +40,6 @@ class Watch:
         "_at",
         "_clock",
         "_due",
-        "_listener",
         "_loop",
         "_outside",
         "_stop",
@@ -57,7 +61,6 @@ class Watch:
         self._at = self._timer_at = float("inf")
         self._due = Stop.TOTAL
         self._timer: asyncio.TimerHandle | None = None
-        self._listener: asyncio.Task[None] | None = None
         self._stop: Stop | None = None
         self.total_at = float("inf")
         self.cause: Stop | None = None
@@ -72,9 +75,11 @@ class Watch:
         if at < self._timer_at:
             self._arm()
 
-    def listen(self, receive: Receive) -> None:
-        """Stops the request when *receive* says that its client has gone."""
-        self._listener = self._loop.create_task(self._listen(receive))
+    def client_gone(self) -> None:
+        self._fire(Stop.CLIENT_GONE)
+
+    def shut_down(self) -> None:
+        self._fire(Stop.SHUTDOWN)
 
     def claim(self) -> Stop | None:
         """After a CancelledError: why, if the cancellation was ours alone, else None.
@@ -91,11 +96,13 @@ class Watch:
         self._at = float("inf")
         return cause
 
+    def claim_leg(self) -> Stop | None:
+        """As `claim`, but only what is over for one leg alone."""
+        return self.claim() if self._stop in LEG_STOPS else None
+
     def close(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        if self._listener is not None:
-            self._listener.cancel()
 
     def _arm(self) -> None:
         if self._timer is not None:
@@ -112,11 +119,6 @@ class Watch:
         self._fire(Stop.CLIENT_STALLED if self.sending else self._due)
 
     def _fire(self, stop: Stop) -> None:
-        if self._stop is None:
+        if self._stop is None and not self._task.done():
             self._stop = stop
             self._task.cancel()
-
-    async def _listen(self, receive: Receive) -> None:
-        while (await receive())["type"] != "http.disconnect":
-            pass
-        self._fire(Stop.CLIENT_GONE)

@@ -1,32 +1,40 @@
 """Prefill and decode apart: the prefill leg, and what is left to do if it fails.
 
-The protocol is the engine adapter's and sequential: prefill answers one token and says where its
-KV lies, and decode gets the client's request with that put in. Transfer parameters are used
-once: a second try of decode needs a second prefill, since nobody knows what became of the KV.
+The protocol is the engine adapter's. Sequential: prefill answers one token and says where its KV
+lies, and decode gets the client's request with that put in; the parameters are used once, since
+nobody knows what became of the KV after a failure. Concurrent: both get the same request at once
+and meet in a room of their own; whichever fails takes the other with it.
 """
 
-from collections.abc import Mapping
+import asyncio
+import secrets
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager, suppress
 from typing import NamedTuple
 
-import msgspec
-
 from gateway.proxy.deadline import Stop
-from gateway.proxy.errors import LegError
+from gateway.proxy.errors import LegError, PartnerError, UpstreamError
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.leg import ANSWER_BYTES_MAX, Wire
+from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
+from gateway.proxy.wire import Wire, encode_for
 from gateway.routing.pick import Mode, Route
 from gateway.routing.table import Endpoint
-from pipelines.engines.base import Body, Engine, ProtocolError
+from pipelines.engines.base import Body, Engine, Pairing, ProtocolError
 from registry.spec import EngineName
 
 _PREFILLS_TRIED_MAX = 2
+_ROOM_BITS = 63
+_OK = 200
 
 
 class Prepared(NamedTuple):
-    """What the answering worker gets, and the route as it turned out."""
+    """What the answering worker gets, and the route as it turned out. *partner* is asked at the
+    same time and gets the same.
+    """
 
     route: Route
     body: Body
+    partner: Endpoint | None = None
 
 
 class Disaggregation:
@@ -34,53 +42,128 @@ class Disaggregation:
         self._wire = wire
         self._engines = engines
 
-    async def prepare(self, exchange: Exchange, route: Route) -> Prepared:
+    async def prepare(self, exchange: Exchange, route: Route, body: Body) -> Prepared:
         """Runs the prefill leg of *route*, on another prefill worker if the first fails.
 
-        If that fails too, decode gets the client's own request and serves alone. A prefill worker
-        that refuses the request as such decides for both legs: its ApiError goes to the client.
+        If that fails too, decode gets *body* itself and serves alone. A prefill worker that
+        refuses the request as such decides for both legs: its ApiError goes to the client.
         """
-        request, model, prefill = exchange.request, exchange.model, route.prefill
-        assert request is not None
-        assert model is not None
+        assert route.prefill is not None
         engine = self._engines[route.variant.engine]
-        leg_body = msgspec.json.encode(engine.prefill_body(request.body))
+        if engine.pairing is Pairing.CONCURRENT:
+            return Prepared(route, _room_body(engine, route.prefill, body), route.prefill)
+        model, ask = exchange.model, exchange.ask
+        assert model is not None
+        assert ask is not None
+        prefill: Endpoint | None = route.prefill
         for _ in range(_PREFILLS_TRIED_MAX):
             if prefill is None:
                 break
             exchange.route = route._replace(prefill=prefill)
-            answer = await self._prefill(exchange, prefill, leg_body)
-            body = self._decode_body(engine, exchange, prefill, answer)
-            if body is not None:
-                return Prepared(exchange.route, body)
+            decode_body = await self._prefilled(engine, exchange, prefill, body)
+            if decode_body is not None:
+                return Prepared(exchange.route, decode_body)
             prefill = self._wire.router.other_prefill(
-                model, route, dead=exchange.dead, avoid=exchange.avoid
+                model, ask, route, dead=exchange.dead, avoid=exchange.avoid
             )
-        return Prepared(route._replace(mode=Mode.DEGRADED, prefill=None), request.body)
+        return Prepared(route._replace(mode=Mode.DEGRADED, prefill=None), body)
 
-    async def _prefill(
-        self, exchange: Exchange, prefill: Endpoint, leg_body: bytes
-    ) -> bytes | None:
-        """The prefill worker's answer; None if it gave none."""
-        exchange.watch.until(exchange.first_token_at, Stop.FIRST_TOKEN)
+    @asynccontextmanager
+    async def partnered(
+        self, exchange: Exchange, prepared: Prepared, answering: Leg
+    ) -> AsyncIterator[None]:
+        """While the answering leg runs, so does its partner's, if it has one."""
+        if prepared.partner is None:
+            yield
+            return
+        task = asyncio.get_running_loop().create_task(
+            self._accompany(exchange, prepared.partner, prepared.body, answering)
+        )
         try:
-            async with self._wire.leg(exchange, prefill, leg_body, stream=False) as connection:
-                return await connection.read_all(ANSWER_BYTES_MAX)
-        except LegError as error:
-            (exchange.dead if error.gone else exchange.avoid).add(prefill.worker_id)
-            return None
+            yield
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
 
-    def _decode_body(
-        self, engine: Engine, exchange: Exchange, prefill: Endpoint, answer: bytes | None
+    async def _accompany(
+        self, exchange: Exchange, prefill: Endpoint, body: Body, answering: Leg
+    ) -> None:
+        """The prefill half of a concurrent pair: its answer is thrown away."""
+        assert exchange.request is not None
+        assert exchange.ask is not None
+        assert exchange.model is not None
+        ticket = self._wire.router.enter(prefill, exchange.ask)
+        try:
+            connection = await self._wire.upstream.request(
+                prefill,
+                exchange.request.path,
+                encode_for(prefill, body),
+                stream=exchange.request.stream,
+                request_id=exchange.request_id,
+                connect_s=exchange.model.limits.connect_s,
+            )
+            try:
+                await connection.read_all(ANSWER_BYTES_MAX)
+                good = connection.status == _OK
+            except BaseException:
+                connection.abort()
+                raise
+            self._wire.upstream.release(prefill, connection)
+            if not good:
+                self._partner_failed(exchange, prefill, answering, f"status_{connection.status}")
+        except UpstreamError as error:
+            self._partner_failed(exchange, prefill, answering, error.reason)
+        finally:
+            ticket.leave()
+
+    def _partner_failed(
+        self, exchange: Exchange, prefill: Endpoint, answering: Leg, reason: str
+    ) -> None:
+        assert exchange.model is not None
+        self._wire.router.health.failed(prefill.worker_id, self._wire.clock(), soft=True)
+        self._wire.metrics.failure(exchange.model.name, f"prefill_{reason}")
+        answering.fail(PartnerError(f"the prefill leg failed: {reason}"))
+
+    async def _prefilled(
+        self, engine: Engine, exchange: Exchange, prefill: Endpoint, body: Body
     ) -> Body | None:
+        """What decode gets after *prefill* has done its part; None if it has not."""
+        answer = await self._prefill(exchange, prefill, engine.prefill_body(body))
         if answer is None:
             return None
-        assert exchange.request is not None
         assert exchange.model is not None
         try:
-            return engine.decode_body(exchange.request.body, answer)
+            return engine.decode_body(body, answer)
         except ProtocolError:
             self._wire.metrics.failure(exchange.model.name, "pd_protocol")
             self._wire.router.health.failed(prefill.worker_id, self._wire.clock(), soft=True)
             exchange.avoid.add(prefill.worker_id)
             return None
+
+    async def _prefill(self, exchange: Exchange, prefill: Endpoint, body: Body) -> bytes | None:
+        """The prefill worker's answer; None if it gave none."""
+        assert exchange.ask is not None
+        # Half of what is left: the other half is for another worker, or for decode alone.
+        now = self._wire.clock()
+        exchange.watch.until(now + (exchange.begin_by(now) - now) / 2, Stop.SLOW)
+        ticket = self._wire.router.enter(prefill, exchange.ask)
+        try:
+            async with Leg(self._wire, exchange, prefill, body, stream=False) as connection:
+                answer = await connection.read_all(ANSWER_BYTES_MAX)
+            ticket.answered()
+            return answer
+        except LegError as error:
+            (exchange.dead if error.gone else exchange.avoid).add(prefill.worker_id)
+            return None
+        finally:
+            ticket.leave()
+
+
+def _room_body(engine: Engine, prefill: Endpoint, body: Body) -> Body:
+    return engine.concurrent_body(
+        body,
+        bootstrap_host=prefill.host,
+        bootstrap_port=prefill.bootstrap_port,
+        room=secrets.randbits(_ROOM_BITS),
+    )

@@ -4,8 +4,11 @@ UpstreamError            *reason* is a word for metrics
 ├── ConnectError         no connection: refused, unreachable, too slow, too many
 ├── ResetError           the connection ended before the answer began
 ├── CutOffError          it ended in the middle of the answer
+├── HungError            the worker's process does not even answer its health route
+├── PartnerError         the other leg of the pair failed
 └── BrokenAnswerError    what came is not HTTP, or more of it than we take
-LegError                 a leg of a request failed before its client saw a byte
+LegError                 a leg of a request failed; the request may go on elsewhere
+CannotResumeError        what a stream has said so far cannot be handed to another worker
 """
 
 
@@ -25,14 +28,20 @@ class CutOffError(UpstreamError):
     reason = "cut_off"
 
 
+class HungError(UpstreamError):
+    reason = "hung"
+
+
+class PartnerError(UpstreamError):
+    reason = "partner"
+
+
 class BrokenAnswerError(UpstreamError):
     reason = "broken_answer"
 
 
 class LegError(Exception):
-    """Nothing has reached the client, so another try may help.
-
-    *gone*: the worker took no part, or went away: ask others, and this one no more.
+    """*gone*: the worker took no part, or went away: ask others, and this one no more.
     *answered*: something came back that no client can use.
     """
 
@@ -42,3 +51,7 @@ class LegError(Exception):
         self.reason = reason
         self.gone = gone
         self.answered = answered
+
+
+class CannotResumeError(Exception):
+    pass

@@ -1,25 +1,34 @@
 """One inference request while it is served: what is known of it, and its way back to the client."""
 
-from collections.abc import Awaitable, Callable
-from typing import Any
-
 from gateway.errors import ApiError
+from gateway.listener import ClientRequest
 from gateway.openai.answer import NO_USAGE
 from gateway.openai.request import InferenceRequest
-from gateway.proxy.deadline import Watch
+from gateway.proxy.deadline import Stop, Watch
+from gateway.proxy.journal import Journal
+from gateway.proxy.resume import Resumption
+from gateway.routing.ask import Ask
 from gateway.routing.pick import Mode, Route
-from gateway.routing.table import Endpoint, Header, ModelRow, VariantRow
+from gateway.routing.table import Endpoint, ModelRow, VariantRow
 from registry.spec import Role
+from registry.state import Priority
 
-Send = Callable[[Any], Awaitable[None]]
+JSON = b"content-type: application/json\r\n"
+EVENT_STREAM = (
+    b"content-type: text/event-stream; charset=utf-8\r\n"
+    b"cache-control: no-cache\r\nx-accel-buffering: no\r\n"
+)
 
 
 class Exchange:
     """Times are monotonic seconds, but for *opened_at*, which is of the epoch."""
 
     __slots__ = (
+        "alone",
+        "ask",
         "avoid",
         "began",
+        "client",
         "client_gone",
         "dead",
         "ended_at",
@@ -28,15 +37,18 @@ class Exchange:
         "finished",
         "first_at",
         "first_token_at",
+        "journal",
         "key_id",
         "leg",
         "model",
         "opened_at",
+        "pairs_failed",
+        "priority",
         "reached",
         "request",
         "request_id",
+        "resumption",
         "route",
-        "send",
         "started",
         "status",
         "streaming",
@@ -45,18 +57,28 @@ class Exchange:
     )
 
     def __init__(
-        self, *, request_id: str, send: Send, watch: Watch, opened_at: float, began: float
+        self,
+        *,
+        client: ClientRequest,
+        request_id: str,
+        watch: Watch,
+        opened_at: float,
+        began: float,
     ) -> None:
+        self.client = client
         self.request_id = request_id
-        self.send = send
         self.watch = watch
         self.opened_at = opened_at
         self.began = began
         self.key_id = ""
+        self.priority = Priority.NORMAL
         self.model: ModelRow | None = None
         self.request: InferenceRequest | None = None
+        self.ask: Ask | None = None
         self.dead: set[str] = set()  # workers that took no part or went away
         self.avoid: set[str] = set()  # workers that did not do well
+        self.pairs_failed = 0
+        self.alone = False  # pairs have failed it: decode alone, without KV transfer
         self.route: Route | None = None
         self.leg: Endpoint | None = None  # the worker that is being waited for
         self.reached = False  # some worker has been given the request
@@ -71,6 +93,8 @@ class Exchange:
         self.first_token_at = 0.0  # the deadline
         self.events = 0  # streamed to the client
         self.usage = NO_USAGE
+        self.journal: Journal | None = None  # of a stream that another worker could go on with
+        self.resumption: Resumption | None = None  # once one does
 
     @property
     def mode(self) -> Mode | None:
@@ -78,32 +102,43 @@ class Exchange:
 
     def fits_pair(self, variant: VariantRow) -> bool:
         assert self.request is not None
-        return self.request.fits_pair(variant.bypass_tokens)
+        return not self.alone and self.request.fits_pair(variant.bypass_tokens)
 
-    def headers(self, content_type: bytes) -> list[Header]:
-        """Of the answer: who asked what, and which workers served it how."""
-        headers = [(b"content-type", content_type), (b"x-request-id", self.request_id.encode())]
+    def headers(self, form: bytes) -> bytes:
+        """Of the answer, as lines: who asked what, and which workers served it how."""
         route = self.route
-        if route is not None:
-            headers += route.answerer.identity
-            headers.append((b"x-modelyard-mode", route.mode.encode()))
-            headers.append((b"x-modelyard-workers", _workers(route)))
-        return headers
+        if route is None:
+            return b"%bx-request-id: %b\r\n" % (form, self.request_id.encode())
+        return b"%bx-request-id: %b\r\n%bx-modelyard-mode: %b\r\nx-modelyard-workers: %b\r\n" % (
+            form,
+            self.request_id.encode(),
+            route.answerer.identity,
+            route.mode.encode(),
+            _workers(route),
+        )
 
-    async def reply(
-        self, status: int, body: bytes, headers: list[Header], content_type: bytes
-    ) -> None:
+    def reply(self, status: int, body: bytes, form: bytes = JSON) -> None:
         """The whole answer at once. Nothing may have been sent before."""
-        self.started = True
+        self.started = self.finished = True
         self.status = status
-        self.watch.sending = True
-        all_headers = self.headers(content_type)
-        all_headers.append((b"content-length", b"%d" % len(body)))
-        all_headers += headers
-        await self.send({"type": "http.response.start", "status": status, "headers": all_headers})
-        await self.send({"type": "http.response.body", "body": body, "more_body": False})
-        self.finished = True
-        self.watch.sending = False
+        self.client.respond(status, self.headers(form), body)
+
+    def begin_stream(self) -> None:
+        self.started = self.streaming = True
+        self.status = 200
+        self.client.begin(200, self.headers(EVENT_STREAM))
+
+    def begin_by(self, now: float) -> float:
+        """When a leg that starts *now* must have begun to answer."""
+        assert self.model is not None
+        if self.started:
+            return now + self.model.limits.between_tokens_s
+        return self.first_token_at
+
+    def expect_between(self, now: float) -> None:
+        """The next token, or the client's taking of the last ones, is due."""
+        assert self.model is not None
+        self.watch.until(now + self.model.limits.between_tokens_s, Stop.BETWEEN_TOKENS)
 
 
 def _workers(route: Route) -> bytes:

@@ -1,30 +1,34 @@
-"""From a checked request to the last byte of its answer: route, try, retry, pass on."""
+"""From a checked request to the last byte of its answer: queue, route, try, retry, go on."""
 
 from collections.abc import Callable, Mapping
 
-import msgspec
-
-from gateway.errors import ApiError, BadAnswerError, UnavailableError
+from gateway.errors import ApiError, BadAnswerError, DeadlineError, UnavailableError
 from gateway.openai.answer import Usage, read_answer
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
 from gateway.proxy.disagg import Disaggregation, Prepared
-from gateway.proxy.errors import CutOffError, LegError
+from gateway.proxy.errors import CannotResumeError, LegError
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg, Wire
+from gateway.proxy.journal import Journal
+from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
+from gateway.proxy.splice import Splice
 from gateway.proxy.stream import Relay
-from gateway.routing.pick import Mode, Route
-from gateway.routing.table import Header, ModelRow
-from pipelines.engines.base import Engine
+from gateway.proxy.takeover import Takeover
+from gateway.proxy.wire import Wire
+from gateway.routing.admission import Admission
+from gateway.routing.load import Ticket
+from gateway.routing.pick import Full, Mode, Route
+from gateway.routing.table import ModelRow
+from pipelines.engines.base import Body, Engine
+from pipelines.engines.resume import RESUMING_ENGINES, can_resume
 from registry.spec import EngineName
 
 ATTEMPTS_MAX = 3
+# After pairs have failed this often, decode is asked alone: without KV transfer.
+_PAIRS_MAX = 2
 # At most a fifth of what is under way may be second tries: a fleet in trouble needs less work.
 _RETRYING_SHARE = 0.2
 _RETRYING_MIN = 3
-_EVENT_STREAM = b"text/event-stream; charset=utf-8"
-_JSON = b"application/json"
-_STREAM_HEADERS: list[Header] = [(b"cache-control", b"no-cache"), (b"x-accel-buffering", b"no")]
 
 
 class Forwarder:
@@ -33,136 +37,180 @@ class Forwarder:
     def __init__(
         self,
         wire: Wire,
+        admission: Admission,
         engines: Mapping[EngineName, Engine],
         clock: Callable[[], float],
     ) -> None:
         self._wire = wire
+        self._admission = admission
         self._disaggregation = Disaggregation(wire, engines)
+        self._takeover = Takeover(wire)
         self._clock = clock
         self.active = 0
         self._retrying = 0
 
     async def serve(self, exchange: Exchange) -> None:
         """Answers the client. Raises ApiError if it still has to be told that this failed."""
+        request = exchange.request
+        assert request is not None
         self.active += 1
-        retrying = False
-        failure: LegError | None = None
+        if request.stream and can_resume(request.body):
+            exchange.journal = Journal()
         try:
-            for _ in range(ATTEMPTS_MAX):
-                route = self._route(exchange)
-                if route is None:
-                    break
-                if failure is not None and not retrying:
-                    if not self._may_retry():
-                        break
-                    retrying = True
-                    self._retrying += 1
-                if failure is not None:
-                    self._wire.metrics.retry(_model(exchange).name, failure.reason)
-                failure = await self._attempt(exchange, route)
-                if failure is None:
-                    return
-            raise _given_up(exchange, failure)
+            route = await self._route(exchange)
+            failure = await self._attempt(exchange, route, request.body) if route else None
+            if failure is not None or route is None:
+                await self._serve_again(exchange, failure)
         finally:
             self.active -= 1
-            self._retrying -= retrying
 
-    def _route(self, exchange: Exchange) -> Route | None:
-        return self._wire.router.route(
-            _model(exchange), exchange.fits_pair, dead=exchange.dead, avoid=exchange.avoid
-        )
+    async def _serve_again(self, exchange: Exchange, failure: LegError | None) -> None:
+        """What the first try left to do, by others, within the budget for that."""
+        if failure is None or not self._may_retry():
+            raise _given_up(exchange, failure)
+        self._retrying += 1
+        try:
+            for _ in range(ATTEMPTS_MAX - 1):
+                route = await self._route(exchange)
+                if route is None or not _is_worth_it(exchange, route):
+                    break
+                self._wire.metrics.retry(_model(exchange).name, failure.reason)
+                body = await self._body(exchange, route)
+                if body is None:
+                    return  # every token had been said
+                again = await self._attempt(exchange, route, body)
+                if again is None:
+                    return
+                failure = again
+        except CannotResumeError:
+            pass
+        finally:
+            self._retrying -= 1
+        raise _given_up(exchange, failure)
+
+    async def _body(self, exchange: Exchange, route: Route) -> Body | None:
+        """What the next worker is asked. Raises CannotResumeError."""
+        assert exchange.request is not None
+        if not exchange.started:
+            return exchange.request.body
+        if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
+            raise CannotResumeError
+        return await self._takeover.body(exchange, route)
+
+    async def _route(self, exchange: Exchange) -> Route | None:
+        """Workers for the next try, once there is room; None if there is nobody to ask."""
+        model, ask = _model(exchange), exchange.ask
+        assert ask is not None
+
+        def find() -> Route | Full | None:
+            return self._wire.router.route(model, ask, dead=exchange.dead, avoid=exchange.avoid)
+
+        exchange.leg = None
+        exchange.watch.until(self._clock() + model.limits.queued_s, Stop.QUEUED)
+        return await self._admission.enter(model, exchange.priority, find)
 
     def _may_retry(self) -> bool:
         return self._retrying < max(_RETRYING_MIN, _RETRYING_SHARE * self.active)
 
-    async def _attempt(self, exchange: Exchange, route: Route) -> LegError | None:
+    async def _attempt(self, exchange: Exchange, route: Route, body: Body) -> LegError | None:
         """None when the client has its answer, else why another try may help."""
+        if exchange.alone and route.mode is Mode.BYPASS:
+            route = route._replace(mode=Mode.DEGRADED)
         exchange.route = route
-        if route.prefill is not None:
-            prepared = await self._disaggregation.prepare(exchange, route)
-        else:
-            assert exchange.request is not None
-            prepared = Prepared(route, exchange.request.body)
-        exchange.route = route = prepared.route
-        if route.mode is Mode.DEGRADED:
-            self._wire.metrics.degraded(_model(exchange).name, route.variant.name)
+        assert exchange.ask is not None
+        # Decode's place is taken before prefill begins, so that others see it coming.
+        ticket = self._wire.router.enter(route.answerer, exchange.ask)
         try:
-            await self._answer(exchange, prepared)
+            prepared = Prepared(route, body)
+            if route.prefill is not None:
+                prepared = await self._disaggregation.prepare(exchange, route, body)
+            exchange.route = prepared.route
+            if prepared.route.mode is Mode.DEGRADED:
+                self._wire.metrics.degraded(_model(exchange).name, route.variant.name)
+            await self._answer(exchange, prepared, ticket)
             return None
         except LegError as error:
-            _learn(exchange, route, error)
+            _learn(exchange, prepared.route, error)
             return error
+        finally:
+            ticket.leave()
 
-    async def _answer(self, exchange: Exchange, prepared: Prepared) -> None:
+    async def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> None:
         request = exchange.request
         assert request is not None
-        if not request.stream:
-            exchange.watch.until(exchange.watch.total_at, Stop.TOTAL)
-        elif exchange.first_at is None:
-            exchange.watch.until(exchange.first_token_at, Stop.FIRST_TOKEN)
-        leg = self._wire.leg(
-            exchange,
-            prepared.route.answerer,
-            msgspec.json.encode(prepared.body),
-            stream=request.stream,
+        self._expect(exchange, prepared)
+        leg = Leg(
+            self._wire, exchange, prepared.route.answerer, prepared.body, stream=request.stream
         )
-        async with leg as connection:
+        async with self._disaggregation.partnered(exchange, prepared, leg), leg as connection:
             if request.stream:
-                await self._stream(exchange, leg, connection)
+                await self._stream(exchange, leg, connection, ticket)
             else:
-                await self._whole(exchange, leg, connection)
+                await self._whole(exchange, leg, connection, ticket)
 
-    async def _whole(self, exchange: Exchange, leg: Leg, connection: Connection) -> None:
+    def _expect(self, exchange: Exchange, prepared: Prepared) -> None:
+        """Until when this leg must have begun to answer. Where somebody else could be asked it
+        gets half of the time that is left.
+        """
+        assert exchange.request is not None
+        now, watch = self._clock(), exchange.watch
+        in_pair = prepared.route.mode is Mode.DISAGGREGATED
+        by, stop = exchange.begin_by(now), Stop.FIRST_TOKEN
+        if exchange.started:
+            stop = Stop.BETWEEN_TOKENS
+        elif not exchange.request.stream:  # nothing is heard before its end
+            by, stop = watch.total_at, Stop.TOTAL
+        if in_pair and exchange.request.stream:
+            transfer_by = now + _model(exchange).limits.transfer_s
+            if transfer_by < by:
+                by, stop = transfer_by, Stop.TRANSFER
+        elif in_pair or (exchange.request.stream and _others(exchange, prepared.route)):
+            by, stop = now + (by - now) / 2, Stop.SLOW
+        watch.until(by, stop)
+
+    async def _whole(
+        self, exchange: Exchange, leg: Leg, connection: Connection, ticket: Ticket
+    ) -> None:
         body = await connection.read_all(ANSWER_BYTES_MAX)
+        ticket.answered()
         try:
             exchange.usage = read_answer(body)
         except BadAnswerError:
             raise leg.failed("broken_answer") from None
         exchange.first_at = self._clock()
-        exchange.watch.until(
-            exchange.first_at + _model(exchange).limits.between_tokens_s, Stop.BETWEEN_TOKENS
-        )
-        await exchange.reply(200, body, [], _JSON)
+        exchange.reply(200, body)
 
-    async def _stream(self, exchange: Exchange, leg: Leg, connection: Connection) -> None:
+    async def _stream(
+        self, exchange: Exchange, leg: Leg, connection: Connection, ticket: Ticket
+    ) -> None:
         assert exchange.request is not None
         relay = Relay(usage_wanted=exchange.request.wants_usage)
-        first = b""
-        while not first:
-            first = relay.feed(await _read(connection))
-            if relay.failed:
-                raise leg.failed("error_event")
+        splice = Splice(exchange, connection, relay, ticket, self._clock)
         try:
-            await self._pass_on(exchange, leg, connection, relay, first)
+            await splice.run()
         finally:
-            exchange.events = relay.events
-            exchange.usage = _usage_of(relay)
+            exchange.events += relay.events
+            exchange.usage = _usage_of(exchange, relay)
+        if relay.failed:
+            raise leg.failed("error_event")
+        splice.finish()
 
-    async def _pass_on(
-        self, exchange: Exchange, leg: Leg, connection: Connection, relay: Relay, out: bytes
-    ) -> None:
-        """The loop that every streamed token takes."""
-        send, watch, clock = exchange.send, exchange.watch, self._clock
-        between_s = _model(exchange).limits.between_tokens_s
-        now = exchange.first_at = clock()
-        headers = exchange.headers(_EVENT_STREAM) + _STREAM_HEADERS
-        watch.until(now + between_s, Stop.BETWEEN_TOKENS)
-        watch.sending = exchange.started = exchange.streaming = True
-        exchange.status = 200
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        while True:
-            more = not relay.done
-            if out or not more:
-                watch.sending = True
-                await send({"type": "http.response.body", "body": out, "more_body": more})
-                watch.sending = False
-            if not more:
-                exchange.finished = True
-                return
-            if relay.failed:
-                raise leg.failed("error_event")
-            watch.until(clock() + between_s, Stop.BETWEEN_TOKENS)
-            out = relay.feed(await _read(connection))
+
+def _others(exchange: Exchange, route: Route) -> bool:
+    """Whether somebody else could still be asked for this answer."""
+    variant = route.variant
+    tried = exchange.dead | exchange.avoid | {route.answerer.worker_id}
+    rest = (*variant.unified, *variant.decode)
+    return any(endpoint.worker_id not in tried for endpoint in rest)
+
+
+def _is_worth_it(exchange: Exchange, route: Route) -> bool:
+    """Not when the same worker has just failed this request and nobody else is left. A pair, or
+    decode that was half of one, is another matter: the transfer may have been at fault.
+    """
+    if route.prefill is not None or exchange.pairs_failed:
+        return True
+    return route.answerer.worker_id not in exchange.avoid
 
 
 def _model(exchange: Exchange) -> ModelRow:
@@ -170,36 +218,44 @@ def _model(exchange: Exchange) -> ModelRow:
     return exchange.model
 
 
-async def _read(connection: Connection) -> bytes:
-    chunk = await connection.read()
-    if not chunk:
-        raise CutOffError("the stream ended without [DONE]")
-    return chunk
-
-
-def _usage_of(relay: Relay) -> Usage:
+def _usage_of(exchange: Exchange, relay: Relay) -> Usage:
     """Of a stream cut short there is no count: then the events sent, less the first, which
     names the role. Each of them carried at least one token.
     """
     usage = relay.usage
+    if exchange.resumption is not None:
+        usage = exchange.resumption.total(usage)
     if usage.completion_tokens or relay.done:
         return usage
-    return Usage(usage.prompt_tokens, max(0, relay.events - 1))
+    return Usage(usage.prompt_tokens, max(0, exchange.events - 1))
 
 
 def _learn(exchange: Exchange, route: Route, error: LegError) -> None:
-    """Whom the next try leaves out. Raises BadAnswerError if there should be none."""
+    """Whom the next try leaves out. Raises ApiError if there should be none."""
     if error.gone:
         exchange.dead.add(error.worker_id)
-    elif route.prefill is not None:
-        # The KV transfer may be what failed, by either's fault: a new pair, others if there are.
-        exchange.avoid.update((route.answerer.worker_id, route.prefill.worker_id))
     else:
+        exchange.avoid.add(error.worker_id)
+        if route.prefill is not None:
+            # The KV transfer may be what failed, by either's fault: others if there are.
+            exchange.avoid.update((route.answerer.worker_id, route.prefill.worker_id))
+    if route.prefill is not None:
+        exchange.pairs_failed += 1
+        exchange.alone = exchange.pairs_failed >= _PAIRS_MAX
+    if exchange.started and (exchange.journal is None or not exchange.journal.whole):
         raise _given_up(exchange, error)
 
 
 def _given_up(exchange: Exchange, failure: LegError | None) -> ApiError:
     model = _model(exchange)
+    if failure is not None and failure.reason.startswith("deadline_"):
+        return DeadlineError(
+            "The model stopped in the middle of its answer."
+            if exchange.started
+            else "The model did not begin to answer in time."
+        )
+    if exchange.started:
+        return BadAnswerError("The worker's answer broke off; what came of it is not whole.")
     if failure is not None and failure.answered:
         return BadAnswerError(
             f"The worker that had this request gave no usable answer ({failure.reason})."

@@ -1,14 +1,13 @@
 """One leg of a request: one worker asked once.
 
-A leg counts as in flight on its worker from before it connects until it is over, however it ends;
-what went wrong is told to health and metrics here, and nowhere else.
+What went wrong is told to health and metrics here, and nowhere else. A deadline that only this
+leg has missed ends the leg, not the request.
 """
 
-from collections.abc import Callable
+import asyncio
 from types import TracebackType
 
-from gateway.errors import ApiError, BadAnswerError
-from gateway.metrics import GatewayMetrics
+from gateway.errors import ApiError
 from gateway.openai.envelope import worker_error
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
@@ -16,12 +15,13 @@ from gateway.proxy.errors import (
     BrokenAnswerError,
     ConnectError,
     LegError,
+    PartnerError,
     UpstreamError,
 )
 from gateway.proxy.exchange import Exchange
-from gateway.proxy.upstream import Upstream
-from gateway.routing.router import Router
+from gateway.proxy.wire import Wire, encode_for
 from gateway.routing.table import Endpoint
+from pipelines.engines.base import Body
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
 REFUSAL_BYTES_MAX = 1024 * 1024
@@ -31,46 +31,20 @@ _OVERLOADED = 503
 # The client's own fault, so the client is told. Any other status below 500 is ours to explain:
 # a 401 means that the gateway's token for the worker is wrong, not the client's key.
 _REFUSALS = frozenset({400, 413, 422, 429})
-_STALLS = frozenset({Stop.FIRST_TOKEN, Stop.BETWEEN_TOKENS})
-
-
-class Wire:
-    """What every leg needs."""
-
-    def __init__(
-        self,
-        router: Router,
-        upstream: Upstream,
-        metrics: GatewayMetrics,
-        clock: Callable[[], float],
-    ) -> None:
-        self.router = router
-        self.upstream = upstream
-        self.metrics = metrics
-        self.clock = clock
-
-    def leg(self, exchange: Exchange, endpoint: Endpoint, body: bytes, *, stream: bool) -> "Leg":
-        return Leg(self, exchange, endpoint, body, stream=stream)
-
-    def stalled(self, exchange: Exchange, stop: Stop) -> None:
-        """A deadline passed; if a worker is to blame it is set aside."""
-        endpoint = exchange.leg
-        if stop in _STALLS and endpoint is not None and exchange.model is not None:
-            self.router.health.failed(endpoint.worker_id, self.clock())
-            self.metrics.failure(exchange.model.name, f"deadline_{stop}")
+_UNANSWERED = frozenset({"connect", "reset", "hung"})
 
 
 class Leg:
     """``async with`` it: yields the connection once the answer's head is there.
 
-    Raises LegError while the client has seen nothing, BadAnswerError after, and an ApiError with
-    the worker's own words if the worker refuses the request as such.
+    Raises LegError, or an ApiError with the worker's own words if the worker refuses the request
+    as such.
     """
 
     __slots__ = ("_body", "_connection", "_endpoint", "_exchange", "_stream", "_wire")
 
     def __init__(
-        self, wire: Wire, exchange: Exchange, endpoint: Endpoint, body: bytes, *, stream: bool
+        self, wire: Wire, exchange: Exchange, endpoint: Endpoint, body: Body, *, stream: bool
     ) -> None:
         self._wire = wire
         self._exchange = exchange
@@ -81,7 +55,6 @@ class Leg:
 
     async def __aenter__(self) -> Connection:
         self._exchange.leg = self._endpoint
-        self._wire.router.enter(self._endpoint)
         try:
             connection = self._connection = await self._request()
             if connection.status != _OK:
@@ -90,8 +63,7 @@ class Leg:
             return connection
         except BaseException as error:
             self._leave(keep=isinstance(error, ApiError))  # a refusal was read to its end
-            if isinstance(error, UpstreamError):
-                raise self._failure(error) from error
+            self._translate(error)
             raise
 
     async def __aexit__(
@@ -104,8 +76,13 @@ class Leg:
         if error is None:
             self._exchange.leg = None
             self._wire.router.health.succeeded(self._endpoint.worker_id)
-        elif isinstance(error, UpstreamError):
-            raise self._failure(error) from error
+        else:
+            self._translate(error)
+
+    def fail(self, error: UpstreamError) -> None:
+        """Ends the leg from outside, wherever it is once it has a connection."""
+        if self._connection is not None:
+            self._connection.fail(error)
 
     async def _request(self) -> Connection:
         exchange = self._exchange
@@ -116,7 +93,7 @@ class Leg:
             return await self._wire.upstream.request(
                 self._endpoint,
                 exchange.request.path,
-                self._body,
+                encode_for(self._endpoint, self._body),
                 stream=self._stream,
                 request_id=exchange.request_id,
                 connect_s=exchange.model.limits.connect_s,
@@ -126,7 +103,6 @@ class Leg:
             raise
 
     def _leave(self, *, keep: bool) -> None:
-        self._wire.router.leave(self._endpoint)
         if self._connection is not None:
             if keep:
                 self._wire.upstream.release(self._endpoint, self._connection)
@@ -153,19 +129,27 @@ class Leg:
         if connection.encoding.lower() not in (b"", b"identity"):
             raise BrokenAnswerError("the answer is compressed, which was not asked for")
 
-    def _failure(self, error: UpstreamError) -> Exception:
-        broken = isinstance(error, BrokenAnswerError)
-        return self.failed(error.reason, gone=not broken, soft=broken)
+    def _translate(self, error: BaseException) -> None:
+        """Raises LegError if *error* is over for this leg alone."""
+        if isinstance(error, PartnerError):
+            raise LegError(
+                self._endpoint.worker_id, error.reason, gone=False, answered=True
+            ) from error
+        if isinstance(error, UpstreamError):
+            broken = isinstance(error, BrokenAnswerError)
+            raise self.failed(error.reason, gone=not broken, soft=broken) from error
+        if isinstance(error, asyncio.CancelledError):
+            stop = self._exchange.watch.claim_leg()
+            if stop is not None:
+                raise self.failed(f"deadline_{stop}", soft=stop is Stop.TRANSFER) from error
 
-    def failed(self, reason: str, *, gone: bool = False, soft: bool = True) -> Exception:
+    def failed(self, reason: str, *, gone: bool = False, soft: bool = True) -> LegError:
         """Notes the failure and gives the error to raise."""
-        exchange = self._exchange
-        assert exchange.model is not None
+        model = self._exchange.model
+        assert model is not None
         self._wire.router.health.failed(self._endpoint.worker_id, self._wire.clock(), soft=soft)
-        self._wire.metrics.failure(exchange.model.name, reason)
-        if exchange.started:
-            return BadAnswerError("The worker's answer broke off; what came of it is not whole.")
-        answered = reason not in ("connect", "reset")
+        self._wire.metrics.failure(model.name, reason)
+        answered = reason not in _UNANSWERED and not reason.startswith("deadline_")
         return LegError(self._endpoint.worker_id, reason, gone=gone, answered=answered)
 
 

@@ -5,10 +5,11 @@ environment, no redirects, no cookies.
 """
 
 import asyncio
+import ssl
 from collections.abc import Callable
 
 from gateway.proxy.connection import Connection
-from gateway.proxy.errors import ConnectError, ResetError
+from gateway.proxy.errors import ConnectError, ResetError, UpstreamError
 from gateway.routing.table import Endpoint
 
 CONNECTIONS_PER_WORKER_MAX = 4096
@@ -22,32 +23,43 @@ _FRAMING_S_MAX = 2.0
 class _Pool:
     """The connections to one worker."""
 
-    __slots__ = ("_clock", "_endpoint", "_heads", "connections", "idle", "opening", "retired")
+    __slots__ = (
+        "_clock",
+        "_heads",
+        "_tls",
+        "connections",
+        "endpoint",
+        "idle",
+        "opening",
+        "retired",
+    )
 
     def __init__(self, endpoint: Endpoint, clock: Callable[[], float]) -> None:
-        self._endpoint = endpoint
+        self.endpoint = endpoint
         self._clock = clock
-        self._heads: dict[tuple[str, bool], bytes] = {}
+        self._heads: dict[tuple[str, str, bool], bytes] = {}
+        self._tls = ssl.create_default_context() if endpoint.tls else None
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.opening = 0
         self.retired = False
 
-    def head(self, path: str, *, stream: bool) -> bytes:
+    def head(self, method: str, path: str, *, stream: bool) -> bytes:
         """A request's head but for its id and length."""
-        head = self._heads.get((path, stream))
+        head = self._heads.get((method, path, stream))
         if head is None:
             accept = "text/event-stream" if stream else "application/json"
-            lines = (
-                f"POST {path} HTTP/1.1",
-                f"host: {self._endpoint.authority}",
-                f"authorization: Bearer {self._endpoint.token}",
+            lines = [
+                f"{method} {path} HTTP/1.1",
+                f"host: {self.endpoint.authority}",
                 "content-type: application/json",
                 f"accept: {accept}",
                 "accept-encoding: identity",
-                "x-request-id: ",
-            )
-            head = self._heads[path, stream] = "\r\n".join(lines).encode("ascii")
+            ]
+            if self.endpoint.token:
+                lines.append(f"authorization: Bearer {self.endpoint.token}")
+            lines.append("x-request-id: ")
+            head = self._heads[method, path, stream] = "\r\n".join(lines).encode("ascii")
         return head
 
     def take_idle(self) -> Connection | None:
@@ -71,7 +83,10 @@ class _Pool:
         try:
             async with asyncio.timeout(timeout_s):
                 _, connection = await loop.create_connection(
-                    lambda: Connection(loop, self.lost), self._endpoint.host, self._endpoint.port
+                    lambda: Connection(loop, self.lost),
+                    self.endpoint.host,
+                    self.endpoint.port,
+                    ssl=self._tls,
                 )
         except TimeoutError:
             raise ConnectError(f"no connection within {timeout_s:g} s") from None
@@ -95,6 +110,9 @@ class _Pool:
         self.connections.discard(connection)
         if connection in self.idle:
             self.idle.remove(connection)
+
+    def busy(self) -> list[Connection]:
+        return [connection for connection in self.connections if connection.busy]
 
     def drop_idle(self) -> None:
         for connection in self.idle:
@@ -124,13 +142,14 @@ class Upstream:
         stream: bool,
         request_id: str,
         connect_s: float,
+        method: str = "POST",
     ) -> Connection:
         """Sends a request and waits for the answer's head. Raises UpstreamError.
 
         Give the connection back with `release`, or `abort` it.
         """
         pool = self._pool(endpoint)
-        head = pool.head(path, stream=stream)
+        head = pool.head(method, path, stream=stream)
         head += b"%b\r\ncontent-length: %d\r\n\r\n" % (request_id.encode(), len(body))
         connection = pool.take_idle()
         if connection is not None:
@@ -141,6 +160,12 @@ class Upstream:
                 pool.drop_idle()
         return await _send(await pool.connect(connect_s), head, body)
 
+    async def ask(self, endpoint: Endpoint, path: str, *, connect_s: float) -> Connection:
+        """A GET on a connection of its own, to be aborted by the caller. Raises UpstreamError."""
+        pool = self._pool(endpoint)
+        head = pool.head("GET", path, stream=False) + b"-\r\n\r\n"
+        return await _send(await pool.connect(connect_s), head, b"")
+
     def release(self, endpoint: Endpoint, connection: Connection) -> None:
         """The answer has been read as far as it matters: keep the connection if it can be."""
         pool = self._pools.get(endpoint.worker_id)
@@ -148,6 +173,22 @@ class Upstream:
             connection.abort()
             return
         connection.finish(pool.give_back, _FRAMING_S_MAX)
+
+    def silent(self, since: float) -> list[Endpoint]:
+        """Workers with a request under way that have said nothing at all *since* then, by the
+        event loop's time.
+        """
+        return [
+            pool.endpoint
+            for pool in self._pools.values()
+            if (busy := pool.busy()) and max(c.heard_at for c in busy) < since
+        ]
+
+    def fail(self, worker_id: str, error: UpstreamError) -> None:
+        """Ends every answer of this worker with *error*."""
+        pool = self._pools.get(worker_id)
+        for connection in pool.busy() if pool is not None else ():
+            connection.fail(error)
 
     def open_connections(self) -> tuple[int, int]:
         """How many are open, and how many of them are idle."""

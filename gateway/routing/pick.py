@@ -1,14 +1,17 @@
 """The choice: which variant, which shape, which workers. Pure; chance comes in as *random*."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from enum import StrEnum
-from typing import NamedTuple
+from enum import Enum, StrEnum
+from math import inf
+from typing import Final, NamedTuple
 
+from gateway.routing.load import IDLE, Load
 from gateway.routing.table import Endpoint, VariantRow
-from registry.spec import RoutingPolicy
 
 Random = Callable[[], float]  # 0 <= random() < 1
-Choose = Callable[[Sequence[Endpoint]], Endpoint]
+# None: all of them have as much as they may have.
+Choose = Callable[[Sequence[Endpoint]], Endpoint | None]
+CONTEXT_WEIGHT = 0.1
 
 
 class Mode(StrEnum):
@@ -27,6 +30,15 @@ class Route(NamedTuple):
     mode: Mode
     answerer: Endpoint
     prefill: Endpoint | None
+
+
+class Full(Enum):
+    """There are workers, and each one that could be used has all the requests it may have."""
+
+    FULL = "full"
+
+
+FULL: Final = Full.FULL
 
 
 class Barred(NamedTuple):
@@ -48,23 +60,51 @@ class Barred(NamedTuple):
 NOBODY_BARRED = Barred(frozenset(), frozenset())
 
 
-def choose_endpoint(
+def least_loaded(
+    endpoints: Sequence[Endpoint], loads: Mapping[str, Load], random: Random
+) -> Endpoint:
+    """The one with fewer tokens in flight, of two of *endpoints* (not empty) drawn by chance.
+
+    Two choices come close to the best of all, and gateways that don't know of each other's
+    requests don't all run to the same worker.
+    """
+    count = len(endpoints)
+    first = endpoints[int(random() * count)]
+    if count == 1:
+        return first
+    second = endpoints[int(random() * (count - 1))]
+    if second is first:
+        second = endpoints[-1]
+    one, other = loads.get(first.worker_id, IDLE), loads.get(second.worker_id, IDLE)
+    tokens = one.prefill_tokens + one.context_tokens
+    return second if other.prefill_tokens + other.context_tokens < tokens else first
+
+
+def soonest(
     endpoints: Sequence[Endpoint],
-    policy: RoutingPolicy,
-    *,
-    in_flight: Mapping[str, int],
-    turn: int,
+    tokens: int,
+    cached_tokens: Mapping[str, int],
+    loads: Mapping[str, Load],
     random: Random,
 ) -> Endpoint:
-    """One of *endpoints* (not empty). *turn* counts a role's requests, for round robin."""
-    if len(endpoints) == 1:
-        return endpoints[0]
-    if policy is RoutingPolicy.ROUND_ROBIN:
-        return endpoints[turn % len(endpoints)]
-    loads = [in_flight.get(endpoint.worker_id, 0) for endpoint in endpoints]
-    least = min(loads)
-    ties = [e for e, load in zip(endpoints, loads, strict=True) if load == least]
-    return ties[int(random() * len(ties))]
+    """The one of *endpoints* (not empty) that is expected to give the first token soonest."""
+    best: list[Endpoint] = []
+    least = inf
+    for endpoint in endpoints:
+        worker = endpoint.worker_id
+        load = loads.get(worker, IDLE)
+        cost = (
+            load.prefill_tokens
+            + CONTEXT_WEIGHT * load.context_tokens
+            + tokens
+            - cached_tokens.get(worker, 0)
+        )
+        if cost < least:
+            best = [endpoint]
+            least = cost
+        elif cost == least:
+            best.append(endpoint)
+    return best[0] if len(best) == 1 else best[int(random() * len(best))]
 
 
 def choose_variant(variants: Sequence[VariantRow], random: Random) -> VariantRow:
@@ -79,24 +119,31 @@ def choose_variant(variants: Sequence[VariantRow], random: Random) -> VariantRow
 
 def plan_route(
     variant: VariantRow, *, wants_prefill: bool, barred: Barred, choose: Choose
-) -> Route | None:
+) -> Route | Full | None:
     """Workers of one variant for one request, best shape first; None if nobody is left.
 
     While a variant changes its topology it has workers of both shapes: those of the shape it is
-    declared with come first, and a whole shape before half of one.
+    declared with come first, and a whole shape before half of one. A shape that is full is
+    waited for, not traded for a worse one.
     """
     unified = barred.usable(variant.unified)
     if unified and not variant.disaggregated:
-        return Route(variant, Mode.AGGREGATED, choose(unified), None)
+        return _alone(variant, Mode.AGGREGATED, choose(unified))
     decode = barred.usable(variant.decode)
     if decode and not wants_prefill:
-        return Route(variant, Mode.BYPASS, choose(decode), None)
+        return _alone(variant, Mode.BYPASS, choose(decode))
     paired = [d for d in decode if barred.usable(variant.partners[d.worker_id])]
     if paired:
         answerer = choose(paired)
-        partners = barred.usable(variant.partners[answerer.worker_id])
-        return Route(variant, Mode.DISAGGREGATED, answerer, choose(partners))
+        if answerer is None:
+            return FULL
+        prefill = choose(barred.usable(variant.partners[answerer.worker_id]))
+        return FULL if prefill is None else Route(variant, Mode.DISAGGREGATED, answerer, prefill)
     if unified:
-        return Route(variant, Mode.AGGREGATED, choose(unified), None)
+        return _alone(variant, Mode.AGGREGATED, choose(unified))
     rest = decode or barred.usable(variant.prefill)
-    return Route(variant, Mode.DEGRADED, choose(rest), None) if rest else None
+    return _alone(variant, Mode.DEGRADED, choose(rest)) if rest else None
+
+
+def _alone(variant: VariantRow, mode: Mode, answerer: Endpoint | None) -> Route | Full:
+    return FULL if answerer is None else Route(variant, mode, answerer, None)

@@ -1,93 +1,163 @@
-"""The gateway's memory around the pure choice: requests in flight, turns, recent failures."""
+"""The gateway's memory around the pure choice: what workers do and hold, turns, recent failures."""
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import random as system_random
 
+from gateway.routing.ask import Ask
 from gateway.routing.health import Health
+from gateway.routing.kv_index import KvIndexes
+from gateway.routing.load import IDLE, Load, OnLeave, Ticket
 from gateway.routing.pick import (
+    FULL,
     NOBODY_BARRED,
     Barred,
+    Full,
     Random,
     Route,
-    choose_endpoint,
     choose_variant,
+    least_loaded,
     plan_route,
+    soonest,
 )
-from gateway.routing.table import Endpoint, ModelRow, VariantRow
+from gateway.routing.prefix import PrefixMemory
+from gateway.routing.session import of_session
+from gateway.routing.table import Endpoint, ModelRow
 from registry.spec import Role, RoutingPolicy
+
+_BY_CONTENT = (RoutingPolicy.PREFIX, RoutingPolicy.KV_EVENTS)
 
 
 class Router:
-    """*clock* gives monotonic seconds."""
+    """*clock* gives monotonic seconds. *on_leave* is told of each leg that left its worker."""
 
     def __init__(self, clock: Callable[[], float], random: Random = system_random) -> None:
         self.health = Health()
-        self.in_flight: dict[str, int] = {}  # by worker id; an idle worker has no entry
+        self.kv = KvIndexes()
+        self.on_leave: OnLeave | None = None
+        self._prefixes = PrefixMemory()
+        self._loads: dict[str, Load] = {}
         self._clock = clock
         self._random = random
         self._turns: Counter[tuple[str, Role]] = Counter()
+        self._old: list[Ticket] = []  # OLD-API shim
+
+    @property
+    def in_flight(self) -> Mapping[str, int]:
+        """Legs by worker id; an idle worker has no entry."""
+        return {worker: load.legs for worker, load in self._loads.items() if load.legs}
 
     def route(
+        self, model: ModelRow, ask: Ask, *, dead: set[str], avoid: set[str]
+    ) -> Route | Full | None:
+        """Workers for one request. None if every worker of the model is *dead*, FULL if there are
+        some, and each has as many requests as it may have.
+        """
+        if not isinstance(ask, Ask):  # type: ignore[unreachable]  # OLD-API shim
+            ask = Ask(prompt=b"", prompt_tokens=None, fits_pair=ask)
+        ask.policy = model.policy
+        shunned = self.health.aside(self._clock()) | avoid
+        barred = Barred(dead, shunned) if dead or shunned else NOBODY_BARRED
+        choose = partial(self._choose, model, ask)
+        variants = model.variants
+        full = False
+        while variants:
+            variant = variants[0] if len(variants) == 1 else choose_variant(variants, self._random)
+            wanted = variant.disaggregated and ask.fits_pair(variant)
+            route = plan_route(variant, wants_prefill=wanted, barred=barred, choose=choose)
+            if isinstance(route, Route):
+                return route
+            full = full or route is FULL
+            variants = tuple(row for row in variants if row is not variant)
+        return FULL if full else None
+
+    def other_prefill(
         self,
         model: ModelRow,
-        wants_prefill: Callable[[VariantRow], bool],
+        ask: Ask,
+        route: Route | None = None,
         *,
         dead: set[str],
         avoid: set[str],
-    ) -> Route | None:
-        """Workers for one request; None if every worker of the model is *dead*."""
-        shunned = self.health.aside(self._clock()) | avoid
-        barred = Barred(dead, shunned) if dead or shunned else NOBODY_BARRED
-        choose = partial(self._choose, model)
-        variants = model.variants
-        while variants:
-            variant = variants[0] if len(variants) == 1 else choose_variant(variants, self._random)
-            wanted = variant.disaggregated and wants_prefill(variant)
-            route = plan_route(variant, wants_prefill=wanted, barred=barred, choose=choose)
-            if route is not None:
-                return route
-            variants = tuple(row for row in variants if row is not variant)
-        return None
-
-    def other_prefill(
-        self, model: ModelRow, route: Route, *, dead: set[str], avoid: set[str]
     ) -> Endpoint | None:
         """Another prefill worker for the route's decode worker, none of *dead* or *avoid*."""
+        if route is None:  # OLD-API shim
+            route, ask = ask, Ask(prompt=b"", prompt_tokens=None, fits_pair=bool)  # type: ignore[assignment,arg-type]
+            assert route is not None
         partners = route.variant.partners[route.answerer.worker_id]
         barred = Barred(dead | avoid, self.health.aside(self._clock()))
         rest = barred.usable(partners)
-        return self._choose(model, rest) if rest else None
+        return self._choose(model, ask, rest) if rest else None
 
-    def enter(self, endpoint: Endpoint) -> None:
-        """One more request on this worker. Each `enter` is paired with a `leave`."""
-        self.in_flight[endpoint.worker_id] = self.in_flight.get(endpoint.worker_id, 0) + 1
+    def leave(self, endpoint: Endpoint) -> None:  # OLD-API shim
+        next(t for t in self._old if t.endpoint is endpoint).leave()
+        self._old.remove(next(t for t in self._old if t.endpoint is endpoint))
 
-    def leave(self, endpoint: Endpoint) -> None:
-        left = self.in_flight[endpoint.worker_id] - 1
-        assert left >= 0, endpoint.worker_id
-        if left:
-            self.in_flight[endpoint.worker_id] = left
-        else:
-            del self.in_flight[endpoint.worker_id]
+    def enter(self, endpoint: Endpoint, ask: Ask | None = None) -> Ticket:
+        """One more leg on this worker, until its ticket leaves."""
+        if ask is None:  # OLD-API shim
+            ask = Ask(prompt=b"", prompt_tokens=None, fits_pair=bool)
+            self._old.append(self.enter(endpoint, ask))
+            return self._old[-1]
+        worker = endpoint.worker_id
+        load = self._loads.get(worker)
+        if load is None:
+            load = self._loads[worker] = Load()
+        tokens = prefill_tokens = ask.tokens
+        if ask.policy in _BY_CONTENT:
+            cached = self._cached_tokens(ask).get(worker, 0)
+            prefill_tokens = max(1, tokens - cached)
+            self._prefixes.learn(worker, ask.blocks)
+        return Ticket(
+            endpoint,
+            load,
+            prefill_tokens=prefill_tokens,
+            context_tokens=tokens,
+            on_leave=self.on_leave,
+        )
 
     def keep(self, worker_ids: frozenset[str], models: frozenset[str]) -> None:
         """Forgets what is remembered of anything else."""
         self.health.keep(worker_ids)
+        self.kv.keep(worker_ids)
+        self._prefixes.keep(worker_ids)
+        self._loads = {w: load for w, load in self._loads.items() if load.legs or w in worker_ids}
         for key in [key for key in self._turns if key[0] not in models]:
             del self._turns[key]
 
-    def _choose(self, model: ModelRow, endpoints: Sequence[Endpoint]) -> Endpoint:
-        turn = 0
-        if model.policy is RoutingPolicy.ROUND_ROBIN:
+    def _choose(self, model: ModelRow, ask: Ask, endpoints: Sequence[Endpoint]) -> Endpoint | None:
+        """None if each of them has as many legs as it may have."""
+        allowed = model.limits.in_flight_per_worker
+        endpoint = self._prefer(model, ask, endpoints)
+        if self._loads.get(endpoint.worker_id, IDLE).legs < allowed:
+            return endpoint
+        free = [e for e in endpoints if self._loads.get(e.worker_id, IDLE).legs < allowed]
+        return self._prefer(model, ask, free) if free else None
+
+    def _prefer(self, model: ModelRow, ask: Ask, endpoints: Sequence[Endpoint]) -> Endpoint:
+        if len(endpoints) == 1:
+            return endpoints[0]
+        policy = model.policy
+        if policy is RoutingPolicy.ROUND_ROBIN:
             key = (model.name, endpoints[0].role)
             turn = self._turns[key]
             self._turns[key] = turn + 1
-        return choose_endpoint(
-            endpoints,
-            model.policy,
-            in_flight=self.in_flight,
-            turn=turn,
-            random=self._random,
-        )
+            return endpoints[turn % len(endpoints)]
+        if policy is RoutingPolicy.SESSION and ask.session:
+            return of_session(endpoints, ask.session, self._loads)
+        if policy in _BY_CONTENT and endpoints[0].role is not Role.DECODE:
+            cached = self._cached_tokens(ask)
+            return soonest(endpoints, ask.tokens, cached, self._loads, self._random)
+        return least_loaded(endpoints, self._loads, self._random)
+
+    def _cached_tokens(self, ask: Ask) -> Mapping[str, int]:
+        """How many tokens of the prompt each worker need not compute."""
+        if ask.policy is RoutingPolicy.KV_EVENTS and ask.token_ids:
+            # The engine's count and the estimate differ: it is the share that counts.
+            scale = ask.tokens / len(ask.token_ids)
+            cached = self.kv.cached_tokens(ask.token_ids)
+            return {worker: int(tokens * scale) for worker, tokens in cached.items()}
+        per_block = ask.tokens_per_block
+        depths = self._prefixes.depths(ask.blocks)
+        return {worker: int(depth * per_block) for worker, depth in depths.items()}

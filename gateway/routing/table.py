@@ -10,35 +10,38 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from registry.spec import (
-    Disaggregated,
-    EngineName,
-    Limits,
-    Role,
-    RoutingPolicy,
-    Variant,
-)
+from pipelines.engines import ENGINES
+from pipelines.engines.base import Pairing
+from registry.spec import EngineName, Limits, Role, RoutingPolicy, Variant
 from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
 
-Header = tuple[bytes, bytes]
 # A worker whose phase changes rarely gets a longer list than this in a reason.
 _PHASES_SHOWN = 6
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A ready worker's address. *authority* is the Host header, *identity* what an answer says
     of it; *kin* is equal for workers that can hand KV blocks to each other.
+
+    *served_name* replaces the client's model name ("" leaves it), *bootstrap_port* is where an
+    SGLang prefill worker meets decode, *events_url* where the worker tells of its KV cache.
     """
 
     worker_id: str
     role: Role
     revision: int
-    host: str
+    host: str  # an address; of an external worker it may be a DNS name
     port: int
     authority: str
-    token: str
+    token: str  # "" sends none
     kin: tuple[str, ...]
-    identity: tuple[Header, ...]
+    identity: bytes  # header lines
+    model: str = ""
+    tls: bool = False
+    served_name: str = ""
+    bootstrap_port: int = 0
+    events_url: str = ""
 
     def __repr__(self) -> str:  # the token must not reach a log by way of repr
         return f"<Endpoint {self.worker_id}>"
@@ -47,6 +50,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     """A variant and its ready workers. *partners* are the prefill workers that can serve each
     decode worker, by its id: those of the same revision where there are any.
+
+    Where *pairing* is concurrent, neither role answers alone: a request needs a pair.
     """
 
     name: str
@@ -58,10 +63,17 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     prefill: tuple[Endpoint, ...]
     decode: tuple[Endpoint, ...]
     partners: Mapping[str, tuple[Endpoint, ...]]
+    pairing: Pairing = Pairing.SEQUENTIAL
 
     @property
     def servable(self) -> bool:
-        return self.weight > 0 and bool(self.unified or self.decode or self.prefill)
+        return self.weight > 0 and bool(self.unified or self._halves_serve)
+
+    @property
+    def _halves_serve(self) -> bool:
+        if self.pairing is Pairing.CONCURRENT:
+            return any(self.partners.values())
+        return bool(self.decode or self.prefill)
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,10 +170,8 @@ def _variant_row(variant: Variant, workers: list[Worker]) -> VariantRow:
         name=variant.name,
         weight=variant.weight,
         engine=variant.engine,
-        disaggregated=isinstance(topology, Disaggregated),
-        bypass_tokens=topology.bypass.max_prompt_tokens
-        if isinstance(topology, Disaggregated)
-        else 0,
+        disaggregated=topology.is_disaggregated,
+        bypass_tokens=topology.bypass_tokens,
         unified=tuple(ready[Role.UNIFIED]),
         prefill=tuple(ready[Role.PREFILL]),
         decode=tuple(ready[Role.DECODE]),
@@ -169,6 +179,7 @@ def _variant_row(variant: Variant, workers: list[Worker]) -> VariantRow:
             decode.worker_id: _partners(decode, ready[Role.PREFILL])
             for decode in ready[Role.DECODE]
         },
+        pairing=ENGINES[variant.engine].pairing,
     )
 
 
@@ -189,25 +200,30 @@ def _endpoint(worker: Worker) -> Endpoint | None:
         host, port = url.hostname, url.port
     except ValueError:
         return None
-    if url.scheme != "http" or not host or not port:
+    plan, external = worker.plan, worker.plan.external
+    if external:
+        port = port or _DEFAULT_PORTS.get(url.scheme)
+    tls = external is not None and url.scheme == "https"
+    if not (tls or url.scheme == "http") or not host or not port:
         return None
     if not (worker.token.isascii() and worker.token.isprintable()):
         return None  # it could not be a header's value
-    plan = worker.plan
     return Endpoint(
         worker_id=worker.id,
         role=plan.role,
         revision=plan.revision,
         host=host,
         port=port,
-        authority=f"[{host}]:{port}" if ":" in host else f"{host}:{port}",
+        authority=url.netloc,
         token=worker.token,
         kin=(plan.engine, worker.runtime, plan.source, plan.transfer),
-        identity=(
-            (b"x-modelyard-model", plan.model.encode()),
-            (b"x-modelyard-variant", plan.variant.encode()),
-            (b"x-modelyard-revision", b"%d" % plan.revision),
-        ),
+        identity=b"x-modelyard-model: %b\r\nx-modelyard-variant: %b\r\nx-modelyard-revision: %d\r\n"
+        % (plan.model.encode(), plan.variant.encode(), plan.revision),
+        model=plan.model,
+        tls=tls,
+        served_name=external.served_name if external else "",
+        bootstrap_port=external.bootstrap_port if external else 0,
+        events_url=worker.events_url,
     )
 
 

@@ -4,6 +4,7 @@ An adapter is pure: it turns values into values and never runs, reads or calls a
 """
 
 from collections.abc import Mapping
+from enum import StrEnum
 from typing import Protocol
 
 import msgspec
@@ -29,6 +30,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     host: str  # the address to bind and to announce to peers
     port: int
     kv_port: int  # a second free port, for the KV side channel
+    events_url: str = ""  # where to bind and publish KV events, as ZeroMQ names it; "" = nowhere
     token: str
     device_kind: DeviceKind
     device_indexes: tuple[int, ...]
@@ -44,6 +46,14 @@ class Command(msgspec.Struct, frozen=True, kw_only=True):
 
     argv: tuple[str, ...]
     env: dict[str, str]
+
+
+class Pairing(StrEnum):
+    """How prefill and decode share a request."""
+
+    SEQUENTIAL = "sequential"  # prefill's answer says where its KV lies; decode is asked then
+    CONCURRENT = "concurrent"  # both get the same body at once and meet in a room
+    NONE = "none"  # it has no such protocol
 
 
 class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,7 +81,14 @@ class Engine(Protocol):
 
     @property
     def health_path(self) -> str:
-        """Answers 200 once the engine's HTTP side is up."""
+        """Answers 200 once the engine's HTTP side is up; "" if it has no such route."""
+
+    @property
+    def metrics_path(self) -> str:
+        """Where its counts are; "" if it has none."""
+
+    @property
+    def pairing(self) -> Pairing: ...
 
     def default_runtime(self, kind: DeviceKind) -> str:
         """The runtime a variant gets that names none."""
@@ -82,10 +99,44 @@ class Engine(Protocol):
         """Reads the engine's Prometheus exposition; what is missing counts as zero."""
 
     def prefill_body(self, body: Body) -> Body:
-        """The request for the prefill leg: one token, not streamed, KV kept for decode."""
+        """The request for the prefill leg: one token, not streamed, KV kept for decode. Of
+        SEQUENTIAL engines.
+        """
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
-        """The request for the decode leg. Raises ProtocolError if the answer names no KV."""
+        """The request for the decode leg. Raises ProtocolError if the answer names no KV. Of
+        SEQUENTIAL engines.
+        """
+
+    def concurrent_body(
+        self, body: Body, *, bootstrap_host: str, bootstrap_port: int, room: int
+    ) -> Body:
+        """What both legs get at once, of CONCURRENT engines: *bootstrap_host* and
+        *bootstrap_port* are the prefill worker's, *room* is for this one request.
+        """
+
+
+class Unpaired:
+    """The P/D half of an adapter that has none; others override what they speak."""
+
+    pairing = Pairing.NONE
+
+    def prefill_body(self, body: Body) -> Body:
+        del body
+        raise self._refusal()
+
+    def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
+        del body, prefill_answer
+        raise self._refusal()
+
+    def concurrent_body(
+        self, body: Body, *, bootstrap_host: str, bootstrap_port: int, room: int
+    ) -> Body:
+        del body, bootstrap_host, bootstrap_port, room
+        raise self._refusal()
+
+    def _refusal(self) -> Exception:
+        return NotImplementedError(f"{type(self).__name__} pairs {self.pairing}: not this way")
 
 
 class ProtocolError(Exception):

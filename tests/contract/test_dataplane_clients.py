@@ -157,7 +157,7 @@ async def test_a_gateway_that_is_cancelled_lets_go_of_its_worker():
         _, writer = await open_request(gateway, b'{"model":"m","stream":true}')
         await worker.reached.wait()
         await asyncio.sleep(0.05)
-        (task,) = [task for task in asyncio.all_tasks() if "run_asgi" in repr(task.get_coro())]
+        (task,) = [task for task in asyncio.all_tasks() if "Listener._run" in repr(task.get_coro())]
         task.cancel()
         await asyncio.wait_for(worker.aborted.wait(), 1)
         writer.close()

@@ -90,16 +90,42 @@ async def test_when_the_only_worker_is_gone_it_fails_fast_and_without_usage():
         assert await gateway.usage() == []
 
 
-async def test_an_error_of_a_worker_is_not_tried_on_another():
+@pytest.mark.parametrize("status", [500, 502, 503, 504])
+@pytest.mark.parametrize("stream", [False, True])
+async def test_an_error_of_a_worker_is_retried_on_another(status, stream):
+    async def failing(call):
+        await call.answer(status, {"error": {"message": "no", "type": "x"}})
+
+    async with FakeWorker(failing) as bad, FakeWorker(good) as fine, Gateway() as gateway:
+        model = a_declared(routing={"policy": "round_robin"})
+        gateway.plane.table = a_table(
+            models=[model], workers=a_fleet(model, unified=[bad.url, fine.url])
+        )
+        for _ in range(4):
+            assert (await gateway.post(stream=stream)).status_code == 200
+        assert bad.calls
+
+
+async def test_an_error_of_every_worker_is_told_without_their_address():
     async def failing(call):
         await call.answer(500, {"error": {"message": f"at {call.headers['host']}", "type": "x"}})
 
-    async with a_gateway(failing, workers=3) as gateway:
+    async with a_gateway(failing, workers=4) as gateway:
         answer = await gateway.post()
         assert answer.status_code == 502
         assert "127.0.0.1" not in answer.text
         assert answer.headers["x-modelyard-workers"].startswith("unified=m-unified-")
-        assert sum(len(worker.calls) for worker in gateway.workers) == 1
+        calls = [len(worker.calls) for worker in gateway.workers]
+        assert sorted(calls) == [0, 1, 1, 1]
+
+
+async def test_the_only_worker_is_not_asked_twice_for_what_it_failed_at():
+    async def failing(call):
+        await call.answer(500, {})
+
+    async with a_gateway(failing) as gateway:
+        assert (await gateway.post()).status_code == 502
+        assert len(gateway.workers[0].calls) == 1
 
 
 @pytest.mark.parametrize("status", [400, 413, 422, 429])

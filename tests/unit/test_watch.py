@@ -60,18 +60,26 @@ async def test_while_sending_the_client_is_to_blame():
     watch.close()
 
 
-async def test_a_client_that_goes_away_stops_the_task():
-    messages = [{"type": "http.request"}, {"type": "http.disconnect"}]
-
-    async def receive():
-        await asyncio.sleep(0)
-        return messages.pop(0)
-
+@pytest.mark.parametrize("stop", [Stop.CLIENT_GONE, Stop.SHUTDOWN])
+async def test_what_happens_outside_stops_the_task(stop):
     watch = Watch(NOW)
-    watch.listen(receive)
+    tell = watch.client_gone if stop is Stop.CLIENT_GONE else watch.shut_down
+    asyncio.get_running_loop().call_soon(tell)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(5)
-    assert watch.claim() is Stop.CLIENT_GONE
+    assert watch.claim() is stop
+    watch.close()
+
+
+@pytest.mark.parametrize("stop", [Stop.SLOW, Stop.TRANSFER, Stop.BETWEEN_TOKENS, Stop.TOTAL])
+async def test_a_leg_claims_only_what_is_its_own(stop):
+    watch = Watch(NOW)
+    watch.until(NOW(), stop)
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    claimed = watch.claim_leg()
+    assert claimed == (None if stop is Stop.TOTAL else stop)
+    assert watch.claim() == (Stop.TOTAL if stop is Stop.TOTAL else None)
     watch.close()
 
 
@@ -118,12 +126,8 @@ async def test_a_cancellation_from_outside_wins_over_a_deadline_at_the_same_mome
 
 
 async def test_a_closed_watch_leaves_nothing_behind():
-    async def receive():
-        await asyncio.Event().wait()
-
     watch = Watch(NOW)
     watch.until(NOW() + 0.01, Stop.TOTAL)
-    watch.listen(receive)
     watch.close()
     await asyncio.sleep(0.03)
     assert asyncio.all_tasks() == {asyncio.current_task()}

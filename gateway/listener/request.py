@@ -1,0 +1,195 @@
+"""One client request and the way back to its client: the body in, the answer out.
+
+Writing never waits. Who writes much asks *paused* and leaves off, or is told through
+*on_pressure*; what is written to a client that has gone is dropped.
+"""
+
+import asyncio
+from collections.abc import Callable
+from typing import Protocol
+
+from gateway.listener.answer import LAST_CHUNK, chunk, head
+
+# The body is read no further than this ahead of whoever takes it.
+BODY_AHEAD_BYTES_MAX = 256 * 1024
+
+
+class ClientGoneError(Exception):
+    """The client went away before its request was whole."""
+
+
+class Carrier(Protocol):
+    """What a request needs of its connection."""
+
+    closed: bool
+
+    def write(self, data: bytes) -> None: ...
+
+    def answered(self) -> None:
+        """The answer is complete; the next request may come."""
+
+    def abort(self) -> None: ...
+
+    def read_on(self) -> None: ...
+
+    def expect_body(self) -> None: ...
+
+
+class ClientRequest:
+    """Headers that mean something here are attributes; all others are ignored, none is relayed."""
+
+    __slots__ = (
+        "_carrier",
+        "_head",
+        "_parts",
+        "_size",
+        "_waiter",
+        "authorization",
+        "body_complete",
+        "chunked",
+        "content_length",
+        "expects_continue",
+        "finished",
+        "gone",
+        "keep_alive",
+        "method",
+        "on_gone",
+        "on_pressure",
+        "on_stop",
+        "path",
+        "paused",
+        "priority",
+        "request_id",
+        "session",
+        "started",
+        "target",
+    )
+
+    def __init__(self, carrier: Carrier) -> None:
+        self._carrier = carrier
+        self._head = b""
+        self._parts: list[bytes] = []
+        self._size = 0
+        self._waiter: asyncio.Future[None] | None = None
+        self.target = b""
+        self.method = b""
+        self.path = ""
+        self.authorization: bytes | None = None
+        self.content_length: bytes | None = None
+        self.request_id = b""
+        self.session = b""
+        self.priority = b""
+        self.expects_continue = False
+        self.keep_alive = True
+        self.chunked = True  # whether the client understands chunks
+        self.body_complete = False
+        self.started = False  # something of the answer was written
+        self.finished = False
+        self.gone = False
+        self.paused = False  # the client takes more slowly than we write
+        self.on_gone: Callable[[], None] | None = None
+        self.on_pressure: Callable[[bool], None] | None = None
+        self.on_stop: Callable[[], None] | None = None  # the listener's time to drain is over
+
+    # The body.
+
+    async def read(self) -> bytes:
+        """What has come of the body since the last call, b"" at its end. Raises ClientGoneError."""
+        if self.expects_continue and not self.body_complete and not self._parts:
+            self.expects_continue = False
+            self._carrier.expect_body()
+        while not self._parts:
+            if self.body_complete:
+                return b""
+            if self.gone:
+                raise ClientGoneError
+            self._waiter = waiter = asyncio.get_running_loop().create_future()
+            try:
+                await waiter
+            finally:
+                self._waiter = None
+        parts = self._parts
+        data = parts[0] if len(parts) == 1 else b"".join(parts)
+        self._parts, self._size = [], 0
+        self._carrier.read_on()
+        return data
+
+    @property
+    def unread(self) -> bool:
+        """Whether more of the body has come than was read."""
+        return bool(self._parts)
+
+    def feed(self, data: bytes) -> bool:
+        """Takes a piece of the body; False when there is enough of it for now."""
+        self._parts.append(data)
+        self._size += len(data)
+        self._wake()
+        return self._size <= BODY_AHEAD_BYTES_MAX
+
+    def body_ended(self) -> None:
+        self.body_complete = True
+        self._wake()
+
+    def lost(self) -> None:
+        """The client has gone."""
+        self.gone = True
+        self._wake()
+        if self.on_gone is not None and not self.finished:
+            self.on_gone()
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    # The answer.
+
+    def respond(self, status: int, headers: bytes, body: bytes) -> None:
+        """The whole answer. *headers* are complete lines, without length and framing."""
+        assert not self.started, "one answer to one request"
+        self.started = self.finished = True
+        length = b"content-length: %d\r\n" % len(body)
+        data = head(status, headers + length, keep_alive=self._keep_alive())
+        self._carrier.write(data if self.method == b"HEAD" else data + body)
+        self._carrier.answered()
+
+    def begin(self, status: int, headers: bytes) -> None:
+        """The head of an answer of unknown length; it goes out with the first piece."""
+        assert not self.started, "one answer to one request"
+        self.started = True
+        if self.chunked:
+            headers += b"transfer-encoding: chunked\r\n"
+        else:
+            self.keep_alive = False  # HTTP/1.0: the end of the connection is the end of the body
+        self._head = head(status, headers, keep_alive=self._keep_alive())
+
+    def write(self, data: bytes) -> None:
+        """A piece of the answer, not empty."""
+        if self.chunked:
+            data = chunk(data)
+        if self._head:
+            data, self._head = self._head + data, b""
+        self._carrier.write(data)
+
+    def end(self, data: bytes = b"") -> None:
+        """The last piece."""
+        if self.finished:
+            return
+        self.finished = True
+        out = self._head
+        if data:
+            out += chunk(data) if self.chunked else data
+        if self.chunked:
+            out += LAST_CHUNK
+        self._head = b""
+        if out:
+            self._carrier.write(out)
+        self._carrier.answered()
+
+    def abort(self) -> None:
+        """Cuts the connection: the answer cannot be completed, or nobody takes it."""
+        self._carrier.abort()
+
+    def _keep_alive(self) -> bool:
+        if not self.body_complete:
+            self.keep_alive = False  # what remains of the body would be taken for a request
+        return self.keep_alive

@@ -1,0 +1,116 @@
+"""A worker's stream on its way to the client, inside the event loop's own callbacks.
+
+Each token takes one path: bytes from the worker, a few byte searches, bytes to the client. The
+request's task sleeps from the first event to the last.
+"""
+
+from collections.abc import Callable
+
+from gateway.proxy.connection import Connection
+from gateway.proxy.exchange import Exchange
+from gateway.proxy.stream import Relay
+from gateway.routing.load import Ticket
+from gateway.routing.pick import Mode
+
+_ROLE_AND_TOKEN = 2  # events
+
+
+class Splice:
+    """*ticket* hears of the first token. In a pair the first event of a chat is held back until
+    the next: it names the role and comes before anybody knows whether the KV will.
+    """
+
+    __slots__ = (
+        "_client",
+        "_clock",
+        "_connection",
+        "_exchange",
+        "_held",
+        "_holds",
+        "_last",
+        "_relay",
+        "_ticket",
+    )
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        connection: Connection,
+        relay: Relay,
+        ticket: Ticket,
+        clock: Callable[[], float],
+    ) -> None:
+        assert exchange.request is not None
+        self._exchange = exchange
+        self._client = exchange.client
+        self._connection = connection
+        self._relay = relay
+        self._ticket = ticket
+        self._clock = clock
+        self._held = b""
+        self._holds = exchange.mode is Mode.DISAGGREGATED and "messages" in exchange.request.body
+        self._last = b""
+
+    async def run(self) -> None:
+        """Until the worker's last event, or its error event (the relay says which). Raises
+        UpstreamError, BadAnswerError.
+        """
+        client = self._client
+        client.on_pressure = self._pressure
+        try:
+            await self._connection.pump(self._take)
+        finally:
+            client.on_pressure = None
+            self._exchange.watch.sending = False
+
+    def finish(self) -> None:
+        """Sends the end, which `run` has kept."""
+        exchange = self._exchange
+        if not exchange.started:
+            exchange.begin_stream()
+        exchange.finished = True
+        self._client.end(self._last)
+
+    def _take(self, data: bytes) -> bool:
+        relay, exchange = self._relay, self._exchange
+        out = relay.feed(data)
+        if self._holds:
+            out = self._hold(out)
+        now = self._clock()
+        if out:
+            if exchange.first_at is None:
+                exchange.first_at = now
+            self._ticket.answered()
+            if exchange.resumption is not None:
+                out = exchange.resumption.rewrite(out)
+            if not relay.done:
+                self._pass_on(out)
+        if relay.done:
+            self._last = out
+            return True
+        exchange.expect_between(now)
+        return relay.failed
+
+    def _pass_on(self, out: bytes) -> None:
+        exchange = self._exchange
+        if not out:
+            return  # the client has had it from an earlier worker
+        if not exchange.started:
+            exchange.begin_stream()
+        if exchange.journal is not None:
+            exchange.journal.add(out)
+        self._client.write(out)
+
+    def _hold(self, out: bytes) -> bytes:
+        self._held += out
+        if self._relay.events < _ROLE_AND_TOKEN and not self._relay.done:
+            return b""
+        self._holds = False
+        return self._held
+
+    def _pressure(self, high: bool) -> None:
+        """The client is slower than the worker: what is between them is bounded."""
+        exchange = self._exchange
+        exchange.watch.sending = high
+        exchange.expect_between(self._clock())
+        self._connection.hold(high)
