@@ -17,8 +17,8 @@ from registry.state import UsageRecord
 Sink = Callable[[Sequence[UsageRecord]], Awaitable[None]]
 
 WAITING_MAX = 50_000
-BATCH_MAX = 500
-_FLUSH_S = 0.5
+BATCH_MAX = 2_000
+_FLUSH_S = 1.0
 _PAUSE_S_MAX = 30.0
 _CLOSING_PAUSE_S = 0.02
 _CLOSE_S_MAX = 5.0

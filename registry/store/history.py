@@ -1,8 +1,12 @@
 """What happened: events, audit, usage."""
 
 from collections.abc import Sequence
+from functools import lru_cache
+from itertools import chain
 
-from sqlalchemy import case, delete, func, select, tuple_
+import msgspec
+from sqlalchemy import case, delete, func, select
+from sqlalchemy.dialects import postgresql
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry import rows
@@ -12,7 +16,9 @@ from registry.store.scope import Write
 
 EVENTS_KEPT = 100_000
 PAGE_MAX = 10_000
-_USAGE_BATCH_MAX = 200  # three bound values a record, and SQLite takes 999 where it is old
+
+_USAGE = UsageRecord.__struct_fields__
+_USAGE_ROWS_MAX = 90  # bound values: SQLite takes 999 where it is old
 
 
 async def version(session: AsyncSession) -> int:
@@ -52,33 +58,26 @@ async def prune_events(write: Write) -> None:
 async def record_usage(write: Write, records: Sequence[UsageRecord]) -> None:
     """A record that is already there is not counted again."""
     write.quiet("usage is read by asking, not by following")
-    for start in range(0, len(records), _USAGE_BATCH_MAX):
-        await _record_batch(write.session, records[start : start + _USAGE_BATCH_MAX])
+    connection = await write.session.connection()
+    if connection.dialect.name != "sqlite":
+        statement = postgresql.insert(t.UsageRow).on_conflict_do_nothing()
+        if records:
+            await connection.execute(statement, msgspec.to_builtins(records))
+        return
+    # Many rows a step, past the unit of work: row by row a record would cost as much as the rest
+    # of its request, most of it in handing the interpreter's lock to the driver's thread.
+    for start in range(0, len(records), _USAGE_ROWS_MAX):
+        part = msgspec.to_builtins(records[start : start + _USAGE_ROWS_MAX])
+        values = tuple(chain.from_iterable(record.values() for record in part))
+        await connection.exec_driver_sql(_usage_insert(len(part)), values)
 
 
-async def _record_batch(session: AsyncSession, records: Sequence[UsageRecord]) -> None:
-    by_identity = {(r.request_id, r.key_id, r.opened_at): r for r in records}
-    identity = (t.UsageRow.request_id, t.UsageRow.key_id, t.UsageRow.opened_at)
-    known = await session.execute(select(*identity).where(tuple_(*identity).in_(by_identity)))
-    for request_id, key_id, opened_at in known:
-        del by_identity[request_id, key_id, opened_at]
-    session.add_all(_usage_row(record) for record in by_identity.values())
-    await session.flush()
-
-
-def _usage_row(record: UsageRecord) -> t.UsageRow:
-    return t.UsageRow(
-        request_id=record.request_id,
-        key_id=record.key_id,
-        model=record.model,
-        variant=record.variant,
-        revision=record.revision,
-        mode=record.mode,
-        status=record.status,
-        prompt_tokens=record.prompt_tokens,
-        completion_tokens=record.completion_tokens,
-        opened_at=record.opened_at,
-        closed_at=record.closed_at,
+@lru_cache(maxsize=_USAGE_ROWS_MAX)
+def _usage_insert(rows_count: int) -> str:
+    row = f"({', '.join('?' * len(_USAGE))})"
+    return (
+        f"INSERT INTO usage ({', '.join(_USAGE)}) VALUES "  # noqa: S608 - the names are our own
+        f"{', '.join([row] * rows_count)} ON CONFLICT DO NOTHING"
     )
 
 
