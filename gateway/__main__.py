@@ -1,12 +1,15 @@
 """`python -m gateway up|serve`: what `modelyard up` and `modelyard gateway` run."""
 
 import os
+from collections.abc import Callable, Coroutine
 from pathlib import Path
+from typing import Any
 
 import click
 import uvloop
 
 from gateway.serve import serve as serve_gateway
+from gateway.serve import serve_process
 from gateway.up import UpError
 from gateway.up import up as run_up
 from pipelines.parent import follow_parent
@@ -63,14 +66,32 @@ def up(files: tuple[Path, ...], ready_timeout_s: float, **given: str | None) -> 
 
 
 @main.command()
-def serve() -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, 256),
+    help="Processes that serve inference, on one port.  [MODELYARD_GATEWAY_WORKERS, 1]",
+)
+def serve(workers: int | None) -> None:
     """Run the gateway alone: the inference and the admin listener."""
+    if workers is not None:
+        os.environ[PREFIX + "GATEWAY_WORKERS"] = str(workers)
+    _run(serve_gateway)
+
+
+@main.command(hidden=True)
+@click.option("--number", type=int, required=True)
+def inference(number: int) -> None:
+    """One of the processes that `serve --workers` keeps."""
+    _run(lambda settings: serve_process(settings, number))
+
+
+def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     settings = _settings()
     configure_logs(settings.log_level)
     follow_parent()
     try:
-        uvloop.run(serve_gateway(settings))
-    except RegistryError as error:
+        uvloop.run(work(settings))
+    except (RegistryError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

@@ -1,40 +1,40 @@
-"""The processes of `up`: gateway and controller, brought back when they die."""
+"""Processes that this one keeps: started, brought back when they die, ended with it."""
 
 import asyncio
 import contextlib
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import structlog
 
 from pipelines.parent import PARENT_VARIABLE
-from registry.settings import Settings
 
 log = structlog.get_logger()
 
 STOP_MAX_S = 40.0  # more than the gateway's own drain
 BACKOFF_MAX_S = 10.0
 STABLE_S = 30.0
-_COMMANDS = {
-    "gateway": ("-m", "gateway", "serve"),
-    "controller": ("-m", "pipelines.controller"),
-}
 
 
 class Children:
-    """Each child runs in a session of its own, so that Ctrl-C reaches only us."""
+    """*commands* are Python's arguments, by name. With *logs*, each child writes a file there, else
+    to where we write. Each runs in a session of its own, so that Ctrl-C reaches only us.
+    """
 
-    def __init__(self, settings: Settings) -> None:
-        self._logs = settings.home / "logs"
+    def __init__(self, commands: Mapping[str, Sequence[str]], *, logs: Path | None = None) -> None:
+        self._commands = commands
+        self._logs = logs
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._stopping = False
 
     async def keep(self) -> None:
         """Runs every child, and again after its end, until cancelled."""
-        self._logs.mkdir(mode=0o700, exist_ok=True)
+        if self._logs is not None:
+            self._logs.mkdir(mode=0o700, exist_ok=True)
         async with asyncio.TaskGroup() as tasks:
-            for name in _COMMANDS:
+            for name in self._commands:
                 tasks.create_task(self._keep_one(name))
 
     async def stop(self) -> None:
@@ -60,11 +60,13 @@ class Children:
             await asyncio.sleep(backoff_s)
 
     async def _start(self, name: str) -> asyncio.subprocess.Process:
-        path: Path = self._logs / f"{name}.log"
-        with path.open("ab") as output:
+        with contextlib.ExitStack() as files:
+            output = None
+            if self._logs is not None:
+                output = files.enter_context((self._logs / f"{name}.log").open("ab"))
             return await asyncio.create_subprocess_exec(
                 sys.executable,
-                *_COMMANDS[name],
+                *self._commands[name],
                 env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
                 stdin=asyncio.subprocess.DEVNULL,
                 stdout=output,

@@ -1,19 +1,23 @@
-"""The gateway process: the inference listener and the admin listener in one event loop."""
+"""The gateway's processes: the inference listener and the admin listener, in one or in several."""
 
 import asyncio
 import contextlib
 import resource
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Coroutine, Iterator
+from pathlib import Path
+from typing import Any
 
-import prometheus_client
 import structlog
 import uvicorn
+from prometheus_client import CollectorRegistry
 
+from gateway.access_log import AccessLog
 from gateway.admin.app import create_admin_app
+from gateway.children import Children
 from gateway.dataplane import DataPlane
-from gateway.kv_feed import KvFeed
+from gateway.exposition import Exposition, gathered, of_registry, published
 from gateway.listener import Listener
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
@@ -28,6 +32,7 @@ log = structlog.get_logger()
 DRAIN_S = 30
 ADMIN_DRAIN_S = 2  # followed logs and events never end by themselves
 _LAG_EVERY_S = 0.05
+_FIRST_TABLE_S_MAX, _FIRST_TABLE_LOOK_S = 5.0, 0.02
 
 
 class _AdminServer(uvicorn.Server):
@@ -39,46 +44,94 @@ class _AdminServer(uvicorn.Server):
 
 
 async def serve(settings: Settings) -> None:
-    """Serves until SIGTERM or SIGINT, then lets open answers finish."""
+    """Serves until SIGTERM or SIGINT, then lets open answers finish.
+
+    With more than one of `gateway_workers`, inference is served by processes of their own on one
+    port, and this one keeps them and has the admin listener.
+    """
     raise_file_limit()
-    registry = prometheus_client.CollectorRegistry()
+    stopped = stop_on_signals()
     store = await Store.open(settings.database)
     try:
-        async with probe_client() as probe:
-            admin = _admin_server(
-                create_admin_app(
-                    store=store,
-                    cluster=LocalCluster(settings),
-                    probe=probe,
-                    metrics_registry=registry,
-                ),
-                settings,
-            )
-            stopped = stop_on_signals()
-            async with asyncio.TaskGroup() as tasks:
-                serving = tasks.create_task(admin.serve())
-                inference = tasks.create_task(serve_inference(settings, store, registry, stopped))
-                await asyncio.wait({serving, inference}, return_when=asyncio.FIRST_COMPLETED)
-                stopped.set()
-                await asyncio.wait({inference})
-                admin.should_exit = True
+        if settings.gateway_workers == 1:
+            registry = CollectorRegistry()
+            exposition = of_registry(registry)
+            inference = serve_inference(settings, store, registry, stopped)
+        else:
+            exposition = gathered([_socket(settings, n) for n in range(settings.gateway_workers)])
+            inference = _keep_processes(settings, stopped)
+        await _serve_both(settings, store, exposition, inference, stopped)
     finally:
         await asyncio.shield(store.aclose())
+
+
+async def serve_process(settings: Settings, number: int) -> None:
+    """One of several processes that serve inference, until SIGTERM."""
+    raise_file_limit()
+    stopped = stop_on_signals()
+    registry = CollectorRegistry()
+    store = await Store.open(settings.database)
+    try:
+        async with published(registry, _socket(settings, number)):
+            await serve_inference(settings, store, registry, stopped, reuse_port=True)
+    finally:
+        await asyncio.shield(store.aclose())
+
+
+async def _serve_both(
+    settings: Settings,
+    store: Store,
+    exposition: Exposition,
+    inference: Coroutine[Any, Any, None],
+    stopped: asyncio.Event,
+) -> None:
+    """The admin listener ends last: it shows what the drain is waiting for."""
+    async with probe_client() as probe, asyncio.TaskGroup() as tasks:
+        app = create_admin_app(
+            store=store, cluster=LocalCluster(settings), probe=probe, exposition=exposition
+        )
+        admin = _admin_server(app, settings)
+        serving = tasks.create_task(admin.serve())
+        inferring = tasks.create_task(inference)
+        await asyncio.wait({serving, inferring}, return_when=asyncio.FIRST_COMPLETED)
+        stopped.set()
+        await asyncio.wait({inferring})
+        admin.should_exit = True
+
+
+async def _keep_processes(settings: Settings, stopped: asyncio.Event) -> None:
+    children = Children(
+        {
+            f"inference-{number}": ("-m", "gateway", "inference", "--number", str(number))
+            for number in range(settings.gateway_workers)
+        }
+    )
+    async with asyncio.TaskGroup() as tasks:
+        keeper = tasks.create_task(children.keep())
+        try:
+            await stopped.wait()
+        finally:
+            keeper.cancel()
+            await asyncio.shield(children.stop())
 
 
 async def serve_inference(
     settings: Settings,
     store: Store,
-    registry: prometheus_client.CollectorRegistry,
+    registry: CollectorRegistry,
     stopped: asyncio.Event,
     *,
     reuse_port: bool = False,
 ) -> None:
     """The inference listener, until *stopped*; then open answers may finish."""
     metrics = GatewayMetrics(registry)
-    dataplane = DataPlane(metrics=metrics, usage_sink=store.record_usage)
+    dataplane = DataPlane(
+        metrics=metrics,
+        usage_sink=store.record_usage,
+        access_log=AccessLog(failures_only=settings.log_level in ("warning", "error")),
+    )
     listener = Listener(dataplane)
-    await listener.listen(_bind(settings.host, settings.port, reuse_port=reuse_port))
+    sock = _bind(settings.host, settings.port, reuse_port=reuse_port)
     try:
         async with asyncio.TaskGroup() as tasks:
             beside = [
@@ -86,6 +139,8 @@ async def serve_inference(
                 tasks.create_task(dataplane.watch_workers()),
                 tasks.create_task(_measure_lag(metrics)),
             ]
+            await _first_table(dataplane, stopped)
+            await listener.listen(sock)
             await stopped.wait()
             log.info("gateway stops, open answers may finish", drain_s=DRAIN_S)
             await listener.drain(DRAIN_S)
@@ -93,6 +148,14 @@ async def serve_inference(
                 task.cancel()
     finally:
         await asyncio.shield(_close(listener, dataplane))
+
+
+async def _first_table(dataplane: DataPlane, stopped: asyncio.Event) -> None:
+    """Before it, every answer would be a refusal. If the registry is away, so be it."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(_FIRST_TABLE_S_MAX):
+            while dataplane.table.version < 0 and not stopped.is_set():
+                await asyncio.sleep(_FIRST_TABLE_LOOK_S)
 
 
 def stop_on_signals() -> asyncio.Event:
@@ -113,6 +176,10 @@ def raise_file_limit() -> None:
 async def _close(listener: Listener, dataplane: DataPlane) -> None:
     await listener.aclose()
     await dataplane.aclose()
+
+
+def _socket(settings: Settings, number: int) -> Path:
+    return settings.home / "run" / f"inference-{number}.sock"
 
 
 def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:

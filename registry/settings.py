@@ -13,7 +13,12 @@ import msgspec
 from registry.explain import SEPARATOR, explain
 
 PREFIX = "MODELYARD_"
-_HIGHEST = {"port": 65_535, "admin_port": 65_535, "cpu_slots": 1024}
+_ALLOWED = {
+    "port": (0, 65_535),
+    "admin_port": (0, 65_535),
+    "gateway_workers": (1, 256),
+    "cpu_slots": (0, 1024),
+}
 
 
 class SettingsError(Exception):
@@ -32,6 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     models_dir: Path | None = None  # default: home/models
     host: str = "127.0.0.1"
     port: int = 8000
+    gateway_workers: int = 1  # processes that serve inference, on one port
     admin_host: str = "127.0.0.1"
     admin_port: int = 8001
     admin_url: str = ""  # where the CLI finds the admin API; empty: admin_host:admin_port
@@ -42,10 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     log_level: Literal["debug", "info", "warning", "error"] = "info"
 
     def __post_init__(self) -> None:
-        for field, highest in _HIGHEST.items():
+        for field, (lowest, highest) in _ALLOWED.items():
             value = getattr(self, field)
-            if not 0 <= value <= highest:
-                raise ValueError(f"{field}{SEPARATOR}is {value}, allowed is 0 to {highest}")
+            if not lowest <= value <= highest:
+                raise ValueError(f"{field}{SEPARATOR}is {value}, allowed is {lowest} to {highest}")
 
     def __repr__(self) -> str:  # tokens must not reach a log
         return f"<Settings home={self.home}>"

@@ -22,6 +22,7 @@ from gateway.admin.fleet import NodeController, WorkerController
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
+from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
 from registry.store import Store
 
@@ -41,7 +42,7 @@ async def health() -> dict[str, str]:
     tags=["process"],
 )
 async def metrics(ctx: Context) -> Response[bytes]:
-    text = prometheus_client.generate_latest(ctx.metrics_registry)
+    text = await ctx.exposition()
     return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
@@ -50,12 +51,12 @@ def create_admin_app(
     store: Store,
     cluster: Cluster,
     probe: httpx.AsyncClient,
-    metrics_registry: prometheus_client.CollectorRegistry,
+    exposition: Exposition,
     clock: Callable[[], float] = time.time,
 ) -> Litestar:
     """The app for the admin listener. What is handed in stays the caller's to close."""
     ctx = AdminContext(
-        store=store, cluster=cluster, probe=probe, metrics_registry=metrics_registry, clock=clock
+        store=store, cluster=cluster, probe=probe, exposition=exposition, clock=clock
     )
     return Litestar(
         route_handlers=[

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import httpx
-import prometheus_client
 from litestar import Request
 from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import State
@@ -15,6 +14,7 @@ from litestar.di import NamedDependency
 from litestar.response import Stream
 
 from gateway.admin.errors import TooManyError
+from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
 from pipelines.engines.base import EngineMetrics
 from pipelines.probe import ProbeError, scrape
@@ -56,13 +56,13 @@ class AdminContext:
         store: Store,
         cluster: Cluster,
         probe: httpx.AsyncClient,
-        metrics_registry: prometheus_client.CollectorRegistry,
+        exposition: Exposition,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.cluster = cluster
         self.probe = probe
-        self.metrics_registry = metrics_registry
+        self.exposition = exposition
         self.clock = clock
         self.followers = Followers()
 

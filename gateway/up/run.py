@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 import httpx
 from filelock import FileLock, Timeout
 
+from gateway.children import Children
 from gateway.credentials import ensure_admin_token, ensure_api_key
-from gateway.up.children import Children
 from gateway.up.prepare import fetch_weights, install_runtimes
 from gateway.up.screen import Screen
 from pipelines.cluster.base import Observation
@@ -22,6 +22,10 @@ from registry.state import ENDED_PHASES
 from registry.store import Store
 
 STOP_WORKERS_MAX_S = 60.0
+_PARTS = {
+    "gateway": ("-m", "gateway", "serve"),
+    "controller": ("-m", "pipelines.controller"),
+}
 
 
 class Keys(NamedTuple):
@@ -90,7 +94,7 @@ async def _run(
         )
     finally:
         await store.aclose()
-    children = Children(settings)
+    children = Children(_PARTS, logs=settings.home / "logs")
     try:
         async with asyncio.TaskGroup() as tasks:
             keeper = tasks.create_task(children.keep())

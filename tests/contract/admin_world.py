@@ -13,6 +13,7 @@ import uvicorn
 from litestar import Litestar
 
 from gateway.admin.app import create_admin_app
+from gateway.exposition import of_registry
 from pipelines.topology import expand
 from registry import db, spec
 from registry.state import (
@@ -107,7 +108,7 @@ async def world(folder: Path) -> AsyncIterator[World]:
             registry = prometheus_client.CollectorRegistry()
             prometheus_client.Counter("modelyard_seen", "For the test.", registry=registry).inc()
             app = create_admin_app(
-                store=store, cluster=cluster, probe=probe, metrics_registry=registry
+                store=store, cluster=cluster, probe=probe, exposition=of_registry(registry)
             )
             yield World(app, store, cluster)
     finally:
