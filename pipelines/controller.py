@@ -8,6 +8,7 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
+from contextlib import suppress
 
 import httpx
 import structlog
@@ -16,12 +17,13 @@ from filelock import FileLock, Timeout
 from pipelines.cluster.base import Cluster, ClusterError, Observation
 from pipelines.cluster.local import LocalCluster
 from pipelines.engines import ENGINES
+from pipelines.external import TokenError, read_token
 from pipelines.parent import follow_parent
 from pipelines.probe import ProbeError, probe_client, scrape
 from pipelines.readiness import Readiness
 from pipelines.reconciler import condition, make_room, reconcile
 from pipelines.scheduler import Refusal, place
-from registry.errors import PlanConflictError
+from registry.errors import NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
 from registry.state import (
@@ -93,6 +95,8 @@ class Controller:
         decision = reconcile(snapshot, self._clock())
         for worker_id in decision.drain:
             await self._store.set_worker(worker_id, Phase.DRAINING, reason="no longer wanted")
+        for plan in decision.reach:
+            await self._reach(plan)
         proposal = place(snapshot, decision.start, runtime_of)
         for gang in proposal.placed:
             await self._commit(gang, snapshot)
@@ -112,8 +116,10 @@ class Controller:
         self._inventory_at = now
 
     async def _record(self, observations: tuple[Observation, ...], snapshot: Snapshot) -> None:
-        """What the machines say becomes what the registry says."""
-        live = {worker.id: worker for worker in snapshot.workers}
+        """What the machines say becomes what the registry says; of external workers they say
+        nothing.
+        """
+        live = {worker.id: worker for worker in snapshot.workers if not worker.plan.external}
         seen = set()
         for observation in observations:
             seen.add(observation.worker_id)
@@ -127,7 +133,7 @@ class Controller:
                     "stops a worker the registry does not know", worker=observation.worker_id
                 )
                 await self._cluster.stop(observation.worker_id)
-        for worker in snapshot.workers:
+        for worker in live.values():
             if worker.id not in seen:
                 await self._record_unseen(worker, snapshot)
 
@@ -142,7 +148,13 @@ class Controller:
         elif worker.phase in _COMING_UP and (
             worker.phase is not phase or worker.url != observation.url or phase is Phase.PREPARING
         ):
-            await self._store.set_worker(worker.id, phase, reason=reason, url=observation.url)
+            await self._store.set_worker(
+                worker.id,
+                phase,
+                reason=reason,
+                url=observation.url,
+                events_url=observation.events_url,
+            )
 
     async def _record_unseen(self, worker: Worker, snapshot: Snapshot) -> None:
         if worker.phase is Phase.ASSIGNED:
@@ -171,6 +183,21 @@ class Controller:
             held = tuple(devices[claim.device_id] for claim in planned.claims)
             await self._cluster.start(worker, held)
 
+    async def _reach(self, plan: WorkerPlan) -> None:
+        """Takes up an external worker; from here on the probes decide. One whose key cannot be
+        read ends at once, so that the back-off of failed workers is its too.
+        """
+        assert plan.external is not None, plan.slot
+        token, failure = "", ""
+        try:
+            token = await asyncio.to_thread(read_token, plan.external.token_file)
+        except TokenError as error:
+            failure = str(error)
+        try:
+            await self._store.admit_external(plan, token=token, failure=failure)
+        except PlanConflictError as error:
+            log.info("plan overtaken, tries again", error=str(error))
+
     async def _answer_refusals(self, snapshot: Snapshot, refusals: tuple[Refusal, ...]) -> None:
         self._refused = {refusal.plan.model: refusal.sentence for refusal in refusals}
         for refusal in refusals:
@@ -189,8 +216,8 @@ class Controller:
                 await self._stop(worker, "drained")
 
     async def _is_idle(self, worker: Worker, drained_s: float) -> bool:
-        if not worker.url or drained_s > DRAIN_MAX_S:
-            return True
+        if not worker.url or worker.plan.external or drained_s > DRAIN_MAX_S:
+            return True  # of an external one, others may use it too: its counts say nothing of us
         try:
             metrics = await scrape(self._client, worker, timeout_s=1.0)
         except ProbeError:
@@ -201,11 +228,21 @@ class Controller:
         now = self._clock()
         for worker in workers:
             if worker.phase is Phase.STARTING and now - worker.created_at > STARTUP_MAX_S:
-                await self._stop(worker, f"not ready after {STARTUP_MAX_S:.0f} s")
+                await self._give_up(worker, f"not ready after {STARTUP_MAX_S:.0f} s")
         for worker in readiness.unhealthy(workers):
-            await self._stop(worker, "its health route does not answer")
+            await self._give_up(worker, f"does not answer: {readiness.complaint(worker)}")
+
+    async def _give_up(self, worker: Worker, reason: str) -> None:
+        if worker.plan.external:
+            await self._store.set_worker(worker.id, Phase.FAILED, reason=reason)
+        else:
+            await self._stop(worker, reason)
 
     async def _stop(self, worker: Worker, reason: str) -> None:
+        if worker.plan.external:  # we do not stop what we have not started
+            await self._store.set_worker(worker.id, Phase.STOPPED, reason=reason)
+            self._draining_since.pop(worker.id, None)
+            return
         await self._store.set_worker(worker.id, Phase.STOPPING, reason=reason)
         await self._cluster.stop(worker.id)
 
@@ -214,11 +251,14 @@ class Controller:
 
     async def _tell_conditions(self, snapshot: Snapshot, waiting: dict[str, str]) -> None:
         for model in snapshot.models:
+            if model.deleted:
+                continue
             mine = [worker for worker in snapshot.workers if worker.plan.model == model.name]
             why = waiting.get(model.name) or self._refused.get(model.name, "")
             text = condition(model, mine, why)
             if text != model.condition:
-                await self._store.set_condition(model.name, text)
+                with suppress(NotFoundError):  # deleted since
+                    await self._store.set_condition(model.name, text)
 
 
 async def serve(settings: Settings) -> None:

@@ -1,27 +1,48 @@
 """Looks at a running worker over HTTP: is it up, does it generate, what does it count."""
 
 import asyncio
+import secrets
+import ssl
+from urllib.parse import urlsplit
 
 import httpx
 import msgspec
 
 from pipelines.engines import ENGINES
-from pipelines.engines.base import EngineMetrics, ProtocolError
+from pipelines.engines.base import Body, EngineMetrics, Pairing, ProtocolError
+from registry.spec import EngineName, Role
 from registry.state import Worker
 
 _PROMPT = "The capital of France is Paris, and the capital of Italy is Rome. " * 4
+_COMPLETIONS = "/v1/completions"
+_CHAT = "/v1/chat/completions"
+_MODELS = "/v1/models"
 _GENERATION_TIMEOUT_S = 60.0
 # On a loaded machine of few cores a KV read can stall for longer than its 30 s lease.
 _TRANSFER_TIMEOUT_S = 150.0
+_ROOM_BITS = 63
+_MESSAGE_CHARS_MAX = 200
+# Says that there is nothing at this path, not that it failed.
+_NO_SUCH_ROUTE = frozenset({401, 403, 404, 405, 501})
+_UNCOUNTED = "serves, but its KV transfers cannot be counted: "
 
 
 class ProbeError(Exception):
-    """The worker does not do its work (yet); the message says which step failed."""
+    """The worker does not do its work (yet); the message says which step failed. *status* is that
+    of its answer, 0 without one.
+    """
+
+    def __init__(self, message: str, status: int = 0) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 def probe_client() -> httpx.AsyncClient:
-    """A client for worker addresses: no proxies from the environment, no redirects."""
+    """A client for worker addresses: no proxies from the environment, no redirects, and the
+    system's certificates, as in the gateway (httpx would bring its own).
+    """
     return httpx.AsyncClient(
+        verify=ssl.create_default_context(),
         trust_env=False,
         follow_redirects=False,
         timeout=httpx.Timeout(None, connect=2.0),  # each call has a deadline of its own
@@ -33,63 +54,157 @@ async def scrape(
     client: httpx.AsyncClient, worker: Worker, timeout_s: float = 2.0
 ) -> EngineMetrics:
     """The engine's own counts. Raises ProbeError."""
-    response = await _call(client, worker, "GET", "/metrics", timeout_s=timeout_s)
-    return ENGINES[worker.plan.engine].metrics(response.text)
+    engine = ENGINES[worker.plan.engine]
+    if not engine.metrics_path:
+        raise ProbeError(f"{worker.id}: engine {worker.plan.engine} has no metrics", 404)
+    response = await _call(client, worker, "GET", engine.metrics_path, timeout_s=timeout_s)
+    return engine.metrics(response.text)
 
 
 async def check_health(client: httpx.AsyncClient, worker: Worker) -> None:
-    """Raises ProbeError unless the engine's HTTP side says it is well."""
+    """Raises ProbeError unless the engine's HTTP side says it is well; of an external one, unless
+    it also still takes our key, which a health route may not ask for.
+    """
     path = ENGINES[worker.plan.engine].health_path
-    await _call(client, worker, "GET", path, timeout_s=5.0)
+    if path:
+        await _call(client, worker, "GET", path, timeout_s=5.0)
+    if worker.plan.external:
+        try:
+            await _call(client, worker, "GET", _MODELS, timeout_s=5.0)
+        except ProbeError as error:
+            if error.status not in {404, 405}:  # who says that is up, and lists no models
+                raise
 
 
 async def check_generation(client: httpx.AsyncClient, worker: Worker) -> None:
-    """One real token from the worker alone. Raises ProbeError."""
-    await _call(client, worker, "POST", "/v1/completions", content=_encode(_request(worker)))
+    """One real token from the worker alone, where its engine can give one. Raises ProbeError."""
+    engine = ENGINES[worker.plan.engine]
+    if engine.pairing is Pairing.CONCURRENT and worker.plan.role is not Role.UNIFIED:
+        return
+    if worker.plan.engine is EngineName.OPENAI:
+        await _check_chat(client, worker)
+    else:
+        await _generate(client, worker, _request(worker))
 
 
-async def check_transfer(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> None:
+async def _check_chat(client: httpx.AsyncClient, worker: Worker) -> None:
+    """Hosted models often have no completions route, and old mocks no chat."""
+    message = {"role": "user", "content": "Say yes."}
+    body: Body = {
+        "model": _raw(_model(worker)),
+        "messages": _raw([message]),
+        "max_tokens": _raw(2),
+    }
+    try:
+        await _generate(client, worker, body, path=_CHAT)
+    except ProbeError as error:
+        if error.status not in {404, 405}:
+            raise
+        await _generate(client, worker, _request(worker))
+
+
+async def check_transfer(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> str:
     """One real generation over the pair whose KV transfer the decode engine itself counts.
 
     Raises ProbeError, also when the answer came but no KV moved: decode then recomputed it.
+    An external worker may have no counts to show; then the answer says so, else it is "".
     """
-    engine = ENGINES[decode.plan.engine]
-    before = await scrape(client, decode)
-    body = _request(prefill)
-    answer = await _call(
-        client, prefill, "POST", "/v1/completions", content=_encode(engine.prefill_body(body))
-    )
-    try:
-        leg = engine.decode_body(body, answer.content)
-    except ProtocolError as error:
-        raise ProbeError(f"{prefill.id}: {error}") from None
-    await _call(
-        client,
-        decode,
-        "POST",
-        "/v1/completions",
-        content=_encode(leg),
-        timeout_s=_TRANSFER_TIMEOUT_S,
-    )
+    if ENGINES[decode.plan.engine].pairing is Pairing.CONCURRENT:
+        await _generate_at_once(client, prefill, decode)
+        return ""  # such a decode worker cannot have recomputed it
+    before = await _count(client, decode)
+    await _generate_in_turn(client, prefill, decode)
+    if before is None:
+        return f"{_UNCOUNTED}it shows no metrics"
     for _ in range(20):  # the engine updates its counters a moment after the answer
         after = await scrape(client, decode)
         if after.kv_transfers > before.kv_transfers:
-            return
+            return ""
         await asyncio.sleep(0.25)
+    if decode.plan.external and after == EngineMetrics():
+        return f"{_UNCOUNTED}its metrics are not those of {decode.plan.engine}"
     raise ProbeError(f"{decode.id} answered, but counted no KV transfer from {prefill.id}")
 
 
-def _request(worker: Worker) -> dict[str, msgspec.Raw]:
+async def _count(client: httpx.AsyncClient, worker: Worker) -> EngineMetrics | None:
+    """None where an external worker has no metrics; ours always have."""
+    try:
+        return await scrape(client, worker)
+    except ProbeError as error:
+        if worker.plan.external and error.status in _NO_SUCH_ROUTE:
+            return None
+        raise
+
+
+async def _generate_in_turn(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> None:
+    engine = ENGINES[decode.plan.engine]
+    body = _request(prefill)
+    answer = await _generate(client, prefill, engine.prefill_body(body))
+    try:
+        leg = engine.decode_body(body, answer)
+    except ProtocolError as error:
+        raise ProbeError(f"{prefill.id}: {error}") from None
+    await _generate(client, decode, leg, timeout_s=_TRANSFER_TIMEOUT_S)
+
+
+async def _generate_at_once(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> None:
+    """Either leg's failure cancels the other, which would wait for it in vain."""
+    assert prefill.plan.external is not None, prefill.id
+    body = ENGINES[decode.plan.engine].concurrent_body(
+        _request(decode),
+        bootstrap_host=urlsplit(prefill.url).hostname or "",
+        bootstrap_port=prefill.plan.external.bootstrap_port,
+        room=secrets.randbits(_ROOM_BITS),
+    )
+    try:
+        async with asyncio.TaskGroup() as legs:
+            for worker in (prefill, decode):
+                leg = _generate(client, worker, body, timeout_s=_TRANSFER_TIMEOUT_S)
+                legs.create_task(leg)
+    except ExceptionGroup as failed:
+        raise failed.exceptions[0] from None
+
+
+class _Answer(msgspec.Struct):
+    choices: list[msgspec.Raw]
+
+
+async def _generate(
+    client: httpx.AsyncClient,
+    worker: Worker,
+    body: Body,
+    *,
+    path: str = _COMPLETIONS,
+    timeout_s: float = _GENERATION_TIMEOUT_S,
+) -> bytes:
+    """The answer, which holds at least one choice. Raises ProbeError."""
+    content = msgspec.json.encode(body)
+    response = await _call(client, worker, "POST", path, content=content, timeout_s=timeout_s)
+    try:
+        answer = msgspec.json.decode(response.content, type=_Answer)
+    except msgspec.DecodeError as error:
+        raise ProbeError(f"{worker.id} {path}: its answer is no completion: {error}") from None
+    if not answer.choices:
+        raise ProbeError(f"{worker.id} {path}: its answer holds no choice")
+    return response.content
+
+
+def _model(worker: Worker) -> str:
+    external = worker.plan.external
+    return (external.served_name if external else "") or worker.plan.model
+
+
+def _request(worker: Worker) -> Body:
     return {
-        "model": msgspec.Raw(msgspec.json.encode(worker.plan.model)),
-        "prompt": msgspec.Raw(msgspec.json.encode(_PROMPT)),
-        "max_tokens": msgspec.Raw(b"2"),
-        "temperature": msgspec.Raw(b"0"),
+        "model": _raw(_model(worker)),
+        "prompt": _raw(_PROMPT),
+        "max_tokens": _raw(2),
+        "temperature": _raw(0),
     }
 
 
-def _encode(body: dict[str, msgspec.Raw]) -> bytes:
-    return msgspec.json.encode(body)
+def _raw(value: object) -> msgspec.Raw:
+    return msgspec.Raw(msgspec.json.encode(value))
 
 
 async def _call(
@@ -101,7 +216,9 @@ async def _call(
     content: bytes | None = None,
     timeout_s: float = _GENERATION_TIMEOUT_S,
 ) -> httpx.Response:
-    headers = {"authorization": f"Bearer {worker.token}", "content-type": "application/json"}
+    headers = {"content-type": "application/json"}
+    if worker.token:
+        headers["authorization"] = f"Bearer {worker.token}"
     try:
         async with asyncio.timeout(timeout_s):
             response = await client.request(
@@ -110,5 +227,12 @@ async def _call(
     except (httpx.HTTPError, TimeoutError) as error:
         raise ProbeError(f"{worker.id} {path}: {type(error).__name__} {error}".strip()) from None
     if response.status_code != httpx.codes.OK:
-        raise ProbeError(f"{worker.id} {path}: {response.status_code} {response.text[:200]}")
+        text = _without_token(response.text, worker)[:_MESSAGE_CHARS_MAX]
+        message = f"{worker.id} {path}: {response.status_code} {text}".strip()
+        raise ProbeError(message, response.status_code)
     return response
+
+
+def _without_token(text: str, worker: Worker) -> str:
+    """Some servers repeat a key that they refuse."""
+    return text.replace(worker.token, "(its key)") if worker.token else text

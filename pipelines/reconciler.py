@@ -25,11 +25,13 @@ _FAILURES = frozenset({Phase.FAILED, Phase.LOST})
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """*start*: gangs (or what is missing of them) to place; *drain*: workers to take out of
-    traffic and stop; *waiting*: per model, why something missing is not started yet.
+    """*start*: gangs (or what is missing of them) to place; *reach*: external workers to take up;
+    *drain*: workers to take out of traffic and stop; *waiting*: per model, why something missing
+    is not started yet.
     """
 
     start: tuple[Gang, ...]
+    reach: Gang
     drain: tuple[str, ...]
     waiting: dict[str, str]
 
@@ -42,7 +44,7 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
     for worker in snapshot.ended:
         ended[worker.plan.slot].append(worker)
 
-    start: list[Gang] = []
+    wanted: list[Gang] = []
     waiting: dict[str, str] = {}
     kept: set[str] = set()
     for model in snapshot.models:
@@ -61,13 +63,18 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
             if held_back:
                 waiting[model.name] = held_back
             elif missing:
-                start.append(tuple(missing))
+                wanted.append(tuple(missing))
     drain = tuple(
         worker.id
         for worker in snapshot.workers
         if worker.id not in kept and worker.phase not in _LEAVING
     )
-    return Decision(start=tuple(start), drain=drain, waiting=waiting)
+    return Decision(
+        start=tuple(gang for gang in wanted if not gang[0].external),
+        reach=tuple(plan for gang in wanted for plan in gang if plan.external),
+        drain=drain,
+        waiting=waiting,
+    )
 
 
 def _current(plan: WorkerPlan, workers: Sequence[Worker]) -> Worker | None:
@@ -128,13 +135,15 @@ def _was_stable(worker: Worker) -> bool:
 def make_room(snapshot: Snapshot, gang: Gang) -> tuple[str, ...]:
     """The outdated workers of the gang's own model that a refused replacement may push out.
 
-    The new revision did not fit beside the old one, so the change happens in place.
+    The new revision did not fit beside the old one, so the change happens in place. External
+    ones stay: they take no room.
     """
     wanted = {plan.slot: plan.fingerprint for plan in gang}
     return tuple(
         worker.id
         for worker in snapshot.workers
-        if wanted.get(worker.plan.slot, worker.plan.fingerprint) != worker.plan.fingerprint
+        if worker.plan.external is None
+        and wanted.get(worker.plan.slot, worker.plan.fingerprint) != worker.plan.fingerprint
         and worker.phase not in _LEAVING
     )
 
@@ -156,4 +165,15 @@ def condition(model: Model, workers: Sequence[Worker], why: str) -> str:
                 parts.append(f"{variant.name}: {ready} of {role_spec.workers} {role} ready")
     if not parts:
         return ""
+    why = why or _unreached(workers)
     return "; ".join([*parts, *([why] if why else [])])
+
+
+def _unreached(workers: Sequence[Worker]) -> str:
+    """What the first external worker that is not ready answers, or does not."""
+    reasons = (
+        worker.reason
+        for worker in workers
+        if worker.plan.external and worker.phase is Phase.STARTING and worker.reason
+    )
+    return next(reasons, "")

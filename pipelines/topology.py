@@ -1,11 +1,20 @@
 """Spec → worker plans. Pure: the same model gives the same plans."""
 
 import hashlib
+from collections.abc import Iterator
+from typing import Any
 
 import msgspec
 
-from registry.spec import Disaggregated, RoleSpec, Variant
-from registry.state import Model, WorkerPlan
+from registry.spec import (
+    Disaggregated,
+    External,
+    ExternalWorker,
+    RoleSpec,
+    RoutingPolicy,
+    Variant,
+)
+from registry.state import ExternalPlan, Model, WorkerPlan
 
 Gang = tuple[WorkerPlan, ...]
 
@@ -13,51 +22,87 @@ Gang = tuple[WorkerPlan, ...]
 def expand(model: Model) -> tuple[Gang, ...]:
     """The gangs a model asks for, each to be placed whole or not at all.
 
-    A worker that does both phases is a gang of its own; the prefill and decode workers of a
-    disaggregated variant are one.
+    The prefill and decode workers of a disaggregated variant are one gang; any other worker is
+    one of its own. External ones too, in pairs or not: nothing of ours is held while one waits.
     """
     if model.deleted:
         return ()
     gangs: list[Gang] = []
     for variant in model.spec.variants:
-        plans = _variant_plans(model, variant)
-        if isinstance(variant.topology, Disaggregated):
-            gangs.append(plans)
+        topology = variant.topology
+        if isinstance(topology, External):
+            gangs.extend((plan,) for plan in _external_plans(model, variant, topology))
+        elif isinstance(topology, Disaggregated):
+            gangs.append(tuple(_placed_plans(model, variant, topology.transfer)))
         else:
-            gangs.extend((plan,) for plan in plans)
+            gangs.extend((plan,) for plan in _placed_plans(model, variant, ""))
     return tuple(gangs)
 
 
-def _variant_plans(model: Model, variant: Variant) -> Gang:
-    topology = variant.topology
-    transfer = topology.transfer if isinstance(topology, Disaggregated) else ""
-    return tuple(
-        WorkerPlan(
-            model=model.name,
-            revision=model.revision,
-            variant=variant.name,
-            role=role,
-            ordinal=ordinal,
-            fingerprint=_fingerprint(model.spec.source, variant, transfer, role_spec),
-            engine=variant.engine,
-            runtime=variant.runtime,
-            source=model.spec.source,
-            transfer=transfer,
-            devices=role_spec.devices,
-            memory_bytes=role_spec.memory_bytes,
-            tensor_parallel=role_spec.tensor_parallel,
-            pipeline_parallel=role_spec.pipeline_parallel,
-            args=role_spec.args,
-            placement=variant.placement,
-        )
-        for role, role_spec in topology.roles()
-        for ordinal in range(role_spec.workers)
+def _placed_plans(model: Model, variant: Variant, transfer: str) -> Iterator[WorkerPlan]:
+    kv_events = model.spec.routing.policy is RoutingPolicy.KV_EVENTS
+    for role, role_spec in variant.topology.roles():
+        fingerprint = _fingerprint(model.spec.source, variant, transfer, role_spec, kv_events)
+        for ordinal in range(role_spec.workers):
+            yield WorkerPlan(
+                model=model.name,
+                revision=model.revision,
+                variant=variant.name,
+                role=role,
+                ordinal=ordinal,
+                fingerprint=fingerprint,
+                engine=variant.engine,
+                runtime=variant.runtime,
+                source=model.spec.source,
+                transfer=transfer,
+                devices=role_spec.devices,
+                memory_bytes=role_spec.memory_bytes,
+                tensor_parallel=role_spec.tensor_parallel,
+                pipeline_parallel=role_spec.pipeline_parallel,
+                args=role_spec.args,
+                placement=variant.placement,
+                kv_events=kv_events,
+            )
+
+
+def _external_plans(model: Model, variant: Variant, topology: External) -> Iterator[WorkerPlan]:
+    for role, workers in topology.external_roles():
+        for ordinal, worker in enumerate(workers):
+            external = _external_plan(topology, worker)
+            yield WorkerPlan(
+                model=model.name,
+                revision=model.revision,
+                variant=variant.name,
+                role=role,
+                ordinal=ordinal,
+                fingerprint=_digest((role, variant.engine, external)),
+                engine=variant.engine,
+                runtime="",
+                source=model.spec.source,
+                transfer="",
+                devices=0,
+                memory_bytes=0,
+                tensor_parallel=1,
+                pipeline_parallel=1,
+                args={},
+                external=external,
+            )
+
+
+def _external_plan(topology: External, worker: ExternalWorker) -> ExternalPlan:
+    return ExternalPlan(
+        url=worker.origin,
+        bootstrap_port=worker.bootstrap_port,
+        token_file=topology.token_file,
+        served_name=topology.served_name,
     )
 
 
-def _fingerprint(source: str, variant: Variant, transfer: str, role_spec: RoleSpec) -> str:
+def _fingerprint(
+    source: str, variant: Variant, transfer: str, role_spec: RoleSpec, kv_events: bool
+) -> str:
     """Covers what a running worker was started with, and nothing that can change under it (the
-    number of workers, weights, routing, limits, bypass).
+    number of workers, weights, limits, bypass, routing unless it needs the engine's help).
     """
     started_with = (
         source,
@@ -67,5 +112,10 @@ def _fingerprint(source: str, variant: Variant, transfer: str, role_spec: RoleSp
         transfer,
         msgspec.structs.replace(role_spec, workers=1),
     )
+    # Only where they are wanted, so that the workers of older specs stay as they are.
+    return _digest((*started_with, "kv-events") if kv_events else started_with)
+
+
+def _digest(started_with: tuple[Any, ...]) -> str:
     encoded = msgspec.json.encode(started_with, order="sorted")
     return hashlib.sha256(encoded).hexdigest()[:16]

@@ -71,6 +71,14 @@ class KeyKind(StrEnum):
     ADMIN = "admin"
 
 
+class Priority(StrEnum):
+    """Whose request leaves a model's queue first. Says nothing where nothing queues."""
+
+    HIGH = "high"
+    NORMAL = "normal"
+    LOW = "low"
+
+
 class Device(_Value, frozen=True, kw_only=True):
     """One GPU, or one CPU slot. *memory_bytes* is what claims may share out."""
 
@@ -103,6 +111,18 @@ class NodeReport(_Value, frozen=True, kw_only=True):
     devices: tuple[Device, ...]
 
 
+class ExternalPlan(_Value, frozen=True, kw_only=True):
+    """An engine that somebody else runs. *bootstrap_port* is an SGLang prefill worker's, else 0;
+    *token_file* (of the controller's machine) holds its key; *served_name* is the model's name
+    there. Empty: it has no key, and the same name.
+    """
+
+    url: str
+    bootstrap_port: int
+    token_file: str
+    served_name: str
+
+
 class WorkerPlan(_Value, frozen=True, kw_only=True):
     """One worker that a spec asks for: everything about it except where it runs.
 
@@ -126,6 +146,8 @@ class WorkerPlan(_Value, frozen=True, kw_only=True):
     pipeline_parallel: int
     args: dict[str, Arg]
     placement: Placement = Placement()
+    external: ExternalPlan | None = None  # then it is only reached, never placed or started
+    kv_events: bool = False  # it tells which blocks its KV cache holds
 
     @property
     def slot(self) -> tuple[str, str, Role, int]:
@@ -163,11 +185,12 @@ class Worker(_Value, frozen=True, kw_only=True):
 
     id: str
     plan: WorkerPlan
-    node: str
+    node: str  # "" for an external one: it is on no node of ours
     runtime: str
     phase: Phase
     reason: str  # a sentence for people: what it waits for, or why it ended
     url: str  # "http://host:port" once known, else ""
+    events_url: str = ""  # where it publishes what its KV cache holds, as ZeroMQ names it; "" = not
     token: str  # the engine's own bearer key; never shown by the admin API
     created_at: float
     ready_at: float | None
@@ -206,6 +229,7 @@ class Key(_Value, frozen=True, kw_only=True):
     kind: KeyKind
     digest: bytes
     models: tuple[str, ...]  # empty = all
+    priority: Priority = Priority.NORMAL
     created_at: float
     expires_at: float | None
     revoked_at: float | None

@@ -23,6 +23,8 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
+from registry.state import Priority
+
 # SQLite counts a primary key by itself only when it is exactly INTEGER.
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
 
@@ -135,6 +137,7 @@ class WorkerRow(Base):
     phase: Mapped[str] = mapped_column(String(16))
     reason: Mapped[str]
     url: Mapped[str]
+    events_url: Mapped[str] = mapped_column(server_default="")  # as 0002 found rows without one
     token: Mapped[str]
     created_at: Mapped[float]
     ready_at: Mapped[float | None]
@@ -162,6 +165,7 @@ class KeyRow(Base):
     kind: Mapped[str] = mapped_column(String(16))
     digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
     models: Mapped[str]  # JSON list
+    priority: Mapped[str] = mapped_column(String(16), server_default=Priority.NORMAL)
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]

@@ -16,6 +16,8 @@ from registry.spec import EngineName
 TOKENIZE_PATH = "/tokenize"
 RESUMING_ENGINES = frozenset({EngineName.VLLM, EngineName.SGLANG, EngineName.EMULATOR})
 TOKENIZING_ENGINES = frozenset({EngineName.VLLM, EngineName.EMULATOR})
+# A text has as many tokens there as it took to say it. (The emulator says words, and counts bytes.)
+COUNTING_ENGINES = frozenset({EngineName.VLLM})
 
 _NO = (b"null", b"false", b"0", b"[]", b"{}", b'""')
 _ONE = (b"null", b"1")
@@ -57,8 +59,13 @@ _PLAIN = frozenset(
     }
 )
 _SINGLE = frozenset({"n", "best_of"})
-_MAX_TOKENS = ("max_tokens", "max_completion_tokens")
+# Of a chat's two, the first that is given counts.
+_CHAT_LIMITS = ("max_completion_tokens", "max_tokens")
 _TOKENIZED = ("model", "messages", "prompt", "add_generation_prompt", "continue_final_message")
+# What /v1/completions takes where no limit is given. A chat goes on until its context is full.
+_DEFAULT_COMPLETION_TOKENS = 16
+_TEXT_FORMAT = b'{"type":"text"}'
+_Ids = tuple[int, ...]
 _TRUE, _FALSE = msgspec.Raw(b"true"), msgspec.Raw(b"false")
 _IDS = msgspec.json.Decoder(list[int])
 _MESSAGES = msgspec.json.Decoder(list[msgspec.Raw])
@@ -70,13 +77,7 @@ class _Tokens(msgspec.Struct):
 
 def can_resume(body: Body) -> bool:
     """Whether an answer to *body* is text of one sequence that can be gone on with."""
-    for name, value in body.items():
-        if name in _PLAIN:
-            continue
-        raw = bytes(value)
-        if raw not in (_ONE if name in _SINGLE else _NO):
-            return False
-    return True
+    return all(name in _PLAIN or _is_off(name, bytes(value)) for name, value in body.items())
 
 
 def tokenize_body(body: Body) -> Body:
@@ -88,19 +89,15 @@ def tokenize_body(body: Body) -> Body:
 
 
 def text_tokens_body(body: Body, text: str) -> Body:
-    """The question for the tokens of *text* alone, to be put behind a prompt of token ids."""
-    return {
-        "model": body["model"],
-        "prompt": _raw(text),
-        "add_special_tokens": _FALSE,
-    }
+    """The question for the tokens of *text* alone."""
+    return {"model": body["model"], "prompt": _raw(text), "add_special_tokens": _FALSE}
 
 
 def read_tokens(answer: bytes) -> tuple[int, ...] | None:
     """The token ids that the engine found; None if it says none."""
     try:
         return tuple(msgspec.json.decode(answer, type=_Tokens).tokens)
-    except (msgspec.DecodeError, RecursionError):
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
 
@@ -133,24 +130,48 @@ def continued(body: Body, text: str, text_ids: tuple[int, ...] = ()) -> Body | N
     }
 
 
+def continues_own(body: Body) -> bool:
+    """Whether the client itself asks to go on with the last message."""
+    return bytes(body.get("continue_final_message", _FALSE)) == b"true"
+
+
+def is_behind(longer: _Ids, prompt: _Ids, text_tokens: int, *, missing: int = 0) -> bool:
+    """Whether *longer*, a chat's prompt put to go on with a text of *text_tokens*, is *prompt* and
+    that text, as far as tokens tell. At most *missing* of them are known not to be there.
+
+    A chat template may do otherwise: leave out or add a block of reasoning, for example. Where
+    prompt and text meet, two tokens may become one.
+    """
+    meets = max(0, len(prompt) - 1)
+    added = len(longer) - len(prompt) - text_tokens
+    return longer[:meets] == prompt[:meets] and -1 - missing <= added <= 1
+
+
 def shortened(body: Body, said_tokens: int) -> Body | None:
     """*body* with its limits less what was said already; None if nothing may follow."""
     out = dict(body)
-    for name in _MAX_TOKENS:
-        allowed = _count(body, name)
-        if allowed is not None:
-            if allowed <= said_tokens:
-                return None
-            out[name] = _raw(allowed - said_tokens)
+    limits = [(name, limit) for name in _limit_names(body) if (limit := _count(body, name))]
+    if not limits and "messages" not in body:
+        limits = [("max_tokens", _DEFAULT_COMPLETION_TOKENS)]
+    if limits and limits[0][1] <= said_tokens:
+        return None
+    for name, limit in limits:
+        out[name] = _raw(max(1, limit - said_tokens))
     least = _count(body, "min_tokens")
     if least:
         out["min_tokens"] = _raw(max(0, least - said_tokens))
     return out
 
 
-def is_bounded(body: Body) -> bool:
-    """Whether *body* limits the tokens of its answer."""
-    return any(_count(body, name) is not None for name in (*_MAX_TOKENS, "min_tokens"))
+def _limit_names(body: Body) -> tuple[str, ...]:
+    return _CHAT_LIMITS if "messages" in body else ("max_tokens",)
+
+
+def _is_off(name: str, raw: bytes) -> bool:
+    """Whether a field that is not plain says nothing but what holds without it."""
+    if name == "response_format" and raw.replace(b" ", b"") == _TEXT_FORMAT:
+        return True
+    return raw in (_ONE if name in _SINGLE else _NO)
 
 
 def _count(body: Body, name: str) -> int | None:
@@ -174,14 +195,16 @@ def _prompt_with(body: Body, text: str, text_ids: tuple[int, ...]) -> msgspec.Ra
 def _messages_with(body: Body, text: str) -> msgspec.Raw | None:
     try:
         messages = _MESSAGES.decode(body["messages"])
-        if bytes(body.get("continue_final_message", _FALSE)) == b"true" and messages:
+        if continues_own(body) and messages:
             last = msgspec.json.decode(messages[-1], type=dict[str, Any])
             if not isinstance(last.get("content"), str):
                 return None
             last["content"] += text
             messages[-1] = _raw(last)
+        elif bytes(body.get("add_generation_prompt", _TRUE)) == b"false":
+            return None  # the answer began in the middle of whatever the last message was
         else:
             messages.append(_raw({"role": "assistant", "content": text}))
-    except msgspec.DecodeError:
+    except (KeyError, msgspec.DecodeError, RecursionError):
         return None
     return _raw(messages)

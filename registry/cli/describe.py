@@ -74,7 +74,7 @@ def _model_page(view: View) -> None:
         facts(
             [
                 ("Condition", Text(clean(view["condition"]), style="yellow")),
-                ("Source", view["spec"]["source"]),
+                ("Source", view["spec"].get("source", "")),
                 ("Revision", f"{view['revision']} (generation {view['generation']})"),
                 ("Updated", f"{ago(view['updated_at'])} ago"),
             ]

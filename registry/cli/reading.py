@@ -166,7 +166,7 @@ def _node_rows(items: Items) -> Rows:
 @pass_session
 def keys(session: Session, output: str) -> None:
     """API keys (their secrets are shown only when they are made)."""
-    titles = ("KEY", "NAME", "KIND", "STATE", "EXPIRES", "AGE", "MODELS")
+    titles = ("KEY", "NAME", "KIND", "PRIORITY", "STATE", "EXPIRES", "AGE", "MODELS")
     _list(
         session,
         "/keys",
@@ -183,6 +183,7 @@ def _key_rows(items: Items) -> Rows:
             item["id"],
             item["name"],
             item["kind"],
+            item["priority"],
             state(item["state"]),
             until(item["expires_at"]),
             ago(item["created_at"]),

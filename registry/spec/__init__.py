@@ -15,6 +15,7 @@ from registry.spec.documents import (
     to_json,
     to_yaml,
 )
+from registry.spec.external import External, ExternalWorker
 from registry.spec.model import (
     VARIANTS_MAX,
     EngineName,
@@ -34,8 +35,6 @@ from registry.spec.topology import (
     Aggregated,
     Bypass,
     Disaggregated,
-    External,
-    ExternalWorker,
     Role,
     RoleSpec,
 )

@@ -7,8 +7,9 @@ from typing import Literal
 import msgspec
 
 from registry.spec.checks import Strict, check_name, check_range, check_text, refuse
+from registry.spec.external import External
 from registry.spec.sources import check_source
-from registry.spec.topology import Aggregated, Disaggregated, External
+from registry.spec.topology import Aggregated, Disaggregated, Role
 
 VARIANTS_MAX = 32
 _SECONDS = ("connect_s", "first_token_s", "transfer_s", "between_tokens_s", "total_s", "queued_s")
@@ -70,12 +71,27 @@ class Variant(Strict, frozen=True, kw_only=True):
         self._check_engine()
 
     def _check_engine(self) -> None:
-        topology = self.topology
-        if not isinstance(topology, External):
-            if self.engine in _EXTERNAL_ONLY:
-                refuse("engine", f"is {self.engine}, which is allowed in topology external only")
-        elif self.engine is EngineName.OPENAI and topology.prefill:
+        if isinstance(self.topology, External):
+            self._check_external(self.topology)
+        elif self.engine in _EXTERNAL_ONLY:
+            refuse("engine", f"is {self.engine}, which is allowed in topology external only")
+
+    def _check_external(self, topology: External) -> None:
+        if self.runtime:
+            refuse("runtime", f"is {self.runtime!r}, external workers run elsewhere: leave it out")
+        if self.placement != Placement():
+            refuse("placement", "is for workers that we start, external ones: leave it out")
+        if self.engine is EngineName.OPENAI and topology.is_disaggregated:
             refuse("engine", "is openai, which cannot hand over KV, allowed are workers only")
+        if self.engine is EngineName.SGLANG and topology.bypass_tokens:
+            refuse("topology.bypass", "is not for sglang, whose decode workers cannot prefill")
+        for role, where, worker in topology.located():
+            field = f"topology.{where}.bootstrap_port"
+            meets = self.engine is EngineName.SGLANG and role is Role.PREFILL
+            if meets and not worker.bootstrap_port:
+                refuse(field, "is missing, allowed is the port where it meets decode")
+            if worker.bootstrap_port and not meets:
+                refuse(field, "is for sglang's prefill workers only")
 
 
 class Routing(Strict, frozen=True, kw_only=True):
@@ -112,10 +128,12 @@ class Limits(Strict, frozen=True, kw_only=True):
 
 
 class ModelSpec(Strict, frozen=True, kw_only=True):
-    """A model as its owner declares it."""
+    """A model as its owner declares it. *source* may be empty when all its workers are external,
+    whose weights are not ours to fetch.
+    """
 
     name: str
-    source: str
+    source: str = ""
     task: Literal["generate"] = "generate"
     variants: tuple[Variant, ...]
     routing: Routing = Routing()
@@ -123,7 +141,8 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
-        check_source(self.source)
+        if self.source or not all(isinstance(v.topology, External) for v in self.variants):
+            check_source(self.source)
         if not 1 <= len(self.variants) <= VARIANTS_MAX:
             refuse("variants", f"are {len(self.variants)}, allowed are 1 to {VARIANTS_MAX}")
         names = [variant.name for variant in self.variants]

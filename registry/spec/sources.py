@@ -21,9 +21,10 @@ def check_source(source: str) -> None:
         "file": rest.startswith("/") and rest.isprintable(),
     }.get(kind, False)
     if not good or len(source) > SOURCE_CHARS_MAX or ".." in re.split("[/@#]", rest):
+        shown = repr(source[:120]) if source else "missing"
         refuse(
             "source",
-            f"is {source[:120]!r}, allowed is hf://org/name[@revision], file:///directory or "
+            f"is {shown}, allowed is hf://org/name[@revision], file:///directory or "
             "pypi://package==version#path/in/package",
         )
 

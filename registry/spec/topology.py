@@ -4,7 +4,6 @@ import math
 from collections.abc import Iterator
 from enum import StrEnum
 from typing import Literal
-from urllib.parse import urlsplit
 
 import msgspec
 
@@ -15,7 +14,6 @@ WORKERS_PER_ROLE_MAX = 1024
 DEVICES_PER_WORKER_MAX = 64
 DEVICE_MEMORY_BYTES_MIN = 2**26
 DEVICE_MEMORY_BYTES_MAX = 2**50
-_URL_CHARS_MAX = 1024
 
 
 class Role(StrEnum):
@@ -92,6 +90,9 @@ class Bypass(Strict, frozen=True, kw_only=True):
 class Aggregated(RoleSpec, frozen=True, tag="aggregated", tag_field="type", kw_only=True):
     """*workers* that each do both phases."""
 
+    is_disaggregated = False
+    bypass_tokens = 0
+
     def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
         yield Role.UNIFIED, self
 
@@ -104,77 +105,12 @@ class Disaggregated(Strict, frozen=True, tag="disaggregated", tag_field="type", 
     transfer: Literal["nixl"] = "nixl"
     bypass: Bypass = Bypass()
 
+    is_disaggregated = True
+
+    @property
+    def bypass_tokens(self) -> int:
+        return self.bypass.max_prompt_tokens
+
     def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
         yield Role.PREFILL, self.prefill
         yield Role.DECODE, self.decode
-
-
-class ExternalWorker(Strict, frozen=True, kw_only=True):
-    """An engine that somebody else runs. *bootstrap_port* is an SGLang prefill worker's."""
-
-    url: str
-    bootstrap_port: int = 0
-
-    def __post_init__(self) -> None:
-        if not _is_origin(self.url):
-            refuse(
-                "url", f"is {self.url[:120]!r}, allowed is http://host:port or https://host:port"
-            )
-        check_range("bootstrap_port", self.bootstrap_port, 0, 65_535)
-
-
-def _is_origin(text: str) -> bool:
-    try:
-        url = urlsplit(text)
-        port_is_good = url.port != 0
-    except ValueError:
-        return False
-    bare = not (url.path.strip("/") or url.query or url.fragment or "@" in url.netloc)
-    known = url.scheme in ("http", "https") and bool(url.hostname)
-    return known and bare and port_is_good and text.isprintable() and len(text) <= _URL_CHARS_MAX
-
-
-class External(Strict, frozen=True, tag="external", tag_field="type", kw_only=True):
-    """OpenAI-compatible endpoints that run elsewhere: *workers* that each do both phases, or
-    *prefill* and *decode* apart.
-
-    *served_name* is the model's name there, if it differs from the one here. *token_file* holds
-    the key to send them; the controller reads it, on its own machine.
-    """
-
-    workers: tuple[ExternalWorker, ...] = ()
-    prefill: tuple[ExternalWorker, ...] = ()
-    decode: tuple[ExternalWorker, ...] = ()
-    served_name: str = ""
-    token_file: str = ""
-    bypass: Bypass = Bypass()
-
-    def __post_init__(self) -> None:
-        if bool(self.workers) == bool(self.prefill or self.decode):
-            refuse("workers", "allowed are either workers, or prefill and decode")
-        if bool(self.prefill) != bool(self.decode):
-            missing = "decode" if self.prefill else "prefill"
-            refuse(missing, "is missing, prefill and decode go together")
-        for _, name, workers in self._lists():
-            if len(workers) > WORKERS_PER_ROLE_MAX:
-                refuse(name, f"are {len(workers)}, allowed are {WORKERS_PER_ROLE_MAX} at most")
-            if len({worker.url for worker in workers}) < len(workers):
-                refuse(name, "has a url twice, allowed is each once")
-        check_text("served_name", self.served_name, 256)
-        check_text("token_file", self.token_file, 4096)
-        if self.token_file and not self.token_file.startswith("/"):
-            refuse("token_file", f"is {self.token_file[:80]!r}, allowed is an absolute path")
-
-    def _lists(self) -> Iterator[tuple[Role, str, tuple[ExternalWorker, ...]]]:
-        yield Role.UNIFIED, "workers", self.workers
-        yield Role.PREFILL, "prefill", self.prefill
-        yield Role.DECODE, "decode", self.decode
-
-    def external_roles(self) -> Iterator[tuple[Role, tuple[ExternalWorker, ...]]]:
-        for role, _, workers in self._lists():
-            if workers:
-                yield role, workers
-
-    def roles(self) -> Iterator[tuple[Role, RoleSpec]]:
-        for role, workers in self.external_roles():
-            yield role, RoleSpec(workers=len(workers))

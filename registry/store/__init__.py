@@ -22,11 +22,13 @@ from registry.state import (
     Phase,
     PlannedGang,
     Principal,
+    Priority,
     Revision,
     Snapshot,
     UsageRecord,
     UsageTotal,
     Worker,
+    WorkerPlan,
 )
 from registry.store import gangs, history, keys, models, nodes, workers
 from registry.store.scope import Scopes
@@ -97,6 +99,7 @@ class Store:
         name: str,
         kind: KeyKind,
         models: tuple[str, ...] = (),
+        priority: Priority = Priority.NORMAL,
         expires_at: float | None = None,
         by: Principal,
         secret: str | None = None,
@@ -108,7 +111,13 @@ class Store:
         """
         async with self._scopes.write(by) as write:
             return await keys.create(
-                write, name=name, kind=kind, models=models, expires_at=expires_at, secret=secret
+                write,
+                name=name,
+                kind=kind,
+                models=models,
+                priority=priority,
+                expires_at=expires_at,
+                secret=secret,
             )
 
     async def revoke_key(self, key_id: str, *, by: Principal) -> Key:
@@ -140,14 +149,29 @@ class Store:
         async with self._scopes.write() as write:
             return await gangs.commit(write, gang)
 
-    async def set_worker(
-        self, worker_id: str, phase: Phase, *, reason: str = "", url: str | None = None
-    ) -> Worker:
-        """What was observed of a worker. An end releases its claims: report it only when all of
-        its processes are gone. Raises NotFoundError.
+    async def admit_external(self, plan: WorkerPlan, *, token: str, failure: str = "") -> Worker:
+        """Takes up an external worker, which holds no claim; *failure* is why it cannot be, and
+        then it has ended. Raises PlanConflictError when its slot is filled, or wanted no more.
         """
         async with self._scopes.write() as write:
-            return await workers.set_phase(write, worker_id, phase, reason, url)
+            return await gangs.admit(write, plan, token, failure)
+
+    async def set_worker(
+        self,
+        worker_id: str,
+        phase: Phase,
+        *,
+        reason: str = "",
+        url: str | None = None,
+        events_url: str | None = None,
+    ) -> Worker:
+        """What was observed of a worker; None leaves an address as it is. An end releases its
+        claims: report it only when all of its processes are gone. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await workers.set_phase(
+                write, worker_id, phase, reason=reason, url=url, events_url=events_url
+            )
 
     async def set_condition(self, model: str, condition: str) -> None:
         """Why the model is not fully served; "" when it is. Raises NotFoundError."""

@@ -14,11 +14,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry import rows
 from registry import tables as t
 from registry.errors import PlanConflictError
-from registry.state import DeviceClaim, EventKind, Phase, PlannedGang, PlannedWorker, Worker
+from registry.state import (
+    DeviceClaim,
+    EventKind,
+    Phase,
+    PlannedGang,
+    PlannedWorker,
+    Worker,
+    WorkerPlan,
+)
+from registry.store import nodes
 from registry.store.scope import Write
 
 _MODEL_CHARS_MAX = 40  # of a worker's id, which becomes a directory's name
 _TOKEN_BYTES = 32
+_NO_RUNTIME = "external"
 
 
 async def commit(write: Write, gang: PlannedGang) -> tuple[Worker, ...]:
@@ -30,14 +40,37 @@ async def commit(write: Write, gang: PlannedGang) -> tuple[Worker, ...]:
         raise PlanConflictError(f"refused by the database: {error.orig}") from error
 
 
+async def admit(write: Write, plan: WorkerPlan, token: str, failure: str) -> Worker:
+    """A worker that is only reached: it holds nothing and begins where others have been started.
+    With *failure* it ends there at once. Raises PlanConflictError.
+    """
+    assert plan.external is not None, plan.slot
+    await _check_model(write.session, plan)
+    await _check_slot(write.session, plan)
+    await nodes.add_nowhere(write)
+    row = _worker_row(write, plan, node=nodes.NOWHERE, runtime=_NO_RUNTIME, token=token)
+    row.url = plan.external.url
+    row.phase = Phase.FAILED if failure else Phase.STARTING
+    row.reason, row.ended_at = failure, write.now if failure else None
+    write.session.add(row)
+    try:
+        await write.session.flush()
+    except IntegrityError as error:
+        raise PlanConflictError(f"refused by the database: {error.orig}") from error
+    message = f"external, at {row.url}" + (f": {failure}" if failure else "")
+    write.event(EventKind.WORKER_PLACED, message, model=row.model, worker=row.id)
+    return rows.worker(row)
+
+
 async def _place(write: Write, planned: PlannedWorker) -> Worker:
     _assert_shape(planned)
-    await _check_model(write.session, planned)
+    await _check_model(write.session, planned.plan)
     await _check_node(write.session, planned)
-    await _check_slot(write.session, planned)
+    await _check_slot(write.session, planned.plan)
     for claim in planned.claims:
         await _take(write.session, planned, claim)
-    row = _worker_row(write, planned)
+    token = secrets.token_urlsafe(_TOKEN_BYTES)
+    row = _worker_row(write, planned.plan, node=planned.node, runtime=planned.runtime, token=token)
     write.session.add(row)
     await write.session.flush()  # its claims refer to it
     write.session.add_all(
@@ -58,13 +91,13 @@ def _assert_shape(planned: PlannedWorker) -> None:
     assert all(claim.memory_bytes > 0 for claim in planned.claims), "a claim on nothing"
 
 
-async def _check_model(session: AsyncSession, planned: PlannedWorker) -> None:
-    name = planned.plan.model
+async def _check_model(session: AsyncSession, plan: WorkerPlan) -> None:
+    name = plan.model
     model = await session.get(t.ModelRow, name)
     if model is None or model.deleted:
         raise PlanConflictError(f"model {name!r} was deleted")
-    if not 1 <= planned.plan.revision <= model.revision:
-        raise PlanConflictError(f"model {name!r} has no revision {planned.plan.revision}")
+    if not 1 <= plan.revision <= model.revision:
+        raise PlanConflictError(f"model {name!r} has no revision {plan.revision}")
 
 
 async def _check_node(session: AsyncSession, planned: PlannedWorker) -> None:
@@ -75,8 +108,7 @@ async def _check_node(session: AsyncSession, planned: PlannedWorker) -> None:
         raise PlanConflictError(f"node {planned.node!r} is {rows.node_state(node)}")
 
 
-async def _check_slot(session: AsyncSession, planned: PlannedWorker) -> None:
-    plan = planned.plan
+async def _check_slot(session: AsyncSession, plan: WorkerPlan) -> None:
     holder = await session.scalar(
         select(t.WorkerRow.id).where(
             t.WorkerRow.model == plan.model,
@@ -114,10 +146,11 @@ async def move_claimed(session: AsyncSession, device_id: str, by_bytes: int) -> 
     )
 
 
-def _worker_row(write: Write, planned: PlannedWorker) -> t.WorkerRow:
-    plan = planned.plan
+def _worker_row(
+    write: Write, plan: WorkerPlan, *, node: str, runtime: str, token: str
+) -> t.WorkerRow:
     return t.WorkerRow(
-        id=_new_id(planned),
+        id=_new_id(plan),
         model=plan.model,
         revision=plan.revision,
         variant=plan.variant,
@@ -125,19 +158,19 @@ def _worker_row(write: Write, planned: PlannedWorker) -> t.WorkerRow:
         ordinal=plan.ordinal,
         fingerprint=plan.fingerprint,
         plan=rows.plan_text(plan),
-        node=planned.node,
-        runtime=planned.runtime,
+        node=node,
+        runtime=runtime,
         phase=Phase.ASSIGNED,
         reason="",
         url="",
-        token=secrets.token_urlsafe(_TOKEN_BYTES),
+        events_url="",
+        token=token,
         created_at=write.now,
         ready_at=None,
         ended_at=None,
     )
 
 
-def _new_id(planned: PlannedWorker) -> str:
-    plan = planned.plan
+def _new_id(plan: WorkerPlan) -> str:
     model = re.sub(r"[^a-z0-9.-]", "-", plan.model.lower())[:_MODEL_CHARS_MAX]
     return f"{model}-{plan.role}-{plan.ordinal}-{secrets.token_hex(3)}"

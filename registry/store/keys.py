@@ -10,7 +10,7 @@ from registry import tables as t
 from registry.errors import ConflictError, NotFoundError, SpecError
 from registry.keys import check_secret, digest, new_key_id, new_secret
 from registry.spec import NAME_ALLOWED, is_name
-from registry.state import EventKind, Key, KeyKind
+from registry.state import EventKind, Key, KeyKind, Priority
 from registry.store.scope import Write
 
 KEYS_MAX = 100_000
@@ -23,6 +23,7 @@ async def create(
     name: str,
     kind: KeyKind,
     models: tuple[str, ...],
+    priority: Priority,
     expires_at: float | None,
     secret: str | None,
 ) -> tuple[Key, str]:
@@ -44,6 +45,7 @@ async def create(
         kind=kind,
         digest=digest(secret),
         models=rows.names_text(models),
+        priority=priority,
         created_at=write.now,
         expires_at=expires_at,
         revoked_at=None,

@@ -6,8 +6,29 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry import rows
 from registry import tables as t
 from registry.errors import NotFoundError, SpecError
-from registry.state import Device, EventKind, Node, NodeReport, NodeState
+from registry.state import Device, DeviceKind, EventKind, Node, NodeReport, NodeState
 from registry.store.scope import Write
+
+# Where external workers are: on no node of ours. The workers' foreign key wants a row all the
+# same, which is no node's and which nobody is shown.
+NOWHERE = ""
+
+
+async def add_nowhere(write: Write) -> None:
+    if await write.session.get(t.NodeRow, NOWHERE) is None:
+        write.session.add(
+            t.NodeRow(
+                name=NOWHERE,
+                address="",
+                cordoned=True,
+                silent=True,
+                device_kind=DeviceKind.CPU,
+                runtimes=rows.names_text(()),
+                labels=rows.labels_text({}),
+                last_seen_at=write.now,
+            )
+        )
+        await write.session.flush()
 
 
 async def report(write: Write, reports: tuple[NodeReport, ...]) -> None:
@@ -113,7 +134,7 @@ async def set_state(write: Write, name: str, state: NodeState) -> Node:
     """Cordons or uncordons. Raises NotFoundError, SpecError."""
     if state is NodeState.UNKNOWN:
         raise SpecError("state", "is unknown, allowed are ready, cordoned")
-    row = await write.session.get(t.NodeRow, name)
+    row = None if name == NOWHERE else await write.session.get(t.NodeRow, name)
     if row is None:
         raise NotFoundError("node", name)
     cordoned = state is NodeState.CORDONED
@@ -126,7 +147,8 @@ async def set_state(write: Write, name: str, state: NodeState) -> Node:
 
 
 async def every(session: AsyncSession) -> tuple[Node, ...]:
-    return tuple(map(rows.node, await session.scalars(select(t.NodeRow).order_by(t.NodeRow.name))))
+    query = select(t.NodeRow).where(t.NodeRow.name != NOWHERE).order_by(t.NodeRow.name)
+    return tuple(map(rows.node, await session.scalars(query)))
 
 
 async def devices(session: AsyncSession) -> tuple[Device, ...]:

@@ -8,6 +8,7 @@ from registry import tables as t
 from registry.errors import NotFoundError
 from registry.state import LIVE_PHASES, Claim, EventKind, Phase, Worker
 from registry.store.gangs import move_claimed
+from registry.store.nodes import NOWHERE
 from registry.store.scope import Write, cut
 
 REASON_CHARS_MAX = 1000
@@ -15,17 +16,25 @@ ENDED_PER_SLOT_MAX = 10
 
 
 async def set_phase(
-    write: Write, worker_id: str, phase: Phase, reason: str, url: str | None
+    write: Write,
+    worker_id: str,
+    phase: Phase,
+    *,
+    reason: str,
+    url: str | None,
+    events_url: str | None,
 ) -> Worker:
     """Raises NotFoundError. An ended worker stays as it ended."""
     row = await _row(write.session, worker_id)
     reason = cut(reason, REASON_CHARS_MAX)
     url = row.url if url is None else url
-    if row.ended_at is not None or (row.phase, row.reason, row.url) == (phase, reason, url):
+    events_url = row.events_url if events_url is None else events_url
+    known = (row.phase, row.reason, row.url, row.events_url)
+    if row.ended_at is not None or known == (phase, reason, url, events_url):
         return rows.worker(row)
     if phase is Phase.READY and row.phase != Phase.READY:
         row.ready_at = write.now
-    row.phase, row.reason, row.url = phase, reason, url
+    row.phase, row.reason, row.url, row.events_url = phase, reason, url, events_url
     if phase not in LIVE_PHASES:
         await _end(write, row)
     message = f"{phase}: {reason}" if reason else str(phase)
@@ -38,7 +47,7 @@ async def _end(write: Write, row: t.WorkerRow) -> None:
     row.ended_at = write.now
     held = await write.session.scalars(select(t.ClaimRow).where(t.ClaimRow.worker_id == row.id))
     claims = tuple(held)
-    assert claims, f"{row.id} was live without a claim"
+    assert claims or row.node == NOWHERE, f"{row.id} was live without a claim"
     for claim in claims:
         await move_claimed(write.session, claim.device_id, -claim.memory_bytes)
         await write.session.delete(claim)

@@ -73,7 +73,7 @@ async def test_openapi_says_what_bodies_look_like(admin: World, client: httpx.As
     schema = (await client.get("/schema/openapi.json")).json()
     put = schema["paths"]["/admin/v1/models/{name}"]["put"]
     spec = put["requestBody"]["content"]["application/json"]["schema"]
-    assert {"name", "source", "variants"} <= set(spec["required"])
+    assert {"name", "variants"} <= set(spec["required"])
     assert "$ref" not in str(spec)
     scale = schema["paths"]["/admin/v1/models/{name}/scale"]["patch"]
     assert "prefill" in str(scale["requestBody"])

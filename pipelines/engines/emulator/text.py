@@ -5,8 +5,9 @@ that can be carried on. So an answer is a pure function of its prompt, and a pro
 the first tokens of an answer is continued exactly as that answer went on.
 """
 
+import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import msgspec
@@ -87,6 +88,10 @@ _WORDS = [
 _MARKS = (",", ".", ":", '"', "\n")
 # One answer in this many tokens ends by itself.
 _TOKENS_PER_ANSWER = 48
+# A token of any text: a chat's mark; a word of a few letters, with the space before it; or one
+# character. All that the emulator says is one token by this, as it was when it was said.
+_PIECE = re.compile(r"<\|\w*\|>| ?[^\s,.:\"<]{1,9}|[\s\S]")
+_HASHED_FROM, _HASHED = 1000, 100_000  # ids of what the emulator does not say
 
 
 class Token(NamedTuple):
@@ -101,6 +106,8 @@ def make_token(text: str) -> Token:
 
 _INNER = tuple(make_token(f" {word}") for word in _WORDS) + tuple(map(make_token, _MARKS))
 _FIRST = tuple(map(make_token, _WORDS))  # where no text comes before, no space does
+_TEXTS = {number: token.text for number, token in enumerate((*_INNER, *_FIRST), start=1)}
+_IDS = {text: number for number, text in _TEXTS.items()}
 
 
 def state_of(seed: int, model: str, text: str) -> int:
@@ -127,6 +134,22 @@ def tokens(state: int, *, starts_text: bool, may_end: bool) -> Iterator[Token]:
         yield token
 
 
+def token_ids(text: str) -> list[int]:
+    """A text's tokens. Those of a text and its continuation are the text's and then exactly the
+    ones that were generated, as an engine's own would be.
+    """
+    return [_IDS.get(piece) or _hashed(piece) for piece in _PIECE.findall(text)]
+
+
 def count_tokens(text: str) -> int:
-    """A prompt's length: four bytes to a token, at least one."""
-    return max(1, len(text.encode("utf-8", "surrogatepass")) // 4)
+    """How many `token_ids` has."""
+    return len(_PIECE.findall(text))
+
+
+def text_of(ids: Iterable[int]) -> str:
+    """What a prompt of token ids says. Only the emulator's own words can be read back."""
+    return "".join(_TEXTS.get(token, f" {token}") for token in ids)
+
+
+def _hashed(piece: str) -> int:
+    return _HASHED_FROM + zlib.crc32(piece.encode("utf-8", "surrogatepass")) % _HASHED

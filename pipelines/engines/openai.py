@@ -1,0 +1,22 @@
+"""Anything that speaks OpenAI's API and runs elsewhere: nothing more is known of it."""
+
+from typing import NoReturn
+
+from pipelines.engines.base import EngineMetrics, Launch, Unpaired
+from registry.state import DeviceKind
+
+
+class OpenAiEngine(Unpaired):
+    transfers: frozenset[str] = frozenset()
+    needs_weights = False
+    health_path = ""
+    metrics_path = ""
+
+    def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
+        return ""
+
+    def command(self, launch: Launch) -> NoReturn:
+        raise NotImplementedError(f"{launch.worker_id}: such an engine is external, never started")
+
+    def metrics(self, text: str) -> EngineMetrics:  # noqa: ARG002 - part of the protocol
+        return EngineMetrics()
