@@ -14,6 +14,7 @@ from secrets import token_hex
 
 import structlog
 
+from gateway.access_log import AccessLog
 from gateway.auth import authenticate
 from gateway.errors import (
     ApiError,
@@ -29,6 +30,7 @@ from gateway.errors import (
     UnknownModelError,
     UnknownRouteError,
 )
+from gateway.kv_feed import KvFeed
 from gateway.listener import ClientGoneError, ClientRequest
 from gateway.metering import Metering, Sink
 from gateway.metrics import GatewayMetrics
@@ -86,6 +88,7 @@ class DataPlane:
         body_timeout_s: float = _BODY_TIMEOUT_S,
         silent_s: float = SILENT_S,
         ping_s: float = PING_S,
+        access_log: AccessLog | None = None,
     ) -> None:
         # Request ids of our own: unique over all processes, and cheap.
         self._id_prefix = token_hex(10)
@@ -99,8 +102,10 @@ class DataPlane:
         self.upstream = Upstream(clock)
         self.admission = Admission()
         self.router.on_leave = self.admission.freed
+        self._kv_feed = KvFeed(self.router.kv)
         self._metering = Metering(usage_sink, metrics.usage_dropped.inc)
-        self._reporter = Reporter(metrics, self._metering)
+        self._access_log = access_log or AccessLog()
+        self._reporter = Reporter(metrics, self._metering, self._access_log)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
         self._forwarder = Forwarder(self._wire, self.admission, engines, clock)
         self._vigil = Vigil(
@@ -111,7 +116,11 @@ class DataPlane:
             silent_s=silent_s,
             ping_s=ping_s,
         )
-        metrics.watch(in_flight=lambda: self.router.in_flight, queued=self._queued)
+        metrics.watch(
+            in_flight=lambda: self.router.in_flight,
+            queued=lambda: self.admission.waiting,
+            kv_events=self._kv_feed.counts.by_kind,
+        )
 
     @property
     def table(self) -> RoutingTable:
@@ -125,6 +134,7 @@ class DataPlane:
         self.router.keep(workers, frozenset(table.models))
         self.upstream.keep(workers)
         self.admission.look_again()
+        self._kv_feed.follow(table)
         self._metrics.table_version.set(table.version)
 
     @property
@@ -133,12 +143,17 @@ class DataPlane:
         return self._forwarder.active
 
     async def watch_workers(self) -> None:
-        """Lets go of workers that hang, until cancelled."""
-        await self._vigil.run()
+        """Lets go of workers that hang and learns what others hold in their KV caches, until
+        cancelled.
+        """
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._vigil.run())
+            tasks.create_task(self._kv_feed.run())
 
     async def aclose(self) -> None:
         """Closes every connection to workers and writes the usage that still waits."""
         self.upstream.close()
+        self._access_log.flush()
         await self._metering.aclose()
 
     async def __call__(self, client: ClientRequest) -> None:
@@ -264,9 +279,6 @@ class DataPlane:
         if client.request_id and _REQUEST_ID.fullmatch(client.request_id):
             return client.request_id.decode()
         return f"{self._id_prefix}{next(self._id_numbers):012x}"
-
-    def _queued(self) -> Mapping[str, int]:
-        return self.admission.waiting
 
 
 def _priority(asked: bytes, allowed: Priority) -> Priority:

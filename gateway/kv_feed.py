@@ -88,6 +88,9 @@ class KvCounts(msgspec.Struct):
     gaps: int = 0  # batches were missing
     bad_messages: int = 0
 
+    def by_kind(self) -> dict[str, int]:
+        return {"applied": self.events, "gap": self.gaps, "bad": self.bad_messages}
+
 
 class KvStream:
     """One worker's messages, in the order they come."""

@@ -1,9 +1,8 @@
 """What remains of a request when it is over: a usage record, metrics, one log line."""
 
-import structlog
-
+from gateway.access_log import AccessLine, AccessLog
 from gateway.metering import Metering
-from gateway.metrics import GatewayMetrics
+from gateway.metrics import GatewayMetrics, Served
 from gateway.proxy.exchange import Exchange
 from registry.state import UsageRecord, UsageStatus
 
@@ -16,11 +15,10 @@ _SERVER_ERROR = 500
 
 
 class Reporter:
-    def __init__(self, metrics: GatewayMetrics, metering: Metering) -> None:
+    def __init__(self, metrics: GatewayMetrics, metering: Metering, access: AccessLog) -> None:
         self._metrics = metrics
         self._metering = metering
-        # Bound once: a lazy logger would be put together again for every request.
-        self._log = structlog.get_logger("gateway.access").bind()
+        self._access = access
 
     def ended(self, exchange: Exchange, path: str, now: float) -> None:
         """*now* is of the epoch. Takes note of *exchange*, which must be over."""
@@ -30,34 +28,34 @@ class Reporter:
         model = exchange.model.name if exchange.model else ""
         route = exchange.route
         variant, mode = (route.variant.name, route.mode.value) if route else ("", "")
-        self._metrics.request(model, variant, mode, status)
+        served = self._metrics.served(model, variant, mode)
+        served.request(status)
         if exchange.reached:
             self._metering.add(_record(exchange, now))
         if exchange.first_at is not None:
-            self._observe(exchange, exchange.first_at, (model, variant, mode))
+            self._observe(exchange, exchange.first_at, served)
         failed = exchange.error is not None and exchange.error.status >= _SERVER_ERROR
-        log = self._log.warning if failed else self._log.info
-        log(
-            "request",
-            request_id=exchange.request_id,
-            key=exchange.key_id,
-            path=path if path in _KNOWN else "other",
-            model=model,
-            variant=variant,
-            mode=mode,
-            status=status,
-            error=exchange.error.code if exchange.error else None,
-            duration_ms=round((exchange.ended_at - exchange.began) * 1000, 1),
+        self._access.add(
+            AccessLine(
+                timestamp=self._access.stamp(now),
+                level="warning" if failed else "info",
+                request_id=exchange.request_id,
+                key=exchange.key_id,
+                path=path if path in _KNOWN else "other",
+                model=model,
+                variant=variant,
+                mode=mode,
+                status=status,
+                error=str(exchange.error.code) if exchange.error else None,
+                duration_ms=round((exchange.ended_at - exchange.began) * 1000, 1),
+            )
         )
 
-    def _observe(self, exchange: Exchange, first_at: float, labels: tuple[str, str, str]) -> None:
-        served = self._metrics.served(*labels)
+    def _observe(self, exchange: Exchange, first_at: float, served: Served) -> None:
         served.e2e.observe(exchange.ended_at - exchange.began)
         usage = exchange.usage
-        if usage.prompt_tokens:
-            served.prompt.inc(usage.prompt_tokens)
-        if usage.completion_tokens:
-            served.generated.inc(usage.completion_tokens)
+        served.prompt_tokens += usage.prompt_tokens
+        served.generation_tokens += usage.completion_tokens
         if exchange.streaming:
             served.first_token.observe(first_at - exchange.began)
             if usage.completion_tokens > 1:

@@ -154,7 +154,7 @@ async def _first_table(dataplane: DataPlane, stopped: asyncio.Event) -> None:
     """Before it, every answer would be a refusal. If the registry is away, so be it."""
     with contextlib.suppress(TimeoutError):
         async with asyncio.timeout(_FIRST_TABLE_S_MAX):
-            while dataplane.table.version < 0 and not stopped.is_set():
+            while dataplane.table.version < 0 and not stopped.is_set():  # noqa: ASYNC110
                 await asyncio.sleep(_FIRST_TABLE_LOOK_S)
 
 

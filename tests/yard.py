@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -122,6 +123,18 @@ class Yard:
 
     def kv_transfers(self, model: str) -> int:
         return sum(variant["kv_transfers"] for variant in self.describe(model)["variants"])
+
+    def generated(self, model: str, worker_id: str) -> int:
+        """Tokens the worker's engine has generated, by its own count."""
+        workers = [w for variant in self.describe(model)["variants"] for w in variant["workers"]]
+        metrics = next(worker["metrics"] for worker in workers if worker["id"] == worker_id)
+        return metrics["generation_tokens"] if metrics else 0
+
+    def upstream_failures(self) -> set[str]:
+        """The reasons that the gateway's metrics give for legs that failed."""
+        with self.admin() as admin:
+            text = admin.get(admin.base_url.copy_with(path="/metrics")).raise_for_status().text
+        return set(re.findall(r'modelyard_upstream_failures_total{.*reason="(.*?)"', text))
 
     def is_ready(self, model: str) -> bool:
         try:

@@ -6,6 +6,8 @@ from wsgiref.handlers import format_date_time
 
 LAST_CHUNK = b"0\r\n\r\n"
 CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"  # HTTP/1.0 has to be told
 
 _LINES = {
     status.value: b"HTTP/1.1 %d %b\r\n" % (status.value, status.phrase.encode())
@@ -31,11 +33,10 @@ class _Date:
 _DATE = _Date()
 
 
-def head(status: int, headers: bytes, *, keep_alive: bool) -> bytes:
+def head(status: int, headers: bytes) -> bytes:
     """*headers* are complete lines."""
     line = _LINES.get(status) or b"HTTP/1.1 %d \r\n" % status
-    end = b"\r\n" if keep_alive else b"connection: close\r\n\r\n"
-    return line + _DATE.line() + headers + end
+    return line + _DATE.line() + headers + b"\r\n"
 
 
 def chunk(data: bytes) -> bytes:

@@ -1,47 +1,73 @@
 """A client's connection: HTTP/1.1 on httptools, one request at a time, pipelined ones in turn.
 
 Everything a client may drag out ends: heads by a deadline and a size, bodies and answers by the
-request's own watch, idle connections by a deadline. The deadlines are looked at by the listener's
-sweep, so a request costs no timer here.
+request's own watch, idle connections and answers nobody takes by a deadline. The deadlines are
+looked at by the listener's sweep, so a request costs no timer here.
 """
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, cast
-from urllib.parse import unquote
 
 import httptools
 
-from gateway.listener.answer import CONTINUE, head
-from gateway.listener.request import ClientRequest
+from gateway.listener.answer import CLOSE, CONTINUE, head
+from gateway.listener.request import ClientRequest, path_of
 
 if TYPE_CHECKING:
     from gateway.listener.server import Listener
 
+# Of a head, and of what is between the pieces of a body and behind it.
 HEAD_BYTES_MAX = 64 * 1024
-HEADERS_MAX = 128
+# What a header counts above its bytes (as in HTTP/2): many small ones cost, too.
+_HEADER_BYTES = 32
 # Written but not yet taken by the client; above it whoever writes is told to leave off.
 WRITE_AHEAD_BYTES = 256 * 1024
-# After an answer that came before the request was whole: how long what is still sent is read and
-# dropped, so that a reset does not overtake the answer.
-LINGER_S = 2.0
+# Requests read ahead of the one that is being answered, but for those in one piece with them. We
+# go on reading until then, because that is how we hear that the client has gone.
+PIPELINED_MAX = 8
 _FOREVER = float("inf")
+_ATTRIBUTES = {
+    b"authorization": "authorization",
+    b"content-length": "content_length",
+    b"x-request-id": "request_id",
+    b"x-modelyard-session": "session",
+    b"x-modelyard-priority": "priority",
+}
 
-Handler = Callable[[ClientRequest], Awaitable[None]]
+
+class _RefusedError(Exception):
+    """What is being parsed is no request that we take."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(status)
+        self.status = status
+
+
+class _RestOfBody:
+    """Parses for a connection what is behind the head of a declined upgrade, and nothing more."""
+
+    def __init__(self, connection: "ClientConnection") -> None:
+        self.on_body = connection.on_body
+        self.on_message_complete = connection.on_last_message_complete
 
 
 class ClientConnection(asyncio.Protocol):
     __slots__ = (
+        "_coding",
+        "_deaf",
+        "_fields_bytes",
+        "_framing",
         "_head_bytes",
-        "_headers",
+        "_hosts",
         "_incoming",
-        "_lingering",
         "_listener",
         "_parser",
+        "_paused",
         "_reading",
+        "_refusal",
         "_transport",
-        "_upgrade",
+        "_unsent_bytes",
         "_waiting",
         "closed",
         "current",
@@ -54,13 +80,17 @@ class ClientConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._incoming: ClientRequest | None = None  # being received
         self._waiting: deque[ClientRequest] = deque()  # received behind the current one
-        self._head_bytes = self._headers = 0
+        self._refusal = 0  # the status of the answer behind those, the last
+        self._fields_bytes = self._hosts = 0  # in the head so far
+        self._coding = self._framing = b""
+        self._head_bytes = 0  # received since the parser last got anywhere
+        self._unsent_bytes = 0  # when the sweep last looked
         self._reading = True
-        self._lingering = False
-        self._upgrade = False
+        self._paused = False  # the client takes more slowly than we write
+        self._deaf = False  # what still comes is dropped
+        self.closed = False  # nothing more can be written
         self.current: ClientRequest | None = None  # being answered
-        self.closed = False
-        self.due_at = _FOREVER  # when the listener's sweep closes the connection
+        self.due_at = _FOREVER  # when the listener's sweep looks at the connection
 
     # For the event loop.
 
@@ -72,101 +102,126 @@ class ClientConnection(asyncio.Protocol):
         self._listener.connected(self)
 
     def connection_lost(self, exc: Exception | None) -> None:  # noqa: ARG002
-        self.closed = True
+        self._gone()
         self._listener.disconnected(self)
-        current, self.current = self.current, None
-        incoming, self._incoming = self._incoming, None
-        for request in (current, incoming):
-            if request is not None:
-                request.lost()
-        self._waiting.clear()
+        del self._parser  # the two hold each other
 
     def data_received(self, data: bytes) -> None:
-        if self._lingering:
+        if self._deaf:
             return
-        if self._incoming is None:
-            self._head_bytes = len(data)
-        elif not self._incoming.method:  # its head is not whole
-            self._head_bytes += len(data)
+        self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._upgrade = True  # not done here; what follows would be another protocol
+        except httptools.HttpParserUpgrade as upgrade:
+            self._decline_upgrade(data[upgrade.args[0] :])
+        except httptools.HttpParserCallbackError as error:
+            if not isinstance(error.__context__, _RefusedError):
+                raise  # our own fault: the loop logs it and closes
+            self._refuse(error.__context__.status)
         except httptools.HttpParserError:
             self._refuse(400)
-            return
-        incoming = self._incoming
-        if incoming is not None and not incoming.method and self._head_bytes > HEAD_BYTES_MAX:
-            self._refuse(431)
+        else:
+            if self._head_bytes > HEAD_BYTES_MAX and self._incoming is not None:
+                self._refuse(431)
 
     def eof_received(self) -> None:
-        return None  # closes
+        # Half a connection is taken for none: nobody can tell a client that has sent all it wants
+        # to from one that has gone, and work for nobody is dear. Returning None closes.
+        self._gone()
+        self._flush_by()
 
     def pause_writing(self) -> None:
+        self._paused = True
         if self.current is not None:
-            self.current.paused = True
-            if self.current.on_pressure is not None:
-                self.current.on_pressure(True)
+            self.current.press(True)
 
     def resume_writing(self) -> None:
+        self._paused = False
         if self.current is not None:
-            self.current.paused = False
-            if self.current.on_pressure is not None:
-                self.current.on_pressure(False)
+            self.current.press(False)
+        elif not self.closed:
+            self._next()
 
     # For the parser.
 
     def on_message_begin(self) -> None:
         self._incoming = ClientRequest(self)
-        self._headers = 0
+        self._fields_bytes = self._hosts = self._head_bytes = 0
+        self._coding = b""
         if self.current is None:
             self.due_at = self._listener.now() + self._listener.head_s
 
     def on_url(self, url: bytes) -> None:
         assert self._incoming is not None
         self._incoming.target += url
+        self._fields_bytes += len(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
         request = self._incoming
         assert request is not None
-        self._headers += 1
-        if self._headers > HEADERS_MAX:
-            raise httptools.HttpParserError("too many headers")
-        name = name.lower()
-        if name == b"authorization":
-            request.authorization = value
-        elif name == b"content-length":
-            request.content_length = value
-        elif name == b"x-request-id":
-            request.request_id = value
-        elif name == b"x-modelyard-session":
-            request.session = value
-        elif name == b"x-modelyard-priority":
-            request.priority = value
+        self._fields_bytes += len(name) + len(value) + _HEADER_BYTES
+        if self._fields_bytes > HEAD_BYTES_MAX:
+            raise _RefusedError(431)
+        if request.method:
+            return  # behind the body: too late to mean anything
+        name, value = name.lower(), value.rstrip(b" \t")
+        attribute = _ATTRIBUTES.get(name)
+        if attribute is not None:
+            setattr(request, attribute, value)
+        elif name == b"host":
+            self._hosts += 1
         elif name == b"expect":
             request.expects_continue = value.lower() == b"100-continue"
+        elif name == b"transfer-encoding":
+            self._coding += value.lower()
 
     def on_headers_complete(self) -> None:
         request, parser = self._incoming, self._parser
         assert request is not None
+        request.chunked = self._check_head(parser.get_http_version())
         request.method = parser.get_method()
-        request.path = _path(request.target)
-        request.keep_alive = parser.should_keep_alive()
-        request.chunked = parser.get_http_version() == "1.1"
-        if self.current is None:
+        request.path = path_of(request.target)
+        request.keep_alive = parser.should_keep_alive() and not self._listener.draining
+        request.expects_continue = request.expects_continue and request.chunked
+        self._head_bytes = 0
+        if parser.should_upgrade():
+            self._stay(request)
+        if self.current is None and not self._paused:
             self._begin(request)
         else:
             self._waiting.append(request)
-            self._stop_reading()
+            if len(self._waiting) >= PIPELINED_MAX:
+                self._stop_reading()
+
+    def _check_head(self, version: str) -> bool:
+        """Whether it is HTTP/1.1. What llhttp lets pass and RFC 9112 does not, is refused."""
+        if version == "1.1":
+            if self._hosts != 1:
+                raise _RefusedError(400)
+            if self._coding and self._coding != b"chunked":
+                raise _RefusedError(501)
+            return True
+        if version != "1.0":
+            raise _RefusedError(505)
+        if self._hosts > 1 or self._coding:
+            raise _RefusedError(400)
+        return False
 
     def on_body(self, body: bytes) -> None:
+        self._head_bytes = 0
         if self._incoming is not None and not self._incoming.feed(body):
             self._stop_reading()
 
     def on_message_complete(self) -> None:
+        if self._framing:
+            return  # an upgrade's body is yet to come
         request, self._incoming = self._incoming, None
         if request is not None:
             request.body_ended()
+
+    def on_last_message_complete(self) -> None:
+        self.on_message_complete()
+        self._deaf = True
 
     # For the request.
 
@@ -176,28 +231,22 @@ class ClientConnection(asyncio.Protocol):
 
     def answered(self) -> None:
         request, self.current = self.current, None
-        if request is None or self.closed or self._transport is None:
+        if request is None or self.closed:
             return
-        if not request.body_complete:
-            self._linger()
-        elif not request.keep_alive or self._upgrade or self._listener.draining:
-            self._close()
-        elif self._waiting:
-            self._begin(self._waiting.popleft())
-            self._resume_reading()
+        if request.body_complete and request.keep_alive:
+            self._next()
         else:
-            listener = self._listener
-            wait_s = listener.idle_s if self._incoming is None else listener.head_s
-            self.due_at = listener.now() + wait_s
-            self._resume_reading()
+            self._linger()
+            if not request.body_complete:
+                request.lost()
 
     def abort(self) -> None:
+        self.closed = self._deaf = True
         if self._transport is not None:
             self._transport.abort()
-        self.closed = True
 
     def read_on(self) -> None:
-        if not self._waiting:
+        if not self._reading and not self._waiting:
             self._resume_reading()
 
     def expect_body(self) -> None:
@@ -205,17 +254,39 @@ class ClientConnection(asyncio.Protocol):
 
     # For the listener.
 
-    def close_if_idle(self) -> None:
-        """Used while draining: a connection between two requests has nothing to lose."""
-        if self.current is None:
-            self._close()
+    @property
+    def idle(self) -> bool:
+        """Between two requests, or behind the last one: there is nothing to lose."""
+        return self.current is None and self._incoming is None and not self._waiting
+
+    @property
+    def flushed(self) -> bool:
+        """What was written has left this process."""
+        return self._transport is None or not self._transport.get_write_buffer_size()
+
+    def drain(self) -> None:
+        """Takes no request after the current one, or after the one that is being received."""
+        for request in (self.current, self._incoming, *self._waiting):
+            if request is not None:
+                request.keep_alive = False
+        if self.idle and not self.closed:
+            self.closed = self._deaf = True
+            self._flush_by()
+            if self._transport is not None:
+                self._transport.close()
 
     def overdue(self) -> None:
-        """Its deadline has passed: a head that never ends, or nothing to do for too long."""
-        if self._incoming is not None and not self._incoming.method and not self._lingering:
+        """Its deadline has passed: a head that never ends, an answer nobody takes, or nothing to
+        do for too long.
+        """
+        assert self._transport is not None
+        unsent_bytes = self._transport.get_write_buffer_size()
+        if 0 < unsent_bytes < self._unsent_bytes:
+            self._flush_by()  # slow, but it takes it
+        elif self._incoming is not None and not unsent_bytes:
             self._refuse(408)
         else:
-            self._close()
+            self.abort()
 
     def refuse_all(self) -> None:
         """The listener has as many connections as it takes."""
@@ -226,34 +297,93 @@ class ClientConnection(asyncio.Protocol):
         self.due_at = _FOREVER
         self._listener.begin(request)
 
-    def _close(self) -> None:
-        self.due_at = self._listener.now() + LINGER_S
-        if self._transport is None or self.closed:
+    def _next(self) -> None:
+        """What comes after an answer, once the client has taken enough of it."""
+        if self._paused:
+            self._stop_reading()
+            self._flush_by()
             return
-        if self._transport.is_closing():  # since a sweep ago: what is left in it nobody takes
-            self.abort()
+        if self._waiting:
+            self._begin(self._waiting.popleft())
+        elif self._refusal:
+            self._write_refusal(self._refusal)
+            return
         else:
-            self._transport.close()
+            wait_s = self._listener.idle_s if self._incoming is None else self._listener.head_s
+            self.due_at = self._listener.now() + wait_s
+        if not self._reading and len(self._waiting) < PIPELINED_MAX:
+            self._resume_reading()
 
-    def _linger(self) -> None:
-        if self._transport is None or self.closed:
-            return
-        self._lingering = True
-        self.due_at = self._listener.now() + LINGER_S
+    def _gone(self) -> None:
+        """There is nobody left to answer."""
+        self.closed = self._deaf = True
+        current, self.current = self.current, None
         self._incoming = None
-        if self._transport.can_write_eof():
-            self._transport.write_eof()
-        self._resume_reading()
+        self._waiting.clear()
+        if current is not None:
+            current.lost()
 
     def _refuse(self, status: int) -> None:
-        """Answers what is no request. If one is being answered, it loses its connection."""
-        if self.closed or self._lingering:
-            return
-        if self.current is not None:
+        """Answers what is no request, behind the answers to what came before it."""
+        self._deaf = True
+        current, incoming = self.current, self._incoming
+        self._incoming = None
+        if self._waiting and self._waiting[-1] is incoming:
+            self._waiting.pop()  # its body is what is wrong
+        if current is not incoming and (current is not None or self._waiting):
+            self._refusal = status
+        elif current is not None and current.started:
             self.abort()
-            return
-        self.write(head(status, b"content-length: 0\r\n", keep_alive=False))
+        else:
+            self._write_refusal(status)
+
+    def _write_refusal(self, status: int) -> None:
+        current, self.current = self.current, None
+        self.write(head(status, b"content-length: 0\r\n" + CLOSE))
         self._linger()
+        if current is not None:
+            current.lost()
+
+    def _linger(self) -> None:
+        """Ends our side, and waits a while for the client to end its own."""
+        self.closed = self._deaf = True
+        self._incoming = None
+        self._waiting.clear()
+        self._flush_by()
+        try:
+            if self._transport is not None:
+                self._transport.write_eof()
+        except OSError:  # it has been reset meanwhile
+            self.abort()
+        else:
+            self._resume_reading()
+
+    def _flush_by(self) -> None:
+        """Sets the deadline for what is written: it holds for each step of the client's."""
+        assert self._transport is not None
+        self._unsent_bytes = self._transport.get_write_buffer_size()
+        listener = self._listener
+        wait_s = listener.send_s if self._unsent_bytes else listener.linger_s
+        self.due_at = listener.now() + wait_s
+
+    def _stay(self, request: ClientRequest) -> None:
+        """An upgrade is declined by answering in HTTP/1.1, and not again on this connection."""
+        request.keep_alive = False
+        if request.method == b"CONNECT":
+            return  # what it sends is for somebody else
+        if request.content_length is not None:
+            self._framing = b"content-length: " + request.content_length
+        elif self._coding:
+            self._framing = b"transfer-encoding: chunked"
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """The parser takes *rest* for another protocol, but it begins with the request's body."""
+        framing, self._framing = self._framing, b""
+        if not framing:
+            self._deaf = True
+            return
+        self._parser = httptools.HttpRequestParser(_RestOfBody(self))
+        self.data_received(b"POST / HTTP/1.1\r\n" + framing + b"\r\n\r\n" + rest)
 
     def _stop_reading(self) -> None:
         if self._reading and self._transport is not None and not self.closed:
@@ -261,17 +391,6 @@ class ClientConnection(asyncio.Protocol):
             self._transport.pause_reading()
 
     def _resume_reading(self) -> None:
-        if not self._reading and self._transport is not None and not self.closed:
+        if not self._reading and self._transport is not None:
             self._reading = True
             self._transport.resume_reading()
-
-
-def _path(target: bytes) -> str:
-    """The path of a request's target, decoded; of an absolute one, too."""
-    if not target.startswith(b"/"):
-        try:
-            target = httptools.parse_url(target).path or b""
-        except httptools.HttpParserError:
-            return ""
-    path = target.partition(b"?")[0].decode("latin-1")
-    return unquote(path) if "%" in path else path

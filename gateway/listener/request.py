@@ -7,8 +7,11 @@ Writing never waits. Who writes much asks *paused* and leaves off, or is told th
 import asyncio
 from collections.abc import Callable
 from typing import Protocol
+from urllib.parse import unquote
 
-from gateway.listener.answer import LAST_CHUNK, chunk, head
+import httptools
+
+from gateway.listener.answer import CLOSE, KEEP_ALIVE, LAST_CHUNK, chunk, head
 
 # The body is read no further than this ahead of whoever takes it.
 BODY_AHEAD_BYTES_MAX = 256 * 1024
@@ -21,7 +24,7 @@ class ClientGoneError(Exception):
 class Carrier(Protocol):
     """What a request needs of its connection."""
 
-    closed: bool
+    closed: bool  # what is written from now on goes nowhere
 
     def write(self, data: bytes) -> None: ...
 
@@ -88,6 +91,7 @@ class ClientRequest:
         self.gone = False
         self.paused = False  # the client takes more slowly than we write
         self.on_gone: Callable[[], None] | None = None
+        # Told of each change of *paused*, while the answer is not finished.
         self.on_pressure: Callable[[bool], None] | None = None
         self.on_stop: Callable[[], None] | None = None  # the listener's time to drain is over
 
@@ -95,9 +99,10 @@ class ClientRequest:
 
     async def read(self) -> bytes:
         """What has come of the body since the last call, b"" at its end. Raises ClientGoneError."""
-        if self.expects_continue and not self.body_complete and not self._parts:
+        if self.expects_continue:
             self.expects_continue = False
-            self._carrier.expect_body()
+            if not (self.body_complete or self._parts or self.gone):
+                self._carrier.expect_body()
         while not self._parts:
             if self.body_complete:
                 return b""
@@ -137,33 +142,48 @@ class ClientRequest:
         if self.on_gone is not None and not self.finished:
             self.on_gone()
 
+    def press(self, high: bool) -> None:
+        """The client takes more slowly than we write, or has caught up."""
+        self.paused = high
+        if self.on_pressure is not None and not self.finished:
+            self.on_pressure(high)
+
     def _wake(self) -> None:
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 
     # The answer.
 
+    @property
+    def open(self) -> bool:
+        """Whether somebody still waits for (the rest of) an answer."""
+        return not self.finished and not self._carrier.closed
+
     def respond(self, status: int, headers: bytes, body: bytes) -> None:
         """The whole answer. *headers* are complete lines, without length and framing."""
         assert not self.started, "one answer to one request"
         self.started = self.finished = True
         length = b"content-length: %d\r\n" % len(body)
-        data = head(status, headers + length, keep_alive=self._keep_alive())
+        data = head(status, headers + length + self._connection())
         self._carrier.write(data if self.method == b"HEAD" else data + body)
         self._carrier.answered()
 
     def begin(self, status: int, headers: bytes) -> None:
         """The head of an answer of unknown length; it goes out with the first piece."""
         assert not self.started, "one answer to one request"
+        assert self.method != b"HEAD", "its answer has no pieces"
         self.started = True
         if self.chunked:
             headers += b"transfer-encoding: chunked\r\n"
         else:
             self.keep_alive = False  # HTTP/1.0: the end of the connection is the end of the body
-        self._head = head(status, headers, keep_alive=self._keep_alive())
+        self._head = head(status, headers + self._connection())
 
     def write(self, data: bytes) -> None:
         """A piece of the answer, not empty."""
+        assert data, "an empty chunk would be the last one"
+        assert self.started, "begin it"
+        assert not self.finished, "it has ended"
         if self.chunked:
             data = chunk(data)
         if self._head:
@@ -174,6 +194,7 @@ class ClientRequest:
         """The last piece."""
         if self.finished:
             return
+        assert self.started, "begin it"
         self.finished = True
         out = self._head
         if data:
@@ -187,9 +208,23 @@ class ClientRequest:
 
     def abort(self) -> None:
         """Cuts the connection: the answer cannot be completed, or nobody takes it."""
+        self.on_gone = None
         self._carrier.abort()
 
-    def _keep_alive(self) -> bool:
+    def _connection(self) -> bytes:
         if not self.body_complete:
             self.keep_alive = False  # what remains of the body would be taken for a request
-        return self.keep_alive
+        if not self.keep_alive:
+            return CLOSE
+        return b"" if self.chunked else KEEP_ALIVE
+
+
+def path_of(target: bytes) -> str:
+    """The path of a request's target, decoded; of an absolute one, too."""
+    if not target.startswith(b"/"):
+        try:
+            target = httptools.parse_url(target).path or b"/"
+        except httptools.HttpParserError:
+            return ""
+    path = target.partition(b"?")[0].decode("latin-1")
+    return unquote(path) if "%" in path else path

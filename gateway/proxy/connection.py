@@ -41,6 +41,7 @@ class Connection(asyncio.Protocol):
         "_sink_error",
         "_transport",
         "_waiter",
+        "asked_at",
         "busy",
         "closed",
         "complete",
@@ -70,7 +71,7 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.busy = False
         self.idle_since = 0.0
-        self.heard_at = 0.0  # when something last came, or was last sent; the loop's time
+        self.asked_at = self.heard_at = 0.0  # when something last was sent, or came; loop's time
         self._reset()
 
     def _reset(self) -> None:
@@ -96,7 +97,7 @@ class Connection(asyncio.Protocol):
         assert self._transport is not None
         self._reset()
         self.busy = True
-        self.heard_at = self._loop.time()
+        self.asked_at = self._loop.time()
         if len(body) <= _ONE_WRITE_BYTES_MAX:
             self._transport.write(head + body)
         else:
@@ -138,7 +139,7 @@ class Connection(asyncio.Protocol):
                 return
         self._sink = sink
         try:
-            while self._sink is not None:
+            while self._is_pumping:
                 if self.complete:
                     raise CutOffError("the stream ended without [DONE]")
                 if self.error is not None:
@@ -148,6 +149,10 @@ class Connection(asyncio.Protocol):
             self._sink = None
         if self._sink_error is not None:
             raise self._sink_error
+
+    @property
+    def _is_pumping(self) -> bool:
+        return self._sink is not None
 
     def hold(self, held: bool) -> None:
         """Reads no further while *held*: whoever takes what comes is slower than the worker."""

@@ -18,6 +18,7 @@ class Stop(StrEnum):
     SLOW = "slow"  # this try has had its share of the time; another worker may be quicker
     FIRST_TOKEN = "first_token"  # noqa: S105 - a token of text
     TRANSFER = "transfer"  # decode waits for KV that does not come
+    PARTNER = "partner"  # the other leg of a pair has failed
     BETWEEN_TOKENS = "between_tokens"
     TOTAL = "total"
     CLIENT_STALLED = "client_stalled"  # does not read what it asked for
@@ -26,7 +27,7 @@ class Stop(StrEnum):
 
 
 # A worker's doing: its leg has failed, the request may go on elsewhere.
-LEG_STOPS = frozenset({Stop.SLOW, Stop.TRANSFER, Stop.BETWEEN_TOKENS})
+LEG_STOPS = frozenset({Stop.SLOW, Stop.TRANSFER, Stop.PARTNER, Stop.BETWEEN_TOKENS})
 
 
 class Watch:
@@ -78,6 +79,10 @@ class Watch:
     def client_gone(self) -> None:
         self._fire(Stop.CLIENT_GONE)
 
+    def partner_failed(self) -> None:
+        """Only while a leg is under way: it takes the cancellation."""
+        self._fire(Stop.PARTNER)
+
     def shut_down(self) -> None:
         self._fire(Stop.SHUTDOWN)
 
@@ -122,3 +127,5 @@ class Watch:
         if self._stop is None and not self._task.done():
             self._stop = stop
             self._task.cancel()
+        elif self._stop in LEG_STOPS and stop not in LEG_STOPS:
+            self._stop = stop  # what ends one leg must not hide what ends the request

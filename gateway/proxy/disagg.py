@@ -9,14 +9,16 @@ and meet in a room of their own; whichever fails takes the other with it.
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from gateway.errors import ApiError
 from gateway.proxy.deadline import Stop
-from gateway.proxy.errors import LegError, PartnerError, UpstreamError
+from gateway.proxy.errors import LegError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
-from gateway.proxy.wire import Wire, encode_for
+from gateway.proxy.stream import Relay
+from gateway.proxy.wire import Wire
 from gateway.routing.pick import Mode, Route
 from gateway.routing.table import Endpoint
 from pipelines.engines.base import Body, Engine, Pairing, ProtocolError
@@ -24,7 +26,6 @@ from registry.spec import EngineName
 
 _PREFILLS_TRIED_MAX = 2
 _ROOM_BITS = 63
-_OK = 200
 
 
 class Prepared(NamedTuple):
@@ -72,58 +73,60 @@ class Disaggregation:
     async def partnered(
         self, exchange: Exchange, prepared: Prepared, answering: Leg
     ) -> AsyncIterator[None]:
-        """While the answering leg runs, so does its partner's, if it has one."""
-        if prepared.partner is None:
-            yield
-            return
-        task = asyncio.get_running_loop().create_task(
-            self._accompany(exchange, prepared.partner, prepared.body, answering)
+        """While the answering leg runs, so does its partner's. Whichever fails ends the other at
+        once.
+
+        Raises an ApiError if the partner refuses the request as such.
+        """
+        prefill = prepared.partner
+        assert prefill is not None
+        partner = asyncio.get_running_loop().create_task(
+            self._accompany(exchange, prefill, prepared.body, answering)
         )
         try:
             yield
+        except LegError as error:
+            if error.reason == Stop.PARTNER and (refusal := await partner) is not None:
+                raise refusal from error
+            raise
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            partner.cancel()
+            await asyncio.wait((partner,))  # to await the task itself could hide a cancellation
 
     async def _accompany(
         self, exchange: Exchange, prefill: Endpoint, body: Body, answering: Leg
-    ) -> None:
-        """The prefill half of a concurrent pair: its answer is thrown away."""
+    ) -> ApiError | None:
+        """The prefill half of a concurrent pair. Its answer is thrown away; a refusal is not."""
         assert exchange.request is not None
         assert exchange.ask is not None
-        assert exchange.model is not None
         ticket = self._wire.router.enter(prefill, exchange.ask)
+        stream = exchange.request.stream
+        leg = Leg(self._wire, exchange, prefill, body, stream=stream, once=True, beside=True)
         try:
-            connection = await self._wire.upstream.request(
-                prefill,
-                exchange.request.path,
-                encode_for(prefill, body),
-                stream=exchange.request.stream,
-                request_id=exchange.request_id,
-                connect_s=exchange.model.limits.connect_s,
-            )
-            try:
-                await connection.read_all(ANSWER_BYTES_MAX)
-                good = connection.status == _OK
-            except BaseException:
-                connection.abort()
-                raise
-            self._wire.upstream.release(prefill, connection)
-            if not good:
-                self._partner_failed(exchange, prefill, answering, f"status_{connection.status}")
-        except UpstreamError as error:
-            self._partner_failed(exchange, prefill, answering, error.reason)
+            async with leg as connection:
+                answer = await connection.read_all(ANSWER_BYTES_MAX)
+                if stream and _reports_failure(answer):
+                    raise leg.failed("error_event")
+            self._expect_kv(exchange)
+        except LegError as error:
+            (exchange.dead if error.gone else exchange.avoid).add(prefill.worker_id)
+            answering.partner_failed()
+        except ApiError as refusal:
+            answering.partner_failed()
+            return refusal
         finally:
             ticket.leave()
+        return None
 
-    def _partner_failed(
-        self, exchange: Exchange, prefill: Endpoint, answering: Leg, reason: str
-    ) -> None:
+    def _expect_kv(self, exchange: Exchange) -> None:
+        """Prefill has done its part: if a stream has not begun yet, it is due."""
+        assert exchange.request is not None
         assert exchange.model is not None
-        self._wire.router.health.failed(prefill.worker_id, self._wire.clock(), soft=True)
-        self._wire.metrics.failure(exchange.model.name, f"prefill_{reason}")
-        answering.fail(PartnerError(f"the prefill leg failed: {reason}"))
+        if exchange.request.stream and exchange.first_at is None:
+            now = self._wire.clock()
+            by, transfer_by = exchange.begin_by(now), now + exchange.model.limits.transfer_s
+            stop = Stop.TRANSFER if transfer_by < by else Stop.FIRST_TOKEN
+            exchange.watch.until(min(by, transfer_by), stop)
 
     async def _prefilled(
         self, engine: Engine, exchange: Exchange, prefill: Endpoint, body: Body
@@ -167,3 +170,9 @@ def _room_body(engine: Engine, prefill: Endpoint, body: Body) -> Body:
         bootstrap_port=prefill.bootstrap_port,
         room=secrets.randbits(_ROOM_BITS),
     )
+
+
+def _reports_failure(answer: bytes) -> bool:
+    relay = Relay(usage_wanted=True)
+    relay.feed(answer)
+    return relay.failed

@@ -3,9 +3,9 @@
 UpstreamError            *reason* is a word for metrics
 ├── ConnectError         no connection: refused, unreachable, too slow, too many
 ├── ResetError           the connection ended before the answer began
+│   └── StaleError       so did a kept one, at once: nobody knows whether the request was seen
 ├── CutOffError          it ended in the middle of the answer
 ├── HungError            the worker's process does not even answer its health route
-├── PartnerError         the other leg of the pair failed
 └── BrokenAnswerError    what came is not HTTP, or more of it than we take
 LegError                 a leg of a request failed; the request may go on elsewhere
 CannotResumeError        what a stream has said so far cannot be handed to another worker
@@ -24,16 +24,16 @@ class ResetError(UpstreamError):
     reason = "reset"
 
 
+class StaleError(ResetError):
+    pass
+
+
 class CutOffError(UpstreamError):
     reason = "cut_off"
 
 
 class HungError(UpstreamError):
     reason = "hung"
-
-
-class PartnerError(UpstreamError):
-    reason = "partner"
 
 
 class BrokenAnswerError(UpstreamError):

@@ -20,8 +20,13 @@ from gateway.routing.load import Ticket
 from gateway.routing.pick import Full, Mode, Route
 from gateway.routing.table import ModelRow
 from pipelines.engines.base import Body, Engine
-from pipelines.engines.resume import RESUMING_ENGINES, can_resume
-from registry.spec import EngineName
+from pipelines.engines.resume import (
+    RESUMING_ENGINES,
+    TOKENIZING_ENGINES,
+    can_resume,
+    tokenize_body,
+)
+from registry.spec import EngineName, RoutingPolicy
 
 ATTEMPTS_MAX = 3
 # After pairs have failed this often, decode is asked alone: without KV transfer.
@@ -48,6 +53,7 @@ class Forwarder:
         self._clock = clock
         self.active = 0
         self._retrying = 0
+        self._turn = 0  # whom to ask for tokens
 
     async def serve(self, exchange: Exchange) -> None:
         """Answers the client. Raises ApiError if it still has to be told that this failed."""
@@ -106,8 +112,24 @@ class Forwarder:
             return self._wire.router.route(model, ask, dead=exchange.dead, avoid=exchange.avoid)
 
         exchange.leg = None
+        if model.policy is RoutingPolicy.KV_EVENTS and ask.token_ids is None:
+            ask.token_ids = await self._tokens(exchange)
         exchange.watch.until(self._clock() + model.limits.queued_s, Stop.QUEUED)
         return await self._admission.enter(model, exchange.priority, find)
+
+    async def _tokens(self, exchange: Exchange) -> tuple[int, ...] | None:
+        """The prompt's tokens by the engine's own tokenizer, for an exact look into KV caches."""
+        assert exchange.request is not None
+        for variant in _model(exchange).variants:
+            endpoints = variant.unified or variant.prefill or variant.decode
+            if variant.engine in TOKENIZING_ENGINES and endpoints:
+                turn = self._turn = self._turn + 1
+                return await self._wire.tokens(
+                    exchange,
+                    endpoints[turn % len(endpoints)],
+                    tokenize_body(exchange.request.body),
+                )
+        return None
 
     def _may_retry(self) -> bool:
         return self._retrying < max(_RETRYING_MIN, _RETRYING_SHARE * self.active)
@@ -140,10 +162,23 @@ class Forwarder:
         assert request is not None
         self._expect(exchange, prepared)
         leg = Leg(
-            self._wire, exchange, prepared.route.answerer, prepared.body, stream=request.stream
+            self._wire,
+            exchange,
+            prepared.route.answerer,
+            prepared.body,
+            stream=request.stream,
+            once=prepared.route.mode is Mode.DISAGGREGATED,
         )
-        async with self._disaggregation.partnered(exchange, prepared, leg), leg as connection:
-            if request.stream:
+        if prepared.partner is None:
+            await self._answer_by(exchange, leg, ticket)
+        else:
+            async with self._disaggregation.partnered(exchange, prepared, leg):
+                await self._answer_by(exchange, leg, ticket)
+
+    async def _answer_by(self, exchange: Exchange, leg: Leg, ticket: Ticket) -> None:
+        assert exchange.request is not None
+        async with leg as connection:
+            if exchange.request.stream:
                 await self._stream(exchange, leg, connection, ticket)
             else:
                 await self._whole(exchange, leg, connection, ticket)
@@ -160,7 +195,7 @@ class Forwarder:
             stop = Stop.BETWEEN_TOKENS
         elif not exchange.request.stream:  # nothing is heard before its end
             by, stop = watch.total_at, Stop.TOTAL
-        if in_pair and exchange.request.stream:
+        if in_pair and exchange.request.stream and prepared.partner is None:
             transfer_by = now + _model(exchange).limits.transfer_s
             if transfer_by < by:
                 by, stop = transfer_by, Stop.TRANSFER
@@ -223,11 +258,12 @@ def _usage_of(exchange: Exchange, relay: Relay) -> Usage:
     names the role. Each of them carried at least one token.
     """
     usage = relay.usage
+    counted = usage.completion_tokens > 0 or relay.done
     if exchange.resumption is not None:
         usage = exchange.resumption.total(usage)
-    if usage.completion_tokens or relay.done:
+    if counted:
         return usage
-    return Usage(usage.prompt_tokens, max(0, exchange.events - 1))
+    return Usage(usage.prompt_tokens, max(usage.completion_tokens, exchange.events - 1))
 
 
 def _learn(exchange: Exchange, route: Route, error: LegError) -> None:

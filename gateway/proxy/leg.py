@@ -15,7 +15,7 @@ from gateway.proxy.errors import (
     BrokenAnswerError,
     ConnectError,
     LegError,
-    PartnerError,
+    StaleError,
     UpstreamError,
 )
 from gateway.proxy.exchange import Exchange
@@ -35,26 +35,51 @@ _UNANSWERED = frozenset({"connect", "reset", "hung"})
 
 
 class Leg:
-    """``async with`` it: yields the connection once the answer's head is there.
+    """``async with`` it: yields the connection once the answer's head is there. The request's
+    deadlines are not about a leg that runs *beside* the one the client's answer comes from. One
+    that leads to a KV transfer is sent *once*: its parameters are good for one try.
 
     Raises LegError, or an ApiError with the worker's own words if the worker refuses the request
     as such.
     """
 
-    __slots__ = ("_body", "_connection", "_endpoint", "_exchange", "_stream", "_wire")
+    __slots__ = (
+        "_beside",
+        "_body",
+        "_connection",
+        "_endpoint",
+        "_exchange",
+        "_once",
+        "_stream",
+        "_under_way",
+        "_wire",
+    )
 
     def __init__(
-        self, wire: Wire, exchange: Exchange, endpoint: Endpoint, body: Body, *, stream: bool
+        self,
+        wire: Wire,
+        exchange: Exchange,
+        endpoint: Endpoint,
+        body: Body,
+        *,
+        stream: bool,
+        once: bool = False,
+        beside: bool = False,
     ) -> None:
         self._wire = wire
         self._exchange = exchange
         self._endpoint = endpoint
         self._body = body
         self._stream = stream
+        self._once = once
+        self._beside = beside
         self._connection: Connection | None = None
+        self._under_way = False
 
     async def __aenter__(self) -> Connection:
-        self._exchange.leg = self._endpoint
+        if not self._beside:
+            self._exchange.leg = self._endpoint
+        self._under_way = True
         try:
             connection = self._connection = await self._request()
             if connection.status != _OK:
@@ -74,15 +99,16 @@ class Leg:
     ) -> None:
         self._leave(keep=error is None)
         if error is None:
-            self._exchange.leg = None
+            if not self._beside:
+                self._exchange.leg = None
             self._wire.router.health.succeeded(self._endpoint.worker_id)
         else:
             self._translate(error)
 
-    def fail(self, error: UpstreamError) -> None:
-        """Ends the leg from outside, wherever it is once it has a connection."""
-        if self._connection is not None:
-            self._connection.fail(error)
+    def partner_failed(self) -> None:
+        """Ends the leg from outside, wherever it is."""
+        if self._under_way:
+            self._exchange.watch.partner_failed()
 
     async def _request(self) -> Connection:
         exchange = self._exchange
@@ -97,12 +123,14 @@ class Leg:
                 stream=self._stream,
                 request_id=exchange.request_id,
                 connect_s=exchange.model.limits.connect_s,
+                once=self._once,
             )
         except ConnectError:
             exchange.reached = reached
             raise
 
     def _leave(self, *, keep: bool) -> None:
+        self._under_way = False
         if self._connection is not None:
             if keep:
                 self._wire.upstream.release(self._endpoint, self._connection)
@@ -131,15 +159,17 @@ class Leg:
 
     def _translate(self, error: BaseException) -> None:
         """Raises LegError if *error* is over for this leg alone."""
-        if isinstance(error, PartnerError):
-            raise LegError(
-                self._endpoint.worker_id, error.reason, gone=False, answered=True
-            ) from error
+        if isinstance(error, StaleError):  # nobody's fault
+            worker = self._endpoint.worker_id
+            raise LegError(worker, error.reason, gone=False, answered=False) from error
         if isinstance(error, UpstreamError):
             broken = isinstance(error, BrokenAnswerError)
             raise self.failed(error.reason, gone=not broken, soft=broken) from error
-        if isinstance(error, asyncio.CancelledError):
+        if isinstance(error, asyncio.CancelledError) and not self._beside:
             stop = self._exchange.watch.claim_leg()
+            if stop is Stop.PARTNER:  # not this worker's fault
+                worker = self._endpoint.worker_id
+                raise LegError(worker, stop, gone=False, answered=True) from error
             if stop is not None:
                 raise self.failed(f"deadline_{stop}", soft=stop is Stop.TRANSFER) from error
 

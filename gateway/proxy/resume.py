@@ -10,41 +10,58 @@ from typing import Any
 
 import msgspec
 
-from gateway.openai.answer import Usage
-from gateway.proxy.journal import Journal
+from gateway.openai.answer import NO_USAGE, Usage
+from gateway.proxy.errors import BrokenAnswerError
+from gateway.proxy.journal import CHUNK, OTHER_THAN_TEXT, Journal
 
 _EVENT_END = b"\n\n"
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
+
+
+class Said(msgspec.Struct, frozen=True):
+    """What is behind, in the engine's tokens. *prompt_tokens* are the client's own prompt's;
+    without them the next worker counts all by itself, since nothing has been said.
+
+    *trimmed* is white space at the end of the text that the next worker is not shown, because it
+    would not see it: it will say it again.
+    """
+
+    prompt_tokens: int | None = None
+    tokens: int = 0
+    trimmed: str = ""
 
 
 class Resumption:
-    """*prompt_tokens* are the client's own prompt's, *said_tokens* what the text so far counts."""
+    __slots__ = ("_head", "_trimmed", "said")
 
-    __slots__ = ("_head", "prompt_tokens", "said_tokens")
-
-    def __init__(self, journal: Journal, *, prompt_tokens: int, said_tokens: int) -> None:
+    def __init__(self, journal: Journal, said: Said) -> None:
         assert journal.head is not None
         self._head = journal.head
-        self.prompt_tokens = prompt_tokens
-        self.said_tokens = said_tokens
+        self.said = said
+        self._trimmed = said.trimmed
 
     def rewrite(self, events: bytes) -> bytes:
-        """Whole SSE events of the new worker, as the client should see them."""
+        """Whole SSE events of the new worker, as the client should see them. Raises
+        BrokenAnswerError if they do not go on with a text.
+        """
         out = []
-        for event in events.split(_EVENT_END):
-            data = event.strip().removeprefix(b"data:").strip()
-            if not data:
-                continue
+        for line in events.splitlines():
+            if not line.startswith(b"data:"):
+                continue  # a comment, or the empty line that ends an event
+            data = line[5:].strip()
             if data == b"[DONE]":
                 out.append(_event(data))
                 continue
-            chunk = msgspec.json.decode(data, type=dict[str, Any])
-            if not _is_only_role(chunk):
-                out.append(_event(msgspec.json.encode(self._dressed(chunk))))
+            chunk = self._dressed(_chunk(data))
+            if chunk is not None:
+                out.append(_event(msgspec.json.encode(chunk)))
         return b"".join(out)
 
     def total(self, usage: Usage) -> Usage:
         """The whole stream's usage, by the last worker's own."""
-        return Usage(self.prompt_tokens, self.said_tokens + usage.completion_tokens)
+        said = self.said
+        prompt_tokens = usage.prompt_tokens if said.prompt_tokens is None else said.prompt_tokens
+        return Usage(prompt_tokens, said.tokens + usage.completion_tokens)
 
     def ending(self, *, finish_reason: str | None, usage_wanted: bool) -> bytes:
         """The events that were still to come when every token had been said."""
@@ -58,39 +75,63 @@ class Resumption:
             choice = {"index": 0, **said, "logprobs": None, "finish_reason": finish_reason}
             out.append(_event(msgspec.json.encode({**base, "choices": [choice]})))
         if usage_wanted:
-            usage = _usage(self.total(Usage()))
+            usage = _told(self.total(NO_USAGE))
             out.append(_event(msgspec.json.encode({**base, "choices": [], "usage": usage})))
         out.append(_event(b"[DONE]"))
         return b"".join(out)
 
-    def _dressed(self, chunk: dict[str, Any]) -> dict[str, Any]:
-        if "id" in chunk:
-            chunk["id"] = self._head.id
-        if "created" in chunk:
-            chunk["created"] = self._head.created
-        usage = chunk.get("usage")
-        if isinstance(usage, dict):
-            total = self.total(Usage(0, int(usage.get("completion_tokens") or 0)))
-            chunk["usage"] = {**usage, **_usage(total)}
-        return chunk
+    def _dressed(self, chunk: dict[str, Any]) -> dict[str, Any] | None:
+        """None if the client has had all that it says from the first worker."""
+        for name in ("id", "created"):
+            if chunk.pop(name, None) is not None and (of_first := getattr(self._head, name)):
+                chunk[name] = of_first
+        if isinstance(chunk.get("usage"), dict):
+            chunk["usage"] = _told(self.total(_usage(chunk["usage"])))
+        if not chunk.get("choices"):
+            return chunk
+        choice = chunk["choices"][0]
+        said = choice.get("delta") or choice
+        repeats = said.pop("role", None) is not None
+        if any(said.get(name) for name in OTHER_THAN_TEXT):
+            raise BrokenAnswerError("it goes on with something else than text")
+        name = "text" if said is choice else "content"
+        if self._trimmed and said.get(name):
+            said[name] = self._beyond(said[name])
+            repeats = True
+        goes_on = said.get(name) or choice.get("finish_reason") or not repeats
+        return chunk if goes_on else None
+
+    def _beyond(self, text: str) -> str:
+        """*text* without what it repeats of the white space that the client has had."""
+        same = 0
+        while same < min(len(text), len(self._trimmed)) and text[same] == self._trimmed[same]:
+            same += 1
+        self._trimmed = self._trimmed[same:] if same == len(text) else ""
+        return text[same:]
 
 
-def _usage(usage: Usage) -> dict[str, int]:
+def _chunk(data: bytes) -> dict[str, Any]:
+    """Raises BrokenAnswerError unless it is one."""
+    try:
+        CHUNK.decode(data)
+        return _OBJECT.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BrokenAnswerError("an event that is no chunk") from None
+
+
+def _usage(data: dict[str, Any]) -> Usage:
+    try:
+        return msgspec.convert(data, Usage)
+    except msgspec.ValidationError:
+        return NO_USAGE
+
+
+def _told(usage: Usage) -> dict[str, int]:
     return {
         "prompt_tokens": usage.prompt_tokens,
         "completion_tokens": usage.completion_tokens,
         "total_tokens": usage.prompt_tokens + usage.completion_tokens,
     }
-
-
-def _is_only_role(chunk: dict[str, Any]) -> bool:
-    """The client has had that from the first worker."""
-    choices = chunk.get("choices")
-    if not choices:
-        return False
-    delta = choices[0].get("delta")
-    finished = choices[0].get("finish_reason")
-    return isinstance(delta, dict) and "role" in delta and not delta.get("content") and not finished
 
 
 def _event(data: bytes) -> bytes:

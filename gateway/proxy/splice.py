@@ -57,6 +57,8 @@ class Splice:
         """
         client = self._client
         client.on_pressure = self._pressure
+        if client.paused:  # since an earlier worker's time
+            self._pressure(True)
         try:
             await self._connection.pump(self._take)
         finally:
@@ -88,7 +90,8 @@ class Splice:
         if relay.done:
             self._last = out
             return True
-        exchange.expect_between(now)
+        if not self._holds:  # else the first token is still waited for
+            exchange.expect_between(now)
         return relay.failed
 
     def _pass_on(self, out: bytes) -> None:

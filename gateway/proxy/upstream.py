@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Callable
 
 from gateway.proxy.connection import Connection
-from gateway.proxy.errors import ConnectError, ResetError, UpstreamError
+from gateway.proxy.errors import ConnectError, ResetError, StaleError, UpstreamError
 from gateway.routing.table import Endpoint
 
 CONNECTIONS_PER_WORKER_MAX = 4096
@@ -143,10 +143,12 @@ class Upstream:
         request_id: str,
         connect_s: float,
         method: str = "POST",
+        once: bool = False,
     ) -> Connection:
         """Sends a request and waits for the answer's head. Raises UpstreamError.
 
-        Give the connection back with `release`, or `abort` it.
+        A request that must not come to a worker twice is sent *once*. Give the connection back
+        with `release`, or `abort` it.
         """
         pool = self._pool(endpoint)
         head = pool.head(method, path, stream=stream)
@@ -156,8 +158,10 @@ class Upstream:
             try:
                 return await _send(connection, head, body)
             except ResetError:
-                # The worker had closed it just before: it has seen nothing of this request.
+                # The worker had closed it just before: most likely it has seen nothing of this.
                 pool.drop_idle()
+                if once:
+                    raise StaleError("a kept connection was closed") from None
         return await _send(await pool.connect(connect_s), head, body)
 
     async def ask(self, endpoint: Endpoint, path: str, *, connect_s: float) -> Connection:
@@ -175,13 +179,15 @@ class Upstream:
         connection.finish(pool.give_back, _FRAMING_S_MAX)
 
     def silent(self, since: float) -> list[Endpoint]:
-        """Workers with a request under way that have said nothing at all *since* then, by the
-        event loop's time.
+        """Workers that have owed an answer *since* then, by the event loop's time, and have said
+        nothing at all. Requests that came later are no sign of life.
         """
         return [
             pool.endpoint
             for pool in self._pools.values()
-            if (busy := pool.busy()) and max(c.heard_at for c in busy) < since
+            if (busy := pool.busy())
+            and min(c.asked_at for c in busy) < since
+            and max(c.heard_at for c in pool.connections) < since
         ]
 
     def fail(self, worker_id: str, error: UpstreamError) -> None:

@@ -8,14 +8,16 @@ left alone: there is nobody to go to, and its deadlines still hold.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import structlog
 
 from gateway.proxy.errors import HungError, UpstreamError
 from gateway.proxy.upstream import Upstream
 from gateway.routing.router import Router
-from gateway.routing.table import Endpoint, RoutingTable
+from gateway.routing.table import Endpoint, RoutingTable, VariantRow
+from pipelines.engines.base import Pairing
+from registry.spec import Role
 
 SILENT_S = 2.0
 PING_S = 2.0
@@ -67,22 +69,23 @@ class Vigil:
                         pings.create_task(self._ask(endpoint, asked))
 
     async def _ask(self, endpoint: Endpoint, asked: set[str]) -> None:
-        worker = endpoint.worker_id
+        worker, began = endpoint.worker_id, asyncio.get_running_loop().time()
         answers = await self._answers(endpoint)
         asked.discard(worker)
+        known_to_hang = worker in self._hung
         if answers:
             self._missed.pop(worker, None)
             if self._hung.pop(worker, None) is not None:
                 _log.info("worker-answers-again", worker=worker)
                 self._router.health.succeeded(worker)
-            return
-        self._missed[worker] = self._missed.get(worker, 0) + 1
-        if (self._missed[worker] >= _PINGS or worker in self._hung) and self._has_others(endpoint):
-            if worker not in self._hung:
-                _log.warning("worker-hangs", worker=worker)
-            self._hung[worker] = endpoint
-            self._router.health.failed(worker, self._clock())
-            self._upstream.fail(worker, HungError("its model list does not answer either"))
+        elif known_to_hang or endpoint in self._upstream.silent(began):
+            missed = self._missed[worker] = self._missed.get(worker, 0) + 1
+            if (known_to_hang or missed >= _PINGS) and self._has_others(endpoint):
+                if not known_to_hang:
+                    _log.warning("worker-hangs", worker=worker)
+                self._hung[worker] = endpoint
+                self._router.health.hung(worker)
+                self._upstream.fail(worker, HungError("its model list does not answer either"))
 
     async def _answers(self, endpoint: Endpoint) -> bool:
         connection = None
@@ -98,10 +101,19 @@ class Vigil:
         return True
 
     def _has_others(self, endpoint: Endpoint) -> bool:
+        """Whether somebody else can serve what it leaves."""
         row = self._table().models.get(endpoint.model)
         aside = self._router.health.aside(self._clock()) | {endpoint.worker_id}
         return row is not None and any(
             other.worker_id not in aside
             for variant in row.variants
-            for other in (*variant.unified, *variant.prefill, *variant.decode)
+            for other in _stand_ins(variant, endpoint)
         )
+
+
+def _stand_ins(variant: VariantRow, endpoint: Endpoint) -> Iterator[Endpoint]:
+    """A half of a pair that is asked at the same time as the other serves nobody alone."""
+    alone = variant.pairing is not Pairing.CONCURRENT
+    for other in (*variant.unified, *variant.prefill, *variant.decode):
+        if alone or other.role in (endpoint.role, Role.UNIFIED):
+            yield other

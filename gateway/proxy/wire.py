@@ -1,5 +1,6 @@
 """What every leg needs: who may be asked, the connections to them, and what is counted."""
 
+import asyncio
 from collections.abc import Callable
 
 import msgspec
@@ -16,6 +17,8 @@ from pipelines.engines.resume import TOKENIZE_PATH, read_tokens
 
 _TOKENS_BYTES_MAX = 64 * 1024 * 1024
 _OK = 200
+# It is a question beside a request: without an answer things go on, less exactly.
+_TOKENIZE_S_MAX = 5.0
 
 
 class Wire:
@@ -46,17 +49,18 @@ class Wire:
         connection = None
         kept = False
         try:
-            connection = await self.upstream.request(
-                endpoint,
-                TOKENIZE_PATH,
-                encode_for(endpoint, body),
-                stream=False,
-                request_id=exchange.request_id,
-                connect_s=exchange.model.limits.connect_s,
-            )
-            answer = await connection.read_all(_TOKENS_BYTES_MAX)
+            async with asyncio.timeout(_TOKENIZE_S_MAX):
+                connection = await self.upstream.request(
+                    endpoint,
+                    TOKENIZE_PATH,
+                    encode_for(endpoint, body),
+                    stream=False,
+                    request_id=exchange.request_id,
+                    connect_s=exchange.model.limits.connect_s,
+                )
+                answer = await connection.read_all(_TOKENS_BYTES_MAX)
             kept = True
-        except UpstreamError:
+        except (UpstreamError, TimeoutError):
             return None
         finally:
             if connection is not None:

@@ -6,10 +6,10 @@ when the queue is full, a request pushes out the newest one of a lower priority.
 """
 
 import asyncio
+from bisect import insort
 from collections.abc import Callable
-from heapq import heappop, heappush
 from itertools import count
-from typing import TypeVar
+from typing import Any, Generic, TypeVar
 
 from gateway.errors import QueueFullError
 from gateway.routing.pick import Full
@@ -18,107 +18,141 @@ from registry.state import Priority
 
 _Route = TypeVar("_Route")
 
+# A freed place that is of no use to this many, from the front, is left until the next one: a long
+# queue must not cost each leg that leaves a look for everybody.
+LOOKS_MAX = 8
 _RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
-class _Waiter:
-    __slots__ = ("future", "number", "rank")
+class _Waiter(Generic[_Route]):
+    __slots__ = ("find", "future", "number", "rank")
 
-    def __init__(self, rank: int, number: int) -> None:
+    def __init__(self, rank: int, number: int, find: Callable[[], _Route | Full]) -> None:
         self.rank = rank
         self.number = number
+        self.find = find
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-    def __lt__(self, other: "_Waiter") -> bool:
+    def __lt__(self, other: "_Waiter[Any]") -> bool:
         return (self.rank, self.number) < (other.rank, other.number)
+
+    def can_go(self) -> bool:
+        try:
+            return not isinstance(self.find(), Full)
+        except Exception:  # noqa: BLE001 - it will fail again, in its own task
+            return True
+
+
+class _Queue:
+    """Of one model, first come first within a priority.
+
+    At most one of them has the turn: it has been woken and will look for itself. Until it has,
+    nobody else may, or somebody would take the place from under it.
+    """
+
+    __slots__ = ("places", "turn", "waiters")
+
+    def __init__(self) -> None:
+        self.waiters: list[_Waiter[Any]] = []  # sorted
+        self.turn: _Waiter[Any] | None = None
+        self.places = 0  # to be looked at, at most so many
+
+    def __len__(self) -> int:
+        return len(self.waiters) + (self.turn is not None)
+
+    def look(self, places: int = 0) -> None:
+        """Gives the turn to the first who can go, if there may be a place."""
+        self.places += places
+        if self.turn is not None or not self.places:
+            return
+        for index, waiter in enumerate(self.waiters[:LOOKS_MAX]):
+            if waiter.can_go():
+                self.places -= 1
+                self.turn = self.waiters.pop(index)
+                waiter.future.set_result(None)
+                return
+        self.places = 0
+
+    def leave(self, waiter: _Waiter[Any], *, took: bool) -> None:
+        if self.turn is waiter:
+            self.turn = None
+            self.look(0 if took else 1)  # what it did not take is for the next
+        elif waiter in self.waiters:
+            self.waiters.remove(waiter)
 
 
 class Admission:
     """Queues by model. They live in this process: each gateway has its own."""
 
     def __init__(self) -> None:
-        self._queues: dict[str, list[_Waiter]] = {}  # heaps
+        self._queues: dict[str, _Queue] = {}  # none is empty
         self._numbers = count()
 
     @property
     def waiting(self) -> dict[str, int]:
         """Requests in the queue, by model."""
-        return {
-            model: waiting
-            for model, queue in self._queues.items()
-            if (waiting := sum(not waiter.future.done() for waiter in queue))
-        }
+        return {model: len(queue) for model, queue in self._queues.items()}
 
     async def enter(
         self, model: ModelRow, priority: Priority, find: Callable[[], _Route | Full]
     ) -> _Route:
-        """What *find* finds, as soon as it is not FULL and it is this request's turn.
+        """What *find* finds, as soon as it is not FULL and it is this request's turn. The place is
+        the caller's to take before it awaits anything else.
 
         Raises QueueFullError. How long to wait is the caller's business: cancel it.
         """
-        if model.name not in self._queues:
+        queue = self._queues.get(model.name)
+        if queue is None:
             found = find()
             if not isinstance(found, Full):
                 return found
-        return await self._wait(model, priority, find)
+            queue = _Queue()
+        return await self._wait(queue, model, _Waiter(_RANK[priority], next(self._numbers), find))
 
     def freed(self, endpoint: Endpoint) -> None:
         """A leg has left: whose turn it is may look."""
         if self._queues:
-            self._wake(endpoint.model)
+            queue = self._queues.get(endpoint.model)
+            if queue is not None:
+                queue.look(1)
 
     def look_again(self) -> None:
         """The workers have changed: everybody may look."""
-        for model, queue in tuple(self._queues.items()):
-            for _ in queue.copy():
-                self._wake(model)
+        for queue in self._queues.values():
+            queue.look(len(queue))
 
-    async def _wait(
-        self, model: ModelRow, priority: Priority, find: Callable[[], _Route | Full]
-    ) -> _Route:
-        waiter = _Waiter(_RANK[priority], next(self._numbers))
-        self._make_room(model, waiter)
+    async def _wait(self, queue: _Queue, model: ModelRow, waiter: _Waiter[_Route]) -> _Route:
+        self._make_room(queue, model, waiter)
+        self._queues[model.name] = queue
+        took = False
         try:
+            insort(queue.waiters, waiter)
+            if queue.turn is not None:
+                queue.look(1)  # later: it has not looked yet
+            elif len(queue) > 1 and waiter.can_go():
+                # Room that nobody was told of: a worker is taken back after a while, say. Those
+                # before it come first.
+                queue.look(len(queue))
             while True:
-                heappush(self._queues.setdefault(model.name, []), waiter)
                 await waiter.future
-                found = find()
+                found = waiter.find()
                 if not isinstance(found, Full):
+                    took = found is not None
                     return found
-                # Somebody else was quicker, or what was freed is of no use to this one.
+                # Somebody without a turn was quicker.
                 waiter.future = asyncio.get_running_loop().create_future()
-        except asyncio.CancelledError:
-            if not waiter.future.cancelled():
-                self._wake(model.name)  # its turn goes to the next
-            raise
+                insort(queue.waiters, waiter)
+                queue.turn = None
+                queue.look(1)
         finally:
-            self._remove(model.name, waiter)
+            queue.leave(waiter, took=took)
+            if not len(queue) and self._queues.get(model.name) is queue:
+                del self._queues[model.name]
 
-    def _make_room(self, model: ModelRow, newcomer: _Waiter) -> None:
-        queue = self._queues.get(model.name, [])
-        waiting = [waiter for waiter in queue if not waiter.future.done()]
-        if len(waiting) < model.limits.queued:
+    def _make_room(self, queue: _Queue, model: ModelRow, newcomer: _Waiter[Any]) -> None:
+        if len(queue) < model.limits.queued:
             return
-        last = max(waiting, default=None)
         full = QueueFullError(model.name, model.limits.queued, model.limits.retry_after_s)
-        if last is None or newcomer.rank >= last.rank:
+        if not queue.waiters or newcomer.rank >= queue.waiters[-1].rank:
             raise full
-        last.future.set_exception(full)
-
-    def _wake(self, model: str) -> None:
-        queue = self._queues.get(model)
-        while queue:
-            waiter = heappop(queue)
-            if not waiter.future.done():
-                waiter.future.set_result(None)
-                break
-        if queue is not None and not queue:
-            self._queues.pop(model, None)
-
-    def _remove(self, model: str, waiter: _Waiter) -> None:
-        queue = self._queues.get(model)
-        if queue is not None and waiter in queue:
-            queue.remove(waiter)
-            queue.sort()  # a sorted list is a heap
-            if not queue:
-                del self._queues[model]
+        queue.waiters.pop().future.set_exception(full)

@@ -1,8 +1,8 @@
 """What a request asks of its workers, as far as the choice of them needs to know."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
-from gateway.routing.blocks import BLOCK_BYTES, Key, byte_blocks
+from gateway.routing.blocks import BLOCK_BYTES, Key, byte_blocks, token_blocks
 from gateway.routing.table import VariantRow
 from registry.spec import RoutingPolicy
 
@@ -15,11 +15,14 @@ class Ask:
     *prompt* is the raw JSON of `messages` or `prompt`, *prompt_tokens* an estimate of its length
     (None: several prompts), *session* what the client calls its conversation, or empty.
     *token_ids* are the prompt's, once an engine has been asked for them; only `kv_events` needs
-    them. *policy* is that of the model it was last routed for.
+    them. What the last route found is kept for `enter`: the model's *policy*, and *cached_tokens*,
+    how much of the prompt each worker need not compute.
     """
 
     __slots__ = (
         "_blocks",
+        "_token_blocks",
+        "cached_tokens",
         "fits_pair",
         "policy",
         "prompt",
@@ -43,11 +46,13 @@ class Ask:
         self.session = session
         self.token_ids: tuple[int, ...] | None = None
         self.policy = RoutingPolicy.ROUND_ROBIN
+        self.cached_tokens: Mapping[str, int] | None = None
         # What it counts for in a worker's load: never nothing.
         self.tokens = (
             len(prompt) // BYTES_PER_TOKEN if prompt_tokens is None else prompt_tokens
         ) or 1
         self._blocks: tuple[Key, ...] | None = None
+        self._token_blocks: dict[int, tuple[Key, ...]] = {}
 
     @property
     def blocks(self) -> tuple[Key, ...]:
@@ -60,3 +65,11 @@ class Ask:
     def tokens_per_block(self) -> float:
         """By the prompt's own measure: its tokens spread evenly over its bytes."""
         return self.tokens * BLOCK_BYTES / max(1, len(self.prompt))
+
+    def token_blocks(self, block_size: int) -> tuple[Key, ...]:
+        """The keys of the blocks of *token_ids*."""
+        assert self.token_ids is not None
+        keys = self._token_blocks.get(block_size)
+        if keys is None:
+            keys = self._token_blocks[block_size] = token_blocks(self.token_ids, block_size)
+        return keys

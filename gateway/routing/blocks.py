@@ -5,7 +5,7 @@ exactly where they share everything up to there. Keys are Python's hashes: fast,
 process (nobody outside can make two prompts collide), of no meaning anywhere else.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 Key = int
 # About 256 tokens. Smaller blocks find little more in common (a conversation shares thousands of
@@ -55,17 +55,21 @@ class Holders:
     def __len__(self) -> int:
         return len(self._masks)
 
-    def add(self, worker_id: str, key: Key) -> None:
-        self._masks[key] = self._masks.get(key, 0) | self.bit(worker_id)
+    def add(self, worker_id: str, keys: Iterable[Key]) -> None:
+        masks, bit = self._masks, self._bit(worker_id)
+        for key in keys:
+            masks[key] = masks.get(key, 0) | bit
 
-    def remove(self, worker_id: str, key: Key) -> None:
-        left = self._masks.get(key, 0) & ~self._bits.get(worker_id, 0)
-        if left:
-            self._masks[key] = left
-        else:
-            self._masks.pop(key, None)
+    def remove(self, worker_id: str, keys: Iterable[Key]) -> None:
+        masks, others = self._masks, ~self._bits.get(worker_id, 0)
+        for key in keys:
+            left = masks.get(key, 0) & others
+            if left:
+                masks[key] = left
+            else:
+                masks.pop(key, None)
 
-    def bit(self, worker_id: str) -> int:
+    def _bit(self, worker_id: str) -> int:
         bit = self._bits.get(worker_id)
         if bit is None:
             bit = 1

@@ -4,6 +4,8 @@ The registry knows whether a worker is ready; this knows what the last requests 
 earlier. It only ever orders choices (`Barred.shunned`): the last of a role stays in use.
 """
 
+from math import inf
+
 _FIRST_ASIDE_S = 1.0
 _LONGEST_ASIDE_S = 30.0
 # An answer of 5xx may be one bad request's doing; a refused connection is not.
@@ -49,6 +51,10 @@ class Health:
         record.soft = 0
         record.times += 1
         record.aside_until = now + aside_s
+
+    def hung(self, worker_id: str) -> None:
+        """Sets the worker aside until something has succeeded there."""
+        self._records.setdefault(worker_id, _Record()).aside_until = inf
 
     def keep(self, worker_ids: frozenset[str]) -> None:
         """Forgets every worker but these."""

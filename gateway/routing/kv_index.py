@@ -6,7 +6,7 @@ An engine's block hash is its own affair (and may be of bytes or an integer); bl
 here by their tokens instead, and the hash only tells which one goes.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -98,12 +98,14 @@ class KvIndexes:
         for worker_id in self._caches.keys() - worker_ids:
             self.forget(worker_id)
 
-    def cached_tokens(self, token_ids: tuple[int, ...]) -> Mapping[str, int]:
-        """How much of a prompt's beginning each worker holds; one with nothing has no entry."""
+    def cached_tokens(self, blocks_of: Callable[[int], Sequence[Key]]) -> Mapping[str, int]:
+        """How much of a prompt's beginning each worker holds; one with nothing has no entry.
+        *blocks_of* gives the prompt's keys for a block size.
+        """
         found: dict[str, int] = {}
         for block_size, holders in self._by_size.items():
             if len(holders):
-                depths = holders.depths(token_blocks(token_ids, block_size))
+                depths = holders.depths(blocks_of(block_size))
                 found.update((worker, depth * block_size) for worker, depth in depths.items())
         return found
 
@@ -123,15 +125,12 @@ class KvIndexes:
             cache.block_size = event.block_size
         holders = self._by_size.setdefault(event.block_size, Holders())
         keys = token_blocks(event.token_ids, event.block_size, parent)
-        for block_hash, key in zip(event.block_hashes, keys, strict=False):
-            if len(cache.keys) >= self._blocks_per_worker:
-                return
-            cache.keys[block_hash] = key
-            holders.add(worker_id, key)
+        room = self._blocks_per_worker - len(cache.keys)
+        cache.keys.update(zip(event.block_hashes[:room], keys, strict=False))
+        holders.add(worker_id, keys[:room])
 
     def _removed(self, worker_id: str, cache: _Cache, block_hashes: Iterable[BlockHash]) -> None:
+        keys = [cache.keys.pop(gone) for gone in block_hashes if gone in cache.keys]
         holders = self._by_size.get(cache.block_size)
-        for block_hash in block_hashes:
-            key = cache.keys.pop(block_hash, None)
-            if key is not None and holders is not None:
-                holders.remove(worker_id, key)
+        if holders is not None:
+            holders.remove(worker_id, keys)

@@ -7,10 +7,15 @@ from typing import Final, NamedTuple
 
 from gateway.routing.load import IDLE, Load
 from gateway.routing.table import Endpoint, VariantRow
+from pipelines.engines.base import Pairing
 
 Random = Callable[[], float]  # 0 <= random() < 1
 # None: all of them have as much as they may have.
 Choose = Callable[[Sequence[Endpoint]], Endpoint | None]
+# What a prompt's token costs that has to be computed, in units of its own time: see `cheapest`.
+COMPUTED_WEIGHT = 3
+# What a token of context costs while it is held. Reading its KV (128 KiB at 3 TB/s) takes about a
+# thousandth of what computing it takes (16 GFLOP at 400 TFLOP/s), a hundred times or more.
 CONTEXT_WEIGHT = 0.1
 
 
@@ -76,29 +81,44 @@ def least_loaded(
     if second is first:
         second = endpoints[-1]
     one, other = loads.get(first.worker_id, IDLE), loads.get(second.worker_id, IDLE)
-    tokens = one.prefill_tokens + one.context_tokens
-    return second if other.prefill_tokens + other.context_tokens < tokens else first
+    return second if _weighed(other) < _weighed(one) else first
 
 
-def soonest(
+def _weighed(load: Load) -> float:
+    return load.prefill_tokens + CONTEXT_WEIGHT * load.context_tokens
+
+
+def cheapest(
     endpoints: Sequence[Endpoint],
     tokens: int,
     cached_tokens: Mapping[str, int],
     loads: Mapping[str, Load],
     random: Random,
 ) -> Endpoint:
-    """The one of *endpoints* (not empty) that is expected to give the first token soonest."""
+    """The one of *endpoints* (not empty) where a prompt of *tokens* costs everybody the least.
+
+    In units of the time to compute one token of a prompt:
+
+        cost = prefill + COMPUTED_WEIGHT x (tokens - cached) + CONTEXT_WEIGHT x context
+
+    *prefill* is what this request waits for: all that the worker has been given and not computed
+    yet. What it does not find in the cache it computes, and that costs more than its own time: so
+    long as the queue is not empty those who come later wait for it as well. In a queue that is
+    busy for a share r of the time, one unit of work prolongs the busy period by 1 / (1 - r), which
+    is 3 where r is two thirds. That weight is what makes a warm worker worth a short wait, and
+    what keeps copies of the same blocks from pushing out others. *context* is what decode holds
+    beside it: it is read at each step and takes room that the cache could use.
+    """
     best: list[Endpoint] = []
     least = inf
+    fixed = COMPUTED_WEIGHT * tokens
     for endpoint in endpoints:
         worker = endpoint.worker_id
-        load = loads.get(worker, IDLE)
-        cost = (
-            load.prefill_tokens
-            + CONTEXT_WEIGHT * load.context_tokens
-            + tokens
-            - cached_tokens.get(worker, 0)
-        )
+        cost: float = fixed
+        if load := loads.get(worker):
+            cost += load.prefill_tokens + CONTEXT_WEIGHT * load.context_tokens
+        if cached := cached_tokens.get(worker):
+            cost -= COMPUTED_WEIGHT * cached
         if cost < least:
             best = [endpoint]
             least = cost
@@ -129,8 +149,9 @@ def plan_route(
     unified = barred.usable(variant.unified)
     if unified and not variant.disaggregated:
         return _alone(variant, Mode.AGGREGATED, choose(unified))
+    halves = variant.pairing is not Pairing.CONCURRENT  # whether one of them can serve alone
     decode = barred.usable(variant.decode)
-    if decode and not wants_prefill:
+    if decode and not wants_prefill and halves:
         return _alone(variant, Mode.BYPASS, choose(decode))
     paired = [d for d in decode if barred.usable(variant.partners[d.worker_id])]
     if paired:
@@ -141,7 +162,7 @@ def plan_route(
         return FULL if prefill is None else Route(variant, Mode.DISAGGREGATED, answerer, prefill)
     if unified:
         return _alone(variant, Mode.AGGREGATED, choose(unified))
-    rest = decode or barred.usable(variant.prefill)
+    rest = (decode or barred.usable(variant.prefill)) if halves else ()
     return _alone(variant, Mode.DEGRADED, choose(rest)) if rest else None
 
 

@@ -16,10 +16,10 @@ from gateway.routing.pick import (
     Full,
     Random,
     Route,
+    cheapest,
     choose_variant,
     least_loaded,
     plan_route,
-    soonest,
 )
 from gateway.routing.prefix import PrefixMemory
 from gateway.routing.session import of_session
@@ -41,7 +41,6 @@ class Router:
         self._clock = clock
         self._random = random
         self._turns: Counter[tuple[str, Role]] = Counter()
-        self._old: list[Ticket] = []  # OLD-API shim
 
     @property
     def in_flight(self) -> Mapping[str, int]:
@@ -54,9 +53,8 @@ class Router:
         """Workers for one request. None if every worker of the model is *dead*, FULL if there are
         some, and each has as many requests as it may have.
         """
-        if not isinstance(ask, Ask):  # type: ignore[unreachable]  # OLD-API shim
-            ask = Ask(prompt=b"", prompt_tokens=None, fits_pair=ask)
         ask.policy = model.policy
+        ask.cached_tokens = None
         shunned = self.health.aside(self._clock()) | avoid
         barred = Barred(dead, shunned) if dead or shunned else NOBODY_BARRED
         choose = partial(self._choose, model, ask)
@@ -76,38 +74,27 @@ class Router:
         self,
         model: ModelRow,
         ask: Ask,
-        route: Route | None = None,
+        route: Route,
         *,
         dead: set[str],
         avoid: set[str],
     ) -> Endpoint | None:
         """Another prefill worker for the route's decode worker, none of *dead* or *avoid*."""
-        if route is None:  # OLD-API shim
-            route, ask = ask, Ask(prompt=b"", prompt_tokens=None, fits_pair=bool)  # type: ignore[assignment,arg-type]
-            assert route is not None
         partners = route.variant.partners[route.answerer.worker_id]
         barred = Barred(dead | avoid, self.health.aside(self._clock()))
         rest = barred.usable(partners)
         return self._choose(model, ask, rest) if rest else None
 
-    def leave(self, endpoint: Endpoint) -> None:  # OLD-API shim
-        next(t for t in self._old if t.endpoint is endpoint).leave()
-        self._old.remove(next(t for t in self._old if t.endpoint is endpoint))
-
-    def enter(self, endpoint: Endpoint, ask: Ask | None = None) -> Ticket:
+    def enter(self, endpoint: Endpoint, ask: Ask) -> Ticket:
         """One more leg on this worker, until its ticket leaves."""
-        if ask is None:  # OLD-API shim
-            ask = Ask(prompt=b"", prompt_tokens=None, fits_pair=bool)
-            self._old.append(self.enter(endpoint, ask))
-            return self._old[-1]
         worker = endpoint.worker_id
         load = self._loads.get(worker)
         if load is None:
             load = self._loads[worker] = Load()
         tokens = prefill_tokens = ask.tokens
-        if ask.policy in _BY_CONTENT:
-            cached = self._cached_tokens(ask).get(worker, 0)
-            prefill_tokens = max(1, tokens - cached)
+        if _by_content(ask.policy, endpoint):
+            cached = self._cached_tokens(ask) if ask.cached_tokens is None else ask.cached_tokens
+            prefill_tokens = max(1, tokens - cached.get(worker, 0))
             self._prefixes.learn(worker, ask.blocks)
         return Ticket(
             endpoint,
@@ -146,18 +133,27 @@ class Router:
             return endpoints[turn % len(endpoints)]
         if policy is RoutingPolicy.SESSION and ask.session:
             return of_session(endpoints, ask.session, self._loads)
-        if policy in _BY_CONTENT and endpoints[0].role is not Role.DECODE:
-            cached = self._cached_tokens(ask)
-            return soonest(endpoints, ask.tokens, cached, self._loads, self._random)
+        if _by_content(policy, endpoints[0]):
+            cached = ask.cached_tokens = self._cached_tokens(ask)
+            return cheapest(endpoints, ask.tokens, cached, self._loads, self._random)
         return least_loaded(endpoints, self._loads, self._random)
 
     def _cached_tokens(self, ask: Ask) -> Mapping[str, int]:
-        """How many tokens of the prompt each worker need not compute."""
-        if ask.policy is RoutingPolicy.KV_EVENTS and ask.token_ids:
-            # The engine's count and the estimate differ: it is the share that counts.
-            scale = ask.tokens / len(ask.token_ids)
-            cached = self.kv.cached_tokens(ask.token_ids)
-            return {worker: int(tokens * scale) for worker, tokens in cached.items()}
+        """How many tokens of the prompt each worker need not compute: by its own word, or where
+        it gave none by what was sent to it.
+        """
         per_block = ask.tokens_per_block
-        depths = self._prefixes.depths(ask.blocks)
-        return {worker: int(depth * per_block) for worker, depth in depths.items()}
+        seen = self._prefixes.depths(ask.blocks)
+        guessed = {worker: int(depth * per_block) for worker, depth in seen.items()}
+        if ask.policy is RoutingPolicy.PREFIX or not ask.token_ids:
+            return guessed
+        # The engine's count and the estimate differ: it is the share that counts.
+        scale = ask.tokens / len(ask.token_ids)
+        held = self.kv.cached_tokens(ask.token_blocks)
+        exact = {worker: int(tokens * scale) for worker, tokens in held.items()}
+        return {worker: n for worker, n in guessed.items() if worker not in self.kv} | exact
+
+
+def _by_content(policy: RoutingPolicy, endpoint: Endpoint) -> bool:
+    """Decode computes no prompts: there it is load alone that counts."""
+    return policy in _BY_CONTENT and endpoint.role is not Role.DECODE

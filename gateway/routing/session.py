@@ -17,18 +17,17 @@ _OVER_SHARE = 1.25
 _MASK = (1 << 64) - 1
 
 
-@lru_cache(maxsize=65536)
 def _digest(text: str) -> int:
     """The same in every process, so that several gateways agree."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
+_worker_digest = lru_cache(maxsize=4096)(_digest)
+
+
 def _weight(session: int, worker: int) -> int:
-    """The finish of splitmix64: each bit of the result depends on each bit given."""
-    mixed = session ^ worker
-    mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
-    mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
-    return mixed ^ (mixed >> 31)
+    """Fibonacci hashing: the high bits of the product, which decide, hang on all bits given."""
+    return ((session ^ worker) * 0x9E3779B97F4A7C15) & _MASK
 
 
 def of_session(endpoints: Sequence[Endpoint], session: str, loads: Mapping[str, Load]) -> Endpoint:
@@ -37,4 +36,4 @@ def of_session(endpoints: Sequence[Endpoint], session: str, loads: Mapping[str, 
     legs = [loads.get(endpoint.worker_id, IDLE).legs for endpoint in endpoints]
     allowed = math.ceil((sum(legs) + 1) * _OVER_SHARE / len(endpoints))
     within = [e for e, count in zip(endpoints, legs, strict=True) if count < allowed]
-    return max(within, key=lambda endpoint: _weight(mine, _digest(endpoint.worker_id)))
+    return max(within, key=lambda endpoint: _weight(mine, _worker_digest(endpoint.worker_id)))

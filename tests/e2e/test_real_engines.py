@@ -7,6 +7,7 @@ and each leaves both models ready.
 import json
 import subprocess
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -145,6 +146,54 @@ def _running(yard: Yard, model: str) -> int | None:
     return metrics["requests_running"] if metrics else None
 
 
+def test_a_stream_whose_worker_is_killed_is_completed_by_another(yard):
+    yard.cli("scale", "smollm2", "--workers", "2")
+    eventually("two workers", lambda: len(yard.ready_workers("smollm2")) == 2, READY_S)
+    messages = [{"role": "user", "content": f"{LONG}? Tell me all you know about that city."}]
+    said, chunks, cut_at = "", [], 0
+
+    with (
+        openai.OpenAI(
+            base_url=f"http://127.0.0.1:{yard.port}/v1",
+            api_key=yard.key,
+            timeout=180,
+            max_retries=0,
+        ) as client,
+        client.chat.completions.with_streaming_response.create(
+            model="smollm2",
+            messages=messages,
+            temperature=0,
+            max_tokens=150,
+            extra_body={"ignore_eos": True},
+            stream=True,
+            stream_options={"include_usage": True},
+        ) as answer,
+    ):
+        victim = answer.headers["x-modelyard-workers"].removeprefix("unified=")
+        for chunk in answer.parse():
+            chunks.append(chunk)
+            said += (chunk.choices[0].delta.content or "") if chunk.choices else ""
+            if not cut_at and len(chunks) > 20:
+                cut_at = len(said)
+                for process in yard.engine_processes(victim):
+                    process.kill()
+
+    assert len({chunk.id for chunk in chunks}) == 1
+    assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] == "length"
+    roles = [c for c in chunks if c.choices and c.choices[0].delta.role]
+    assert len(roles) == 1
+    assert 0 < cut_at < len(said)
+    assert chunks[-1].usage.completion_tokens == 150
+    with yard.client() as http:
+        asked = {"model": "smollm2", "messages": messages, "max_tokens": 1}
+        alone = http.post("/v1/chat/completions", json=asked).json()
+    assert chunks[-1].usage.prompt_tokens == alone["usage"]["prompt_tokens"]
+    assert "cut_off" in yard.upstream_failures() or "error_event" in yard.upstream_failures()
+    yard.cli("scale", "smollm2", "--workers", "1")
+    eventually("one worker", lambda: len(yard.workers("smollm2")) == 1, REPLACED_S)
+    eventually("told so", lambda: yard.is_ready("smollm2"), REPLACED_S)
+
+
 def test_a_killed_gateway_and_controller_leave_the_engines_serving(yard):
     before = all_ids(yard)
     engines = [p for worker_id in before for p in yard.engine_processes(worker_id)]
@@ -183,13 +232,27 @@ def test_a_killed_front_end_takes_its_engine_core_along_and_is_replaced(yard):
     eventually("told so", lambda: yard.is_ready("smollm2"))
 
 
-def test_a_killed_prefill_degrades_and_the_new_pair_moves_kv(yard):
+def test_a_prefill_killed_between_the_legs_costs_no_answer(yard):
+    """Decode is held until prefill has answered and is dead: then decode's read of the KV fails."""
     victim = worker(yard, "smollm2-pd", "prefill")["id"]
-    for process in yard.engine_processes(victim):
-        process.kill()
-
-    with yard.client(180) as client:
-        answer = complete(client, "smollm2-pd")
+    decode = yard.engine_processes(worker(yard, "smollm2-pd", "decode")["id"])
+    prefilled = yard.generated("smollm2-pd", victim)
+    for process in decode:
+        process.suspend()
+    try:
+        with ThreadPoolExecutor(1) as pool, yard.client(180) as client:
+            asked = pool.submit(complete, client, "smollm2-pd")
+            eventually(
+                "prefill answered", lambda: yard.generated("smollm2-pd", victim) > prefilled, 60
+            )
+            for process in yard.engine_processes(victim):
+                process.kill()
+            for process in decode:
+                process.resume()
+            answer = asked.result()
+    finally:
+        for process in decode:
+            process.resume()
     assert (answer.status_code, answer.headers["x-modelyard-mode"]) == (200, "degraded")
     assert "Paris" in answer.json()["choices"][0]["text"]
 

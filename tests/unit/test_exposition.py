@@ -16,8 +16,9 @@ def a_process(requests, table_version):
         in_flight=lambda: {"w": requests}, queued=dict, kv_events=lambda: {"applied": requests}
     )
     for _ in range(requests):
-        metrics.request("m", "v", "aggregated", "200")
-        metrics.served("m", "v", "aggregated").e2e.observe(0.02)
+        served = metrics.served("m", "v", "aggregated")
+        served.request("200")
+        served.e2e.observe(0.02)
     metrics.table_version.set(table_version)
     return registry
 

@@ -1,0 +1,101 @@
+"""What a request, and what a token, must never cost: a query, a slow hash, a parsed chunk."""
+
+import contextlib
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from gateway_world import DONE, USAGE_EVENT, a_gateway, completion, token
+
+ROOT = Path(__file__).parents[2]
+OURS = tuple(str(ROOT / package) for package in ("gateway", "pipelines", "registry"))
+FOREIGN = ("sqlalchemy", "aiosqlite", "alembic", "structlog", "litestar")
+SLOW_HASHES = ("pbkdf2", "scrypt", "argon2", "bcrypt", "blake2")
+
+
+def teller(tokens):
+    async def tell(call):
+        if not call.json.get("stream"):
+            await call.answer(body=completion())
+            return
+        await call.begin_stream()
+        for number in range(tokens):
+            await call.chunk(token(f"word{number} "))
+        await call.chunk(USAGE_EVENT)
+        await call.chunk(DONE)
+        await call.end_stream()
+
+    return tell
+
+
+@contextlib.contextmanager
+def watched():
+    """Counts the C functions that our own code calls, and the foreign modules that run at all."""
+    called, entered = Counter(), Counter()
+
+    def note(frame, event, arg):
+        if event == "c_call" and frame.f_code.co_filename.startswith(OURS):
+            called[f"{arg.__module__ or type(arg.__self__).__module__}.{arg.__qualname__}"] += 1
+        elif event == "call":
+            for name in FOREIGN:
+                if f"/{name}/" in frame.f_code.co_filename:
+                    entered[name] += 1
+
+    sys.setprofile(note)
+    try:
+        yield called, entered
+    finally:
+        sys.setprofile(None)
+
+
+async def seen(tokens, *, stream):
+    async with a_gateway(teller(tokens)) as gateway:
+        await gateway.post(stream=stream)  # what is made once is made
+        with watched() as (called, entered):
+            answer = await gateway.post(stream=stream)
+        assert answer.status_code == 200
+        return called, entered
+
+
+def decodes(called):
+    return sum(count for name, count in called.items() if "decode" in name and "json" in name)
+
+
+async def test_a_token_costs_no_json_parse():
+    short, _ = await seen(4, stream=True)
+    long, _ = await seen(64, stream=True)
+    assert decodes(short) > 0, "the request itself is parsed, or this test counts nothing"
+    assert decodes(long) == decodes(short)
+
+
+async def test_a_token_costs_few_calls_at_all():
+    short, _ = await seen(4, stream=True)
+    long, _ = await seen(64, stream=True)
+    per_token = (sum(long.values()) - sum(short.values())) / 60
+    assert per_token < 30
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_costs_no_query_no_log_call_and_no_slow_hash(stream):
+    called, entered = await seen(8, stream=stream)
+    assert not entered, f"not in the path of a request: {entered}"
+    hashes = {name for name in called if "hash" in name or any(s in name for s in SLOW_HASHES)}
+    assert "_hashlib.openssl_sha256" in hashes, "the key is looked up by its digest"
+    assert hashes <= {"_hashlib.openssl_sha256", "_hashlib.HASH.digest"}
+
+
+async def test_many_requests_are_metered_in_few_writes():
+    async with a_gateway(teller(1)) as gateway:
+        writes = []
+        keep = gateway.plane._metering._sink
+
+        async def sink(records):
+            writes.append(len(records))
+            await keep(records)
+
+        gateway.plane._metering._sink = sink
+        for _ in range(50):
+            await gateway.post()
+        assert len(await gateway.usage()) == 50
+        assert len(writes) <= 3
