@@ -57,6 +57,17 @@ def disaggregated(name, *, prefill=1, decode=1, memory="4GiB", devices=1, **more
     return a_model(name, topology, **more)
 
 
+def external(name, *, urls=(), prefill=(), decode=(), engine="emulator", model=None, **topology):
+    """*urls* do both phases; *prefill* and *decode* are urls, or whole workers."""
+
+    def workers(given):
+        return [{"url": one} if isinstance(one, str) else one for one in given]
+
+    roles = {"workers": workers(urls), "prefill": workers(prefill), "decode": workers(decode)}
+    given = {role: listed for role, listed in roles.items() if listed}
+    return a_model(name, {"type": "external", **given, **topology}, engine=engine, **(model or {}))
+
+
 def a_node(name, *, state=NodeState.READY, labels=None, runtimes=None):
     known = ("builtin", "emulator-on-cpu", "vllm-on-cpu")
     return Node(

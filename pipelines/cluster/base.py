@@ -22,6 +22,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     reason: str
     url: str  # "" until the engine has its address
+    events_url: str = ""  # of its KV events, "" if it publishes none
 
 
 class Cluster(Protocol):

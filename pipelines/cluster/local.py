@@ -85,6 +85,7 @@ class LocalCluster:
             tensor_parallel=plan.tensor_parallel,
             pipeline_parallel=plan.pipeline_parallel,
             args=plan.args,
+            kv_events=plan.kv_events,
             runtimes_dir=str(self._settings.runtimes),
             models_dir=str(self._settings.models),
         )
@@ -122,7 +123,11 @@ class LocalCluster:
         if not supervised and (popen := self._supervisors.pop(folder.worker_id, None)):
             popen.wait()
         return Observation(
-            worker_id=folder.worker_id, phase=state.phase, reason=state.reason, url=state.url
+            worker_id=folder.worker_id,
+            phase=state.phase,
+            reason=state.reason,
+            url=state.url,
+            events_url=state.events_url,
         )
 
     def _is_fresh(self, folder: WorkerDir) -> bool:

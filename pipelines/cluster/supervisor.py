@@ -79,7 +79,9 @@ class Supervisor:
     def _start(self, weights: Weights) -> None:
         launch = self._launch
         port, kv_port = free_ports(launch.host, launch.worker_id, 2)
-        command = ENGINES[launch.engine].command(_resolve(launch, weights, port, kv_port))
+        events_url = self._folder.events_url() if launch.kv_events else ""
+        resolved = _resolve(launch, weights, port, kv_port, events_url)
+        command = ENGINES[launch.engine].command(resolved)
         python = Runtimes(Path(launch.runtimes_dir)).python(launch.runtime)
         with self._folder.log.open("ab") as output:
             self._engine = subprocess.Popen(  # noqa: S603 (argv is built by the adapter)
@@ -93,7 +95,8 @@ class Supervisor:
             )
         if launch.device_kind is DeviceKind.CPU:
             os.setpriority(os.PRIO_PROCESS, self._engine.pid, CPU_ENGINE_NICENESS)
-        self._report(Phase.STARTING, "the engine starts", url=f"http://{launch.host}:{port}")
+        url = f"http://{launch.host}:{port}"
+        self._report(Phase.STARTING, "the engine starts", url=url, events_url=events_url)
 
     def _watch(self) -> None:
         assert self._engine is not None
@@ -122,11 +125,12 @@ class Supervisor:
     def _session_id(self) -> int | None:
         return self._engine.pid if self._engine else None
 
-    def _report(self, phase: Phase, reason: str, *, url: str = "") -> None:
+    def _report(self, phase: Phase, reason: str, *, url: str = "", events_url: str = "") -> None:
         self._state = StateFile(
             phase=phase,
             reason=reason[:500],
             url=url or self._state.url,
+            events_url=events_url or self._state.events_url,
             supervisor_pid=os.getpid(),
             session_id=self._session_id,
         )
@@ -160,7 +164,9 @@ class Supervisor:
         return lines[-1][-300:] if lines else "it printed nothing"
 
 
-def _resolve(launch: LaunchFile, weights: Weights, port: int, kv_port: int) -> Launch:
+def _resolve(
+    launch: LaunchFile, weights: Weights, port: int, kv_port: int, events_url: str
+) -> Launch:
     return Launch(
         worker_id=launch.worker_id,
         model=launch.model,
@@ -171,6 +177,7 @@ def _resolve(launch: LaunchFile, weights: Weights, port: int, kv_port: int) -> L
         host=launch.host,
         port=port,
         kv_port=kv_port,
+        events_url=events_url,
         token=launch.token,
         device_kind=launch.device_kind,
         device_indexes=launch.device_indexes,

@@ -4,6 +4,7 @@ launch.json   what to start (mode 0600: it carries the engine's key)
 state.json    the supervisor's report, replaced atomically
 lock          held by the supervisor for as long as it lives
 engine.log    the engine's output; engine.log.1 the part before
+kv-events     a socket: the engine publishes there what its KV cache holds
 """
 
 import os
@@ -15,6 +16,8 @@ from filelock import FileLock, Timeout
 from registry.engine_args import Arg
 from registry.spec import EngineName, Role
 from registry.state import DeviceKind, Phase
+
+SOCKET_PATH_BYTES_MAX = 107  # Linux's, without the closing zero
 
 
 class LaunchFile(msgspec.Struct, frozen=True, kw_only=True):
@@ -36,6 +39,7 @@ class LaunchFile(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel: int
     pipeline_parallel: int
     args: dict[str, Arg]
+    kv_events: bool = False
     runtimes_dir: str
     models_dir: str
 
@@ -46,6 +50,7 @@ class StateFile(msgspec.Struct, frozen=True, kw_only=True):
     phase: Phase
     reason: str = ""
     url: str = ""
+    events_url: str = ""
     supervisor_pid: int
     session_id: int | None = None
 
@@ -67,6 +72,20 @@ class WorkerDir:
     @property
     def older_log(self) -> Path:
         return self.path / "engine.log.1"
+
+    def events_url(self) -> str:
+        """A socket and not a port: KV events carry the tokens of prompts, and any user of this
+        machine could read a port. It is for gateways of this machine, as this backend is.
+
+        Raises OSError where the path is too long for one.
+        """
+        socket = self.path.resolve() / "kv-events"
+        if len(bytes(socket)) > SOCKET_PATH_BYTES_MAX:
+            raise OSError(
+                f"{socket} is too long for the socket of KV events, allowed are "
+                f"{SOCKET_PATH_BYTES_MAX} bytes: choose a shorter MODELYARD_HOME"
+            )
+        return f"ipc://{socket}"
 
     def create(self, launch: LaunchFile) -> None:
         self.path.mkdir(parents=True, mode=0o700, exist_ok=True)

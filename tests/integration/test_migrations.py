@@ -8,13 +8,14 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from registry_world import url_in
+from registry_world import ME, serving, url_in
 from sqlalchemy import Connection, text
 from sqlalchemy.dialects import postgresql
 from sqlalchemy.schema import CreateIndex, CreateTable
 
 from registry import db
 from registry.errors import SchemaError
+from registry.state import KeyKind, Priority
 from registry.store import Store
 from registry.tables import Base
 
@@ -95,17 +96,41 @@ async def test_upgrading_makes_a_private_wal_database_and_may_be_repeated(tmp_pa
 async def test_the_way_back_is_there(tmp_path: Path) -> None:
     url = url_in(tmp_path)
     await db.upgrade(url)
-    engine = db.connect(url)
+    await _downgrade(url, "base")
+    assert await db.current(url) is None
 
+
+async def test_0002_and_its_way_back_keep_keys_workers_and_claims(tmp_path: Path) -> None:
+    """A worker that holds a claim is what SQLite would not let go in a copied table."""
+    url = url_in(tmp_path)
+    await db.upgrade(url)
+    store = await Store.open(url)
+    worker = await serving(store)
+    key, _ = await store.create_key(name="app", kind=KeyKind.INFERENCE, by=ME)
+    claims = (await store.snapshot()).claims
+    await store.aclose()
+
+    await _downgrade(url, "0001")
+    assert await db.current(url) == "0001"
+    await db.upgrade(url)
+
+    store = await Store.open(url)
+    snapshot = await store.snapshot()
+    await store.aclose()
+    assert (snapshot.workers, snapshot.keys, snapshot.claims) == ((worker,), (key,), claims)
+    assert (worker.events_url, key.priority, len(claims)) == ("", Priority.NORMAL, 1)
+
+
+async def _downgrade(url: str, version: str) -> None:
     def downgrade(connection: Connection) -> None:
         config = db.config()
         config.attributes["connection"] = connection
-        command.downgrade(config, "base")
+        command.downgrade(config, version)
 
+    engine = db.connect(url)
     async with db.writer(engine).begin() as connection:
         await connection.run_sync(downgrade)
     await engine.dispose()
-    assert await db.current(url) is None
 
 
 @pytest.mark.parametrize(

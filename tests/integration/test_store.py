@@ -29,6 +29,7 @@ from registry.state import (
     NodeState,
     Phase,
     Principal,
+    Priority,
     UsageRecord,
     UsageStatus,
 )
@@ -214,12 +215,21 @@ async def test_a_key_is_shown_once_and_kept_as_a_digest(store: Store, tmp_path: 
         name="ci", kind=KeyKind.INFERENCE, models=("m",), expires_at=2000.0, by=ME
     )
 
+    assert key.priority is Priority.NORMAL
     assert await store.keys() == (key,)
     assert (key.digest, key.models, key.expires_at) == (digest(secret), ("m",), 2000.0)
     told = [e.message for e in await store.events()] + [e.object for e in await store.audit()]
     assert not any(secret in line for line in told)
     await store.aclose()
     assert secret.encode() not in (tmp_path / "modelyard.db").read_bytes()
+
+
+async def test_a_keys_priority_is_kept(store: Store) -> None:
+    key, _ = await store.create_key(
+        name="batch", kind=KeyKind.INFERENCE, priority=Priority.LOW, by=ME
+    )
+    assert key.priority is Priority.LOW
+    assert (await store.keys(), (await store.snapshot()).keys) == ((key,), (key,))
 
 
 async def test_a_given_secret_is_taken_once(store: Store) -> None:

@@ -266,6 +266,22 @@ async def test_a_worker_goes_through_its_phases_and_releases_its_claims_at_the_e
     await store.commit_gang(gang(planned()))  # the device is free again
 
 
+async def test_a_worker_keeps_its_addresses_until_told_others(store: Store) -> None:
+    worker = await serving(store)
+    assert (worker.url, worker.events_url) == ("", "")
+    known = await store.set_worker(
+        worker.id, Phase.STARTING, url="http://n:1", events_url="tcp://n:2"
+    )
+    assert (known.url, known.events_url) == ("http://n:1", "tcp://n:2")
+    kept = await store.set_worker(worker.id, Phase.READY)
+    assert (kept.url, kept.events_url) == ("http://n:1", "tcp://n:2")
+    version = await store.version()
+    moved = await store.set_worker(worker.id, Phase.READY, events_url="tcp://n:3")
+    assert (moved.url, moved.events_url) == ("http://n:1", "tcp://n:3")
+    assert await store.version() > version
+    assert (await store.snapshot()).workers == (moved,)
+
+
 async def test_an_ended_worker_never_lives_again(store: Store) -> None:
     worker = await serving(store)
     ended = await store.set_worker(worker.id, Phase.STOPPED)

@@ -76,6 +76,18 @@ def test_a_pair_speaks_nixl_and_fails_rather_than_recomputes(role, kv_role):
     assert made.env["UCX_TLS"] == "tcp"
 
 
+def test_kv_events_are_published_where_the_launch_says_and_bound_there():
+    argv = command(events_url="ipc:///w/kv-events").argv
+    config = json.loads(value_of(argv, "--kv-events-config"))
+    assert config.pop("buffer_steps") == 1, "nobody replays, and each step kept holds tokens"
+    assert config == {
+        "enable_kv_cache_events": True,
+        "publisher": "zmq",
+        "endpoint": "ipc:///w/kv-events",
+    }
+    assert "--kv-events-config" not in command().argv
+
+
 def test_on_gpus_kv_stays_on_the_device_and_the_transport_is_ucxs_choice():
     made = command(role=Role.DECODE, transfer="nixl", device_kind=DeviceKind.CUDA)
     assert "kv_buffer_device" not in transfer_config(made.argv)

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from fleets import a_snapshot, a_worker, disaggregated, unified, workers_of
+from fleets import a_snapshot, a_worker, disaggregated, external, unified, workers_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -194,3 +194,61 @@ def test_never_more_than_one_kept_worker_a_slot_and_no_slot_started_twice(prefil
     assert set(kept) | set(started) == wanted
     assert len(started) == len(set(started))
     assert not set(started) & set(kept)
+
+
+def test_external_workers_are_reached_and_never_placed():
+    model = external("x", prefill=["http://p"], decode=["http://d"])
+    snapshot = a_snapshot(models=[model, unified("m")])
+
+    decision = reconcile(snapshot, now=0.0)
+
+    assert slots(decision) == [[("unified", 0)]]
+    assert [plan.external.url for plan in decision.reach] == ["http://p", "http://d"]
+
+
+def test_an_external_worker_that_failed_is_reached_again_after_a_while():
+    model = external("x", urls=["http://a"])
+    ended = [failed(plan_of(model), 100.0)]
+
+    early = reconcile(a_snapshot(models=[model], ended=ended), now=100.5)
+    late = reconcile(a_snapshot(models=[model], ended=ended), now=101.0)
+
+    assert (early.reach, "boom" in early.waiting["x"]) == ((), True)
+    assert (len(late.reach), late.waiting) == (1, {})
+
+
+def test_one_external_worker_that_waits_keeps_no_other_waiting():
+    model = external("x", prefill=["http://p"], decode=["http://d"])
+    ended = [failed(plan_of(model), 100.0)]
+
+    decision = reconcile(a_snapshot(models=[model], ended=ended), now=100.5)
+
+    assert [plan.external.url for plan in decision.reach] == ["http://d"]
+
+
+def test_a_removed_external_worker_is_drained_and_another_address_replaces_it():
+    before, after = external("x", urls=["http://a", "http://b"]), external("x", urls=["http://c"])
+    first, second = workers_of(before)
+
+    decision = reconcile(a_snapshot(models=[after], workers=[first, second]), now=0.0)
+
+    assert decision.drain == (second.id,)
+    assert [plan.external.url for plan in decision.reach] == ["http://c"]
+
+
+def test_a_refused_replacement_pushes_out_no_external_worker():
+    """It takes none of the room that is missing."""
+    (serving,) = workers_of(external("m", urls=["http://a"]))
+    (gang,) = expand(unified("m"))
+
+    assert make_room(a_snapshot(workers=[serving]), gang) == ()
+
+
+def test_the_condition_says_what_an_external_worker_answers():
+    model = external("x", urls=["http://a", "http://b"])
+    ready, other = workers_of(model)
+    silent = a_worker(other.plan, Phase.STARTING, reason="x-1 /health: ConnectError")
+
+    text = condition(model, [ready, silent], "")
+
+    assert text == "default: 1 of 2 unified ready; x-1 /health: ConnectError"

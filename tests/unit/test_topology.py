@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from fleets import disaggregated, unified
+from fleets import disaggregated, external, unified
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -79,3 +79,64 @@ def test_what_a_worker_is_started_with_changes_its_fingerprint():
     seen.append(fingerprints(changed(unified("m"), source="file:///else")).popitem()[1])
 
     assert len(set(seen)) == len(seen)
+
+
+def test_external_workers_are_plans_that_hold_nothing():
+    model = external(
+        "x",
+        urls=["http://a:1/", "https://b"],
+        served_name="theirs",
+        token_file="/k",
+        engine="openai",
+    )
+
+    first, second = (plan for (plan,) in expand(model))
+
+    assert (first.external.url, second.external.url) == ("http://a:1", "https://b")
+    assert [plan.slot for plan in (first, second)] == [
+        ("x", "default", "unified", n) for n in (0, 1)
+    ]
+    for plan in (first, second):
+        assert (plan.devices, plan.memory_bytes, plan.runtime) == (0, 0, "")
+        assert (plan.external.served_name, plan.external.token_file) == ("theirs", "/k")
+
+
+def test_an_external_pair_is_taken_up_worker_by_worker():
+    prefill = {"url": "http://p", "bootstrap_port": 9}
+    gangs = expand(
+        external("x", prefill=[prefill], decode=["http://d", "http://e"], engine="sglang")
+    )
+
+    assert [(plan.role, plan.ordinal) for (plan,) in gangs] == [
+        ("prefill", 0),
+        ("decode", 0),
+        ("decode", 1),
+    ]
+    assert [plan.external.bootstrap_port for (plan,) in gangs] == [9, 0, 0]
+
+
+def test_what_an_external_worker_is_told_changes_its_fingerprint():
+    seen = [
+        fingerprints(external("x", **change)).popitem()[1]
+        for change in (
+            {"urls": ["http://a"]},
+            {"urls": ["http://b"]},
+            {"urls": ["https://a"]},
+            {"urls": ["http://a"], "served_name": "n"},
+            {"urls": ["http://a"], "token_file": "/k"},
+            {"urls": ["http://a"], "engine": "vllm"},
+        )
+    ]
+
+    assert len(set(seen)) == len(seen)
+    assert seen[0] == fingerprints(external("y", urls=["http://a/"])).popitem()[1]
+
+
+def test_kv_events_are_asked_of_our_own_workers_and_only_where_they_are_read():
+    wanted = {"routing": Routing(policy=RoutingPolicy.KV_EVENTS)}
+    ours, theirs = unified("m"), external("x", urls=["http://a"])
+
+    assert [plan.kv_events for (plan,) in expand(changed(ours, **wanted))] == [True]
+    assert fingerprints(ours) != fingerprints(changed(ours, **wanted))
+    assert [plan.kv_events for (plan,) in expand(changed(theirs, **wanted))] == [False]
+    assert fingerprints(theirs) == fingerprints(changed(theirs, **wanted))

@@ -1,0 +1,76 @@
+"""The `local` backend with a real supervisor: what it is asked to start, and what it reports."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import msgspec
+import pytest
+from registry_world import device, planned
+
+from pipelines.cluster.local import LocalCluster
+from pipelines.cluster.workerdir import SOCKET_PATH_BYTES_MAX, WorkerDir
+from registry.settings import load
+from registry.state import Phase, Worker
+
+
+def a_worker(*, kv_events: bool) -> Worker:
+    plan = msgspec.structs.replace(planned().plan, kv_events=kv_events)
+    return Worker(
+        id=f"w-{kv_events}",
+        plan=plan,
+        node="n",
+        runtime="builtin",
+        phase=Phase.ASSIGNED,
+        reason="",
+        url="",
+        token="worker-token",
+        created_at=0.0,
+        ready_at=None,
+        ended_at=None,
+    )
+
+
+async def seen(cluster: LocalCluster, phase: Phase):
+    async with asyncio.timeout(60):
+        while True:
+            observed = await cluster.observe()
+            if [observation.phase for observation in observed] == [phase, phase]:
+                return observed
+            await asyncio.sleep(0.05)
+
+
+async def stop(cluster: LocalCluster, workers: list[Worker]):
+    """Until their supervisors are gone: one that has not reported yet cannot be stopped yet."""
+    async with asyncio.timeout(60):
+        while cluster._supervisors:
+            for worker in workers:
+                await cluster.stop(worker.id)
+            await cluster.observe()
+            await asyncio.sleep(0.1)
+
+
+async def test_a_worker_with_kv_events_has_an_address_for_them_that_is_its_own(tmp_path: Path):
+    cluster = LocalCluster(load({"MODELYARD_HOME": str(tmp_path)}))
+    workers = [a_worker(kv_events=kv_events) for kv_events in (False, True)]
+    try:
+        for worker in workers:
+            await cluster.start(worker, (device(memory_bytes=2**28),))
+        without, with_events = await seen(cluster, Phase.STARTING)
+    finally:
+        await stop(cluster, workers)
+    folder = tmp_path / "workers" / "w-True"
+    assert with_events.events_url == f"ipc://{folder}/kv-events"
+    assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "others could read prompts there"
+    assert (without.events_url, without.url != "") == ("", True)
+    ended = await seen(cluster, Phase.STOPPED)
+    assert [observation.events_url for observation in ended] == ["", with_events.events_url]
+
+
+def test_a_path_that_is_too_long_for_a_socket_is_refused_with_the_way_out(tmp_path: Path):
+    fits = WorkerDir(tmp_path / "x")
+    assert fits.events_url().startswith("ipc:///")
+    longest = tmp_path / ("x" * (SOCKET_PATH_BYTES_MAX - len(f"{tmp_path}//kv-events")))
+    assert len(WorkerDir(longest).events_url()) == len("ipc://") + SOCKET_PATH_BYTES_MAX
+    with pytest.raises(OSError, match="choose a shorter MODELYARD_HOME"):
+        WorkerDir(longest.with_name(longest.name + "x")).events_url()
