@@ -4,7 +4,7 @@ BIN   := $(VENV)/bin
 PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help up init fmt check test test-fast test-engines lock clean
+.PHONY: help up init fmt check test test-fast test-engines bench-gateway bench-soak bench-routing lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -47,6 +47,15 @@ test-engines: init ## end-to-end on real engines (installs the runtime once)
 test: ## the whole suite, real engines included
 	@$(MAKE) --no-print-directory test-fast
 	@$(MAKE) --no-print-directory test-engines
+
+bench-gateway: $(VENV)/.installed ## what the gateway costs beside the routers in Rust (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m load.bench_gateway $(ARGS)
+
+bench-soak: $(VENV)/.installed ## 2,000 streams for 5 minutes (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m load.bench_soak $(ARGS)
+
+bench-routing: $(VENV)/.installed ## the routing policies on a production trace, simulated (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.routing $(ARGS)
 
 lock: init ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --upgrade $(LOCK_FLAGS) -o requirements.lock pyproject.toml

@@ -38,7 +38,7 @@ from gateway.openai.body import read_body
 from gateway.openai.envelope import render, render_event
 from gateway.openai.request import parse_request
 from gateway.pages import is_page, render_page
-from gateway.proxy.deadline import Stop, Watch
+from gateway.proxy.deadline import Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.upstream import Upstream
@@ -98,6 +98,7 @@ class DataPlane:
         self._body_timeout_s = body_timeout_s
         self._table = EMPTY_TABLE
         self._metrics = metrics
+        self._sweep = Sweep(clock)
         self.router = Router(clock)
         self.upstream = Upstream(clock)
         self.admission = Admission()
@@ -153,12 +154,13 @@ class DataPlane:
     async def aclose(self) -> None:
         """Closes every connection to workers and writes the usage that still waits."""
         self.upstream.close()
+        self._sweep.close()
         self._access_log.flush()
         await self._metering.aclose()
 
     async def __call__(self, client: ClientRequest) -> None:
         began = self._clock()
-        watch = Watch(self._clock)
+        watch = Watch(self._sweep)
         client.on_gone = watch.client_gone
         client.on_stop = watch.shut_down
         exchange = Exchange(
@@ -175,6 +177,7 @@ class DataPlane:
         finally:
             watch.close()
             client.on_gone = client.on_stop = None
+            exchange.ask = None  # it refers back: a cycle a request would be the collector's work
             exchange.ended_at = self._clock()
             self._reporter.ended(exchange, client.path, self._wall_clock())
 

@@ -23,8 +23,7 @@ HEAD_BYTES_MAX = 64 * 1024
 _HEADER_BYTES = 32
 # Written but not yet taken by the client; above it whoever writes is told to leave off.
 WRITE_AHEAD_BYTES = 256 * 1024
-# Requests read ahead of the one that is being answered, but for those in one piece with them. We
-# go on reading until then, because that is how we hear that the client has gone.
+# Requests read ahead, but for those that come in one piece: reading is how we hear of an end
 PIPELINED_MAX = 8
 _FOREVER = float("inf")
 _ATTRIBUTES = {
@@ -33,6 +32,10 @@ _ATTRIBUTES = {
     b"x-request-id": "request_id",
     b"x-modelyard-session": "session",
     b"x-modelyard-priority": "priority",
+    # Heard, but not as they are:
+    b"host": "",
+    b"expect": "",
+    b"transfer-encoding": "",
 }
 
 
@@ -146,7 +149,7 @@ class ClientConnection(asyncio.Protocol):
 
     def on_message_begin(self) -> None:
         self._incoming = ClientRequest(self)
-        self._fields_bytes = self._hosts = self._head_bytes = 0
+        self._fields_bytes = self._hosts = 0
         self._coding = b""
         if self.current is None:
             self.due_at = self._listener.now() + self._listener.head_s
@@ -164,16 +167,18 @@ class ClientConnection(asyncio.Protocol):
             raise _RefusedError(431)
         if request.method:
             return  # behind the body: too late to mean anything
-        name, value = name.lower(), value.rstrip(b" \t")
+        name = name.lower()
         attribute = _ATTRIBUTES.get(name)
-        if attribute is not None:
-            setattr(request, attribute, value)
+        if attribute is None:
+            return
+        if attribute:
+            setattr(request, attribute, value.rstrip(b" \t"))
         elif name == b"host":
             self._hosts += 1
         elif name == b"expect":
-            request.expects_continue = value.lower() == b"100-continue"
-        elif name == b"transfer-encoding":
-            self._coding += value.lower()
+            request.expects_continue = value.rstrip(b" \t").lower() == b"100-continue"
+        else:
+            self._coding += value.rstrip(b" \t").lower()
 
     def on_headers_complete(self) -> None:
         request, parser = self._incoming, self._parser
@@ -186,7 +191,7 @@ class ClientConnection(asyncio.Protocol):
         self._head_bytes = 0
         if parser.should_upgrade():
             self._stay(request)
-        if self.current is None and not self._paused:
+        if self.current is None:
             self._begin(request)
         else:
             self._waiting.append(request)
@@ -266,7 +271,7 @@ class ClientConnection(asyncio.Protocol):
 
     def drain(self) -> None:
         """Takes no request after the current one, or after the one that is being received."""
-        for request in (self.current, self._incoming, *self._waiting):
+        for request in (self.current, *self._waiting):
             if request is not None:
                 request.keep_alive = False
         if self.idle and not self.closed:
@@ -362,9 +367,8 @@ class ClientConnection(asyncio.Protocol):
         """Sets the deadline for what is written: it holds for each step of the client's."""
         assert self._transport is not None
         self._unsent_bytes = self._transport.get_write_buffer_size()
-        listener = self._listener
-        wait_s = listener.send_s if self._unsent_bytes else listener.linger_s
-        self.due_at = listener.now() + wait_s
+        wait_s = self._listener.send_s if self._unsent_bytes else self._listener.linger_s
+        self.due_at = self._listener.now() + wait_s
 
     def _stay(self, request: ClientRequest) -> None:
         """An upgrade is declined by answering in HTTP/1.1, and not again on this connection."""

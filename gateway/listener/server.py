@@ -124,6 +124,8 @@ class Listener:
         task.add_done_callback(self._tasks.discard)
 
     async def _run(self, request: ClientRequest) -> None:
+        if request.gone:
+            return  # before its handler could ask to be told
         try:
             await self._handler(request)
             if request.open:

@@ -1,8 +1,8 @@
 """What may stop a request from outside: a deadline, its client going away, the gateway's own end.
 
 All cancel the request's own task, wherever it waits, and leave the cause behind; the task asks
-`claim` whether a cancellation was one of these. One timer serves a whole request: moving a
-deadline is two attribute writes, so a stream can do it for every token.
+`claim` whether a cancellation was one of these. One timer serves all requests: a deadline is two
+attribute writes, so a stream can move it for every token, and it is kept to SWEEP_S.
 """
 
 import asyncio
@@ -30,51 +30,82 @@ class Stop(StrEnum):
 LEG_STOPS = frozenset({Stop.SLOW, Stop.TRANSFER, Stop.PARTNER, Stop.BETWEEN_TOKENS})
 
 
+SWEEP_S = 0.05
+_NEVER = float("inf")
+
+
+class Sweep:
+    """Looks at every request's deadline, twenty times a second while there are any: a timer for
+    each of them would cost more. *clock* gives monotonic seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, every_s: float = SWEEP_S) -> None:
+        self._clock = clock
+        self._every_s = every_s
+        self._watches: set[Watch] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, watch: "Watch") -> None:
+        self._watches.add(watch)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._look)
+
+    def remove(self, watch: "Watch") -> None:
+        self._watches.discard(watch)
+
+    def close(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        now = self._clock()
+        for watch in tuple(self._watches):
+            if watch.at <= now:
+                watch.expire()
+        self._timer = None
+        if self._watches:
+            self._timer = asyncio.get_running_loop().call_later(self._every_s, self._look)
+
+
 class Watch:
     """Watches over the current task. Close it before the task goes on to anything else.
 
-    *clock* gives monotonic seconds. While *sending* is set, a deadline that passes is the
-    client's fault, not a worker's.
+    While *sending* is set, a deadline that passes is the client's fault, not a worker's.
     """
 
     __slots__ = (
-        "_at",
-        "_clock",
         "_due",
-        "_loop",
         "_outside",
         "_stop",
+        "_sweep",
         "_task",
-        "_timer",
-        "_timer_at",
+        "at",
         "cause",
         "sending",
         "total_at",
     )
 
-    def __init__(self, clock: Callable[[], float]) -> None:
+    def __init__(self, sweep: Sweep) -> None:
         task = asyncio.current_task()
         assert task is not None
         self._task = task
-        self._loop = asyncio.get_running_loop()
-        self._clock = clock
+        self._sweep = sweep
         self._outside = task.cancelling()
-        self._at = self._timer_at = float("inf")
         self._due = Stop.TOTAL
-        self._timer: asyncio.TimerHandle | None = None
         self._stop: Stop | None = None
-        self.total_at = float("inf")
+        self.at = _NEVER
+        self.total_at = _NEVER
         self.cause: Stop | None = None
         self.sending = False
+        sweep.add(self)
 
     def until(self, at: float, stop: Stop) -> None:
         """The next deadline, in place of the one before; never later than the total."""
         if at >= self.total_at:
             at, stop = self.total_at, Stop.TOTAL
-        self._at = at
+        self.at = at
         self._due = stop
-        if at < self._timer_at:
-            self._arm()
 
     def client_gone(self) -> None:
         self._fire(Stop.CLIENT_GONE)
@@ -98,7 +129,7 @@ class Watch:
         if self._task.uncancel() > self._outside:
             return None
         self.cause = cause
-        self._at = float("inf")
+        self.at = _NEVER
         return cause
 
     def claim_leg(self) -> Stop | None:
@@ -106,21 +137,11 @@ class Watch:
         return self.claim() if self._stop in LEG_STOPS else None
 
     def close(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
+        self._sweep.remove(self)
 
-    def _arm(self) -> None:
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer_at = self._at
-        self._timer = self._loop.call_later(max(0.0, self._at - self._clock()), self._tick)
-
-    def _tick(self) -> None:
-        self._timer, self._timer_at = None, float("inf")
-        if self._clock() < self._at:
-            if self._at != float("inf"):
-                self._arm()  # it was moved on meanwhile
-            return
+    def expire(self) -> None:
+        """The deadline has passed."""
+        self.at = _NEVER
         self._fire(Stop.CLIENT_STALLED if self.sending else self._due)
 
     def _fire(self, stop: Stop) -> None:

@@ -8,7 +8,7 @@ when the queue is full, a request pushes out the newest one of a lower priority.
 import asyncio
 from bisect import insort
 from collections.abc import Callable
-from itertools import count
+from itertools import count, islice
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import QueueFullError
@@ -65,10 +65,13 @@ class _Queue:
         self.places += places
         if self.turn is not None or not self.places:
             return
-        for index, waiter in enumerate(self.waiters[:LOOKS_MAX]):
+        # Some may have been cancelled, and not yet have come to leave.
+        staying = (waiter for waiter in self.waiters if not waiter.future.done())
+        for waiter in islice(staying, LOOKS_MAX):
             if waiter.can_go():
+                self.waiters.remove(waiter)
                 self.places -= 1
-                self.turn = self.waiters.pop(index)
+                self.turn = waiter
                 waiter.future.set_result(None)
                 return
         self.places = 0
@@ -129,7 +132,7 @@ class Admission:
             insort(queue.waiters, waiter)
             if queue.turn is not None:
                 queue.look(1)  # later: it has not looked yet
-            elif len(queue) > 1 and waiter.can_go():
+            elif waiter.can_go():
                 # Room that nobody was told of: a worker is taken back after a while, say. Those
                 # before it come first.
                 queue.look(len(queue))
@@ -139,7 +142,8 @@ class Admission:
                 if not isinstance(found, Full):
                     took = found is not None
                     return found
-                # Somebody without a turn was quicker.
+                # Somebody without a turn was quicker, or what was seen is what the one before has
+                # taken since.
                 waiter.future = asyncio.get_running_loop().create_future()
                 insort(queue.waiters, waiter)
                 queue.turn = None
@@ -152,7 +156,13 @@ class Admission:
     def _make_room(self, queue: _Queue, model: ModelRow, newcomer: _Waiter[Any]) -> None:
         if len(queue) < model.limits.queued:
             return
-        full = QueueFullError(model.name, model.limits.queued, model.limits.retry_after_s)
-        if not queue.waiters or newcomer.rank >= queue.waiters[-1].rank:
-            raise full
-        queue.waiters.pop().future.set_exception(full)
+        last = queue.waiters[-1] if queue.waiters else None
+        if last is None or (newcomer.rank >= last.rank and not last.future.done()):
+            raise _full(model)
+        queue.waiters.pop()
+        if not last.future.done():
+            last.future.set_exception(_full(model))
+
+
+def _full(model: ModelRow) -> QueueFullError:
+    return QueueFullError(model.name, model.limits.queued, model.limits.retry_after_s)

@@ -7,6 +7,8 @@ from gateway.routing.table import VariantRow
 from registry.spec import RoutingPolicy
 
 BYTES_PER_TOKEN = 4  # of English text
+# 131,072 tokens in vLLM's blocks of 16; an engine with blocks of one token is matched by fewer.
+TOKEN_BLOCKS_MAX = 8192
 
 
 class Ask:
@@ -71,5 +73,6 @@ class Ask:
         assert self.token_ids is not None
         keys = self._token_blocks.get(block_size)
         if keys is None:
-            keys = self._token_blocks[block_size] = token_blocks(self.token_ids, block_size)
+            token_ids = self.token_ids[: TOKEN_BLOCKS_MAX * block_size]
+            keys = self._token_blocks[block_size] = token_blocks(token_ids, block_size)
         return keys

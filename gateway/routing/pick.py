@@ -13,7 +13,7 @@ Random = Callable[[], float]  # 0 <= random() < 1
 # None: all of them have as much as they may have.
 Choose = Callable[[Sequence[Endpoint]], Endpoint | None]
 # What a prompt's token costs that has to be computed, in units of its own time: see `cheapest`.
-COMPUTED_WEIGHT = 3
+COMPUTED_WEIGHT = 4
 # What a token of context costs while it is held. Reading its KV (128 KiB at 3 TB/s) takes about a
 # thousandth of what computing it takes (16 GFLOP at 400 TFLOP/s), a hundred times or more.
 CONTEXT_WEIGHT = 0.1
@@ -105,7 +105,7 @@ def cheapest(
     yet. What it does not find in the cache it computes, and that costs more than its own time: so
     long as the queue is not empty those who come later wait for it as well. In a queue that is
     busy for a share r of the time, one unit of work prolongs the busy period by 1 / (1 - r), which
-    is 3 where r is two thirds. That weight is what makes a warm worker worth a short wait, and
+    is 4 where r is three quarters. That weight is what makes a warm worker worth a short wait, and
     what keeps copies of the same blocks from pushing out others. *context* is what decode holds
     beside it: it is read at each step and takes room that the cache could use.
     """

@@ -1,12 +1,15 @@
 """What a request, and what a token, must never cost: a query, a slow hash, a parsed chunk."""
 
+import asyncio
 import contextlib
+import gc
+import json
 import sys
 from collections import Counter
 from pathlib import Path
 
 import pytest
-from gateway_world import DONE, USAGE_EVENT, a_gateway, completion, token
+from gateway_world import DONE, SECRET, USAGE_EVENT, a_gateway, completion, token
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / package) for package in ("gateway", "pipelines", "registry"))
@@ -99,3 +102,37 @@ async def test_many_requests_are_metered_in_few_writes():
             await gateway.post()
         assert len(await gateway.usage()) == 50
         assert len(writes) <= 3
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_request_leaves_nothing_to_the_garbage_collector(stream):
+    """A full collection walks all that lives and stops every stream meanwhile."""
+    async with a_gateway(teller(4)) as gateway:
+        reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
+        body = json.dumps({"model": "m", "prompt": "hi", "stream": stream}).encode()
+        head = f"host: x\r\nauthorization: Bearer {SECRET}\r\ncontent-length: {len(body)}\r\n\r\n"
+        request = b"POST /v1/completions HTTP/1.1\r\n" + head.encode() + body
+
+        async def ask():
+            writer.write(request)
+            await reader.readuntil(b"[DONE]\n\n\r\n0\r\n\r\n" if stream else b'"hello"')
+            await asyncio.sleep(0.01)
+            await reader.read(65536) if not stream else None
+
+        await ask()
+        gc.collect()
+        gc.disable()
+        try:
+            for _ in range(10):
+                await ask()
+            gc.set_debug(gc.DEBUG_SAVEALL)
+            gc.collect()
+            ours = {
+                type(o).__name__ for o in gc.garbage if type(o).__module__.startswith("gateway")
+            }
+        finally:
+            gc.set_debug(0)
+            gc.garbage.clear()
+            gc.enable()
+            writer.close()
+    assert not ours

@@ -5,13 +5,17 @@ import time
 
 import pytest
 
-from gateway.proxy.deadline import Stop, Watch
+from gateway.proxy.deadline import Stop, Sweep, Watch
 
 NOW = time.monotonic
 
 
+def a_watch():
+    return Watch(Sweep(NOW, every_s=0.005))
+
+
 async def test_a_deadline_stops_the_task_and_says_which():
-    watch = Watch(NOW)
+    watch = a_watch()
     watch.until(NOW() + 0.01, Stop.FIRST_TOKEN)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(5)
@@ -22,7 +26,7 @@ async def test_a_deadline_stops_the_task_and_says_which():
 
 
 async def test_a_deadline_that_is_moved_on_does_not_fire():
-    watch = Watch(NOW)
+    watch = a_watch()
     for _ in range(10):
         watch.until(NOW() + 0.03, Stop.BETWEEN_TOKENS)
         await asyncio.sleep(0.01)
@@ -31,7 +35,7 @@ async def test_a_deadline_that_is_moved_on_does_not_fire():
 
 
 async def test_an_earlier_deadline_replaces_a_later_one():
-    watch = Watch(NOW)
+    watch = a_watch()
     watch.until(NOW() + 60, Stop.FIRST_TOKEN)
     watch.until(NOW() + 0.01, Stop.BETWEEN_TOKENS)
     with pytest.raises(asyncio.CancelledError):
@@ -41,7 +45,7 @@ async def test_an_earlier_deadline_replaces_a_later_one():
 
 
 async def test_no_deadline_is_later_than_the_total():
-    watch = Watch(NOW)
+    watch = a_watch()
     watch.total_at = NOW() + 0.01
     watch.until(NOW() + 60, Stop.BETWEEN_TOKENS)
     with pytest.raises(asyncio.CancelledError):
@@ -51,7 +55,7 @@ async def test_no_deadline_is_later_than_the_total():
 
 
 async def test_while_sending_the_client_is_to_blame():
-    watch = Watch(NOW)
+    watch = a_watch()
     watch.until(NOW() + 0.01, Stop.BETWEEN_TOKENS)
     watch.sending = True
     with pytest.raises(asyncio.CancelledError):
@@ -62,7 +66,7 @@ async def test_while_sending_the_client_is_to_blame():
 
 @pytest.mark.parametrize("stop", [Stop.CLIENT_GONE, Stop.SHUTDOWN])
 async def test_what_happens_outside_stops_the_task(stop):
-    watch = Watch(NOW)
+    watch = a_watch()
     tell = watch.client_gone if stop is Stop.CLIENT_GONE else watch.shut_down
     asyncio.get_running_loop().call_soon(tell)
     with pytest.raises(asyncio.CancelledError):
@@ -73,7 +77,7 @@ async def test_what_happens_outside_stops_the_task(stop):
 
 @pytest.mark.parametrize("stop", [Stop.SLOW, Stop.TRANSFER, Stop.BETWEEN_TOKENS, Stop.TOTAL])
 async def test_a_leg_claims_only_what_is_its_own(stop):
-    watch = Watch(NOW)
+    watch = a_watch()
     watch.until(NOW(), stop)
     with pytest.raises(asyncio.CancelledError):
         await asyncio.sleep(5)
@@ -85,7 +89,7 @@ async def test_a_leg_claims_only_what_is_its_own(stop):
 
 async def test_a_cancellation_from_outside_is_not_claimed():
     async def work():
-        watch = Watch(NOW)
+        watch = a_watch()
         watch.until(NOW() + 60, Stop.TOTAL)
         try:
             await asyncio.sleep(5)
@@ -106,7 +110,7 @@ async def test_a_cancellation_from_outside_is_not_claimed():
 
 async def test_a_cancellation_from_outside_wins_over_a_deadline_at_the_same_moment():
     async def work():
-        watch = Watch(NOW)
+        watch = a_watch()
         watch.until(NOW(), Stop.TOTAL)
         try:
             await asyncio.sleep(5)
@@ -125,8 +129,22 @@ async def test_a_cancellation_from_outside_wins_over_a_deadline_at_the_same_mome
     assert claimed == [None]
 
 
+@pytest.mark.parametrize("first", ["leg", "request"])
+async def test_what_ends_the_request_is_not_hidden_by_what_ends_a_leg(first):
+    watch = a_watch()
+    stops = [watch.partner_failed, watch.client_gone]
+    for stop in stops if first == "leg" else reversed(stops):
+        stop()
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim_leg() is None
+    assert watch.claim() is Stop.CLIENT_GONE
+    assert asyncio.current_task().cancelling() == 0
+    watch.close()
+
+
 async def test_a_closed_watch_leaves_nothing_behind():
-    watch = Watch(NOW)
+    watch = a_watch()
     watch.until(NOW() + 0.01, Stop.TOTAL)
     watch.close()
     await asyncio.sleep(0.03)
