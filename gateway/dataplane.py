@@ -48,7 +48,7 @@ from gateway.report import Reporter
 from gateway.routing.admission import Admission
 from gateway.routing.ask import Ask
 from gateway.routing.router import Router
-from gateway.routing.table import EMPTY_TABLE, RoutingTable
+from gateway.routing.table import EMPTY_TABLE, ModelRow, RoutingTable
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
 from registry.spec import EngineName
@@ -108,7 +108,7 @@ class DataPlane:
         self._access_log = access_log or AccessLog()
         self._reporter = Reporter(metrics, self._metering, self._access_log)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
-        self._forwarder = Forwarder(self._wire, self.admission, engines, clock)
+        self._forwarder = Forwarder(self._wire, self.admission, engines, clock, self._row)
         self._vigil = Vigil(
             self.upstream,
             self.router,
@@ -277,6 +277,9 @@ class DataPlane:
             return QueueTimeoutError(model.name, limits.queued_s, limits.retry_after_s)
         self._wire.stalled(exchange, stop)
         return DeadlineError(_TOO_LATE.get(stop, _TOO_LATE[Stop.TOTAL]))
+
+    def _row(self, name: str) -> ModelRow | None:
+        return self._table.models.get(name)
 
     def _request_id(self, client: ClientRequest) -> str:
         if client.request_id and _REQUEST_ID.fullmatch(client.request_id):

@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
+import re
 import socket
 from collections.abc import Awaitable, Callable
 
@@ -87,7 +88,7 @@ class Call:
         self.method, self.path, _ = lines[0].split(" ")
         self.headers = dict(line.lower().split(": ", 1) for line in lines[1:] if line)
         self.body = body
-        self.json = json.loads(body)
+        self.json = json.loads(body or b"null")
         self.reader, self.writer = reader, writer
 
     async def send(self, data: bytes):
@@ -153,8 +154,9 @@ class FakeWorker:
         try:
             while True:
                 head = (await reader.readuntil(b"\r\n\r\n"))[:-4]
-                length = int(head.lower().split(b"content-length: ")[1].split(b"\r\n")[0])
-                call = Call(head, await reader.readexactly(length), reader, writer)
+                length = re.search(rb"content-length: (\d+)", head.lower())
+                body = await reader.readexactly(int(length[1]) if length else 0)
+                call = Call(head, body, reader, writer)
                 self.calls.append(call)
                 await self.behaviour(call)
         except (asyncio.IncompleteReadError, ConnectionError, asyncio.CancelledError):
@@ -238,7 +240,8 @@ class Gateway:
         self.records.extend(records)
 
     async def __aenter__(self):
-        sock = socket.socket()
+        # asyncio sets TCP_NODELAY only where the protocol is named.
+        sock = socket.socket(proto=socket.IPPROTO_TCP)
         sock.bind(("127.0.0.1", 0))
         self.listener = Listener(self.plane, **self._listening)
         await self.listener.listen(sock)

@@ -7,6 +7,7 @@ from gateway.openai.request import InferenceRequest
 from gateway.proxy.deadline import Stop, Watch
 from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption
+from gateway.proxy.retries import Turn
 from gateway.routing.ask import Ask
 from gateway.routing.pick import Mode, Route
 from gateway.routing.table import Endpoint, ModelRow, VariantRow
@@ -52,6 +53,7 @@ class Exchange:
         "started",
         "status",
         "streaming",
+        "turn",
         "usage",
         "watch",
     )
@@ -95,6 +97,7 @@ class Exchange:
         self.usage = NO_USAGE
         self.journal: Journal | None = None  # of a stream that another worker could go on with
         self.resumption: Resumption | None = None  # once one does
+        self.turn: Turn | None = None  # in the budget for second tries
 
     @property
     def mode(self) -> Mode | None:
@@ -103,6 +106,12 @@ class Exchange:
     def fits_pair(self, variant: VariantRow) -> bool:
         assert self.request is not None
         return not self.alone and self.request.fits_pair(variant.bypass_tokens)
+
+    def turn_over(self) -> None:
+        """The second try, if this is one, has been answered or has failed."""
+        if self.turn is not None:
+            self.turn.over()
+            self.turn = None
 
     def headers(self, form: bytes) -> bytes:
         """Of the answer, as lines: who asked what, and which workers served it how."""

@@ -11,6 +11,7 @@ from gateway.proxy.errors import CannotResumeError, LegError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.journal import Journal
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
+from gateway.proxy.retries import RetryBudget
 from gateway.proxy.splice import Splice
 from gateway.proxy.stream import Relay
 from gateway.proxy.takeover import Takeover
@@ -31,13 +32,10 @@ from registry.spec import EngineName, RoutingPolicy
 ATTEMPTS_MAX = 3
 # After pairs have failed this often, decode is asked alone: without KV transfer.
 _PAIRS_MAX = 2
-# At most a fifth of what is under way may be second tries: a fleet in trouble needs less work.
-_RETRYING_SHARE = 0.2
-_RETRYING_MIN = 3
 
 
 class Forwarder:
-    """*clock* gives monotonic seconds."""
+    """*clock* gives monotonic seconds, *row* a model's row of the moment."""
 
     def __init__(
         self,
@@ -45,14 +43,16 @@ class Forwarder:
         admission: Admission,
         engines: Mapping[EngineName, Engine],
         clock: Callable[[], float],
+        row: Callable[[str], ModelRow | None],
     ) -> None:
         self._wire = wire
         self._admission = admission
+        self._row = row
         self._disaggregation = Disaggregation(wire, engines)
         self._takeover = Takeover(wire)
         self._clock = clock
         self.active = 0
-        self._retrying = 0
+        self._retries = RetryBudget(lambda: self.active)
         self._turn = 0  # whom to ask for tokens
 
     async def serve(self, exchange: Exchange) -> None:
@@ -64,7 +64,7 @@ class Forwarder:
             exchange.journal = Journal()
         try:
             route = await self._route(exchange)
-            failure = await self._attempt(exchange, route, request.body) if route else None
+            failure = await self._attempt(exchange, route) if route else None
             if failure is not None or route is None:
                 await self._serve_again(exchange, failure)
         finally:
@@ -72,36 +72,42 @@ class Forwarder:
 
     async def _serve_again(self, exchange: Exchange, failure: LegError | None) -> None:
         """What the first try left to do, by others, within the budget for that."""
-        if failure is None or not self._may_retry():
+        if failure is None:
             raise _given_up(exchange, failure)
-        self._retrying += 1
         try:
             for _ in range(ATTEMPTS_MAX - 1):
+                if not await self._may_retry(exchange, failure):
+                    break
                 route = await self._route(exchange)
-                if route is None or not _is_worth_it(exchange, route):
+                if route is None:
+                    break
+                if not _is_worth_it(exchange, route):
+                    self._admission.freed(route.answerer)  # the place goes to the next
                     break
                 self._wire.metrics.retry(_model(exchange).name, failure.reason)
-                body = await self._body(exchange, route)
-                if body is None:
-                    return  # every token had been said
-                again = await self._attempt(exchange, route, body)
+                again = await self._attempt(exchange, route)
                 if again is None:
                     return
                 failure = again
         except CannotResumeError:
             pass
         finally:
-            self._retrying -= 1
+            exchange.turn_over()
         raise _given_up(exchange, failure)
 
-    async def _body(self, exchange: Exchange, route: Route) -> Body | None:
-        """What the next worker is asked. Raises CannotResumeError."""
-        assert exchange.request is not None
-        if not exchange.started:
-            return exchange.request.body
-        if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
-            raise CannotResumeError
-        return await self._takeover.body(exchange, route)
+    async def _may_retry(self, exchange: Exchange, failure: LegError) -> bool:
+        """After a worker that went away, once it is this request's turn: what it had is to be done
+        by others, but not all at once. After one that failed at it, only if there is room now:
+        errors of a fleet in trouble must not multiply.
+        """
+        if exchange.turn is None:
+            if failure.gone or exchange.started:
+                limits = _model(exchange).limits
+                exchange.watch.until(self._clock() + limits.queued_s, Stop.QUEUED)
+                exchange.turn = await self._retries.turn()
+            else:
+                exchange.turn = self._retries.turn_now()
+        return exchange.turn is not None
 
     async def _route(self, exchange: Exchange) -> Route | None:
         """Workers for the next try, once there is room; None if there is nobody to ask."""
@@ -109,7 +115,9 @@ class Forwarder:
         assert ask is not None
 
         def find() -> Route | Full | None:
-            return self._wire.router.route(model, ask, dead=exchange.dead, avoid=exchange.avoid)
+            # As it is now: workers may have come and gone while this request waited.
+            row = self._row(model.name) or model
+            return self._wire.router.route(row, ask, dead=exchange.dead, avoid=exchange.avoid)
 
         exchange.leg = None
         if model.policy is RoutingPolicy.KV_EVENTS and ask.token_ids is None:
@@ -131,21 +139,26 @@ class Forwarder:
                 )
         return None
 
-    def _may_retry(self) -> bool:
-        return self._retrying < max(_RETRYING_MIN, _RETRYING_SHARE * self.active)
-
-    async def _attempt(self, exchange: Exchange, route: Route, body: Body) -> LegError | None:
-        """None when the client has its answer, else why another try may help."""
+    async def _attempt(self, exchange: Exchange, route: Route) -> LegError | None:
+        """None when the client has its answer, else why another try may help. Raises
+        CannotResumeError.
+        """
         if exchange.alone and route.mode is Mode.BYPASS:
             route = route._replace(mode=Mode.DEGRADED)
         exchange.route = route
+        assert exchange.request is not None
         assert exchange.ask is not None
         # Decode's place is taken before prefill begins, so that others see it coming.
         ticket = self._wire.router.enter(route.answerer, exchange.ask)
+        prepared = Prepared(route, exchange.request.body)
         try:
-            prepared = Prepared(route, body)
+            if exchange.started:
+                body = await self._taken_over(exchange, route)
+                if body is None:
+                    return None  # every token had been said
+                prepared = Prepared(route, body)
             if route.prefill is not None:
-                prepared = await self._disaggregation.prepare(exchange, route, body)
+                prepared = await self._disaggregation.prepare(exchange, route, prepared.body)
             exchange.route = prepared.route
             if prepared.route.mode is Mode.DEGRADED:
                 self._wire.metrics.degraded(_model(exchange).name, route.variant.name)
@@ -156,6 +169,12 @@ class Forwarder:
             return error
         finally:
             ticket.leave()
+
+    async def _taken_over(self, exchange: Exchange, route: Route) -> Body | None:
+        """What the next worker is asked, for a stream that another one began."""
+        if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
+            raise CannotResumeError
+        return await self._takeover.body(exchange, route)
 
     async def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> None:
         request = exchange.request

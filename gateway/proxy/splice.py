@@ -83,6 +83,8 @@ class Splice:
             if exchange.first_at is None:
                 exchange.first_at = now
             self._ticket.answered()
+            if exchange.turn is not None:
+                exchange.turn_over()
             if exchange.resumption is not None:
                 out = exchange.resumption.rewrite(out)
             if not relay.done:

@@ -131,6 +131,24 @@ async def test_an_error_event_as_decodes_first_is_a_failure_before_the_first_byt
         assert (await gateway.post(stream=True)).content == TOKENS + DONE
 
 
+async def test_a_kept_connection_that_closes_under_decode_prefills_again():
+    """Nobody knows whether decode has seen the transfer's parameters: they are used once."""
+    used = set()
+
+    async def closes(call):
+        if call.writer in used:
+            raise ConnectionResetError
+        used.add(call.writer)
+        await good(call)
+
+    async with a_pair(decode=[closes]) as gateway:
+        for _ in range(3):
+            answer = await gateway.post(stream=True)
+            assert answer.headers["x-modelyard-mode"] == "disaggregated"
+            await gateway.assert_quiet()
+        assert len(gateway.decodes[0].calls) == len(gateway.prefills[0].calls) == 3 + 2
+
+
 async def test_a_decode_that_is_gone_is_replaced_by_another_with_a_new_prefill():
     async with a_pair(decode=[drop, good]) as gateway:
         for _ in range(6):

@@ -43,3 +43,12 @@ def test_only_present_workers_are_remembered():
     health.failed("new", 0.0)
     health.keep(frozenset({"new"}))
     assert health.aside(0.1) == {"new"}
+
+
+def test_a_worker_that_hangs_is_set_aside_until_it_answers():
+    health = Health()
+    health.hung("w")
+    health.failed("w", 5.0)
+    assert health.aside(1e9) == {"w"}
+    health.succeeded("w")
+    assert health.aside(1e9) == set()
