@@ -23,6 +23,8 @@ log = structlog.get_logger()
 
 # What may wait here for a busy event loop: a worker sends at most one batch for each of its steps.
 BATCHES_QUEUED_MAX = 1000
+# Who is heard from so early has told nothing before that matters: it was only probed.
+JOINED_EARLY_BATCHES = 64
 BATCH_BYTES_MAX = 16 * 1024 * 1024
 _RECONNECT_MS, _RECONNECT_MAX_MS = 100, 5_000
 _HEARTBEAT_MS, _SILENCE_MAX_MS = 10_000, 30_000
@@ -100,14 +102,19 @@ class KvStream:
         self._index = index
         self._counts = counts
         self._next: int | None = None  # None takes any number: the worker began before us
+        self._heard = False
 
     def take(self, frames: Sequence[bytes]) -> None:
         try:
             number, events = decode(frames)
         except BadMessageError as error:
             self._counts.bad_messages += 1
+            self._heard = True
             self._distrust(None, f"a message is not understood: {error}")
             return
+        if not self._heard and number <= JOINED_EARLY_BATCHES:
+            self._index.begins(self._worker_id)
+        self._heard = True
         if self._next not in (None, number):
             self._counts.gaps += 1
             self._distrust(number, f"expected batch {self._next}, got {number}")

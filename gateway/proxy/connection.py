@@ -26,6 +26,7 @@ class Connection(asyncio.Protocol):
     """Carries one request after another. *on_lost* is called once, when it is closed."""
 
     __slots__ = (
+        "_between_chunks",
         "_buffered",
         "_framed",
         "_head_bytes",
@@ -37,6 +38,7 @@ class Connection(asyncio.Protocol):
         "_parser",
         "_parts",
         "_paused",
+        "_raw_sink",
         "_sink",
         "_sink_error",
         "_transport",
@@ -64,6 +66,7 @@ class Connection(asyncio.Protocol):
         self._on_lost = on_lost
         self._on_complete: Callable[[Connection], None] | None = None
         self._sink: Callable[[bytes], bool] | None = None
+        self._raw_sink: Callable[[bytes], bool] | None = None
         self._parser = httptools.HttpResponseParser(self)
         self._transport: asyncio.Transport | None = None
         self._waiter: asyncio.Future[None] | None = None
@@ -81,8 +84,9 @@ class Connection(asyncio.Protocol):
         self.retry_after = b""
         self.received = self.head_done = self.complete = self.keep_alive = False
         self.error: UpstreamError | None = None
-        self._sink = None
+        self._sink = self._raw_sink = None
         self._sink_error: Exception | None = None
+        self._between_chunks = False
         self._framed = self._interim = False
         self._head_bytes = 0
         self._parts: list[bytes] = []
@@ -127,9 +131,14 @@ class Connection(asyncio.Protocol):
             self._resume()
         return data
 
-    async def pump(self, sink: Callable[[bytes], bool]) -> None:
+    async def pump(
+        self, sink: Callable[[bytes], bool], raw_sink: Callable[[bytes], bool] | None = None
+    ) -> None:
         """Hands everything that comes of the body to *sink*, from within the event loop's own
         callbacks, until it returns True: no task wakes for a token.
+
+        *raw_sink* is offered what comes between two chunks as it came, before the parser: if it
+        takes it (returns True), these must be whole chunks and more.
 
         Raises UpstreamError, also when the body ends before that, and whatever *sink* raises.
         """
@@ -137,7 +146,7 @@ class Connection(asyncio.Protocol):
             parts, self._parts, self._buffered = self._parts, [], 0
             if sink(b"".join(parts)):
                 return
-        self._sink = sink
+        self._sink, self._raw_sink = sink, raw_sink
         try:
             while self._is_pumping:
                 if self.complete:
@@ -146,7 +155,7 @@ class Connection(asyncio.Protocol):
                     raise self.error
                 await self._wait()
         finally:
-            self._sink = None
+            self._sink = self._raw_sink = None
         if self._sink_error is not None:
             raise self._sink_error
 
@@ -233,12 +242,9 @@ class Connection(asyncio.Protocol):
             return
         self.received = True
         self.heard_at = self._loop.time()
-        try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._fail(BrokenAnswerError("the worker switched protocols"))
-        except httptools.HttpParserError as error:
-            self._fail(BrokenAnswerError(f"not HTTP: {error}"))
+        if self._between_chunks and self._raw_sink is not None and self._raw_sink(data):
+            return
+        self._parse(data)
         if not self.head_done:
             self._head_bytes += len(data)
             if self._head_bytes > HEAD_BYTES_MAX:
@@ -252,6 +258,16 @@ class Connection(asyncio.Protocol):
         if self._on_complete is not None:
             self._finishing()
 
+    def _parse(self, data: bytes) -> None:
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._fail(BrokenAnswerError("the worker switched protocols"))
+        except httptools.HttpParserError as error:
+            self._fail(BrokenAnswerError(f"not HTTP: {error}"))
+        if self._between_chunks and not data.endswith(b"\r\n"):
+            self._between_chunks = False  # the parser has a part of the next one's size
+
     def _sink_parts(self, sink: Callable[[bytes], bool]) -> None:
         parts = self._parts
         if parts:
@@ -263,7 +279,7 @@ class Connection(asyncio.Protocol):
             except Exception as error:  # noqa: BLE001 - it is raised where `pump` is awaited
                 self._sink_error, done = error, True
             if done:
-                self._sink = None
+                self._sink = self._raw_sink = None
                 self._wake()
                 return
         if self.complete or self.error is not None:
@@ -340,6 +356,12 @@ class Connection(asyncio.Protocol):
         self.status = status
         self.head_done = True
         self._framed = self._framed or status in _STATUSES_WITHOUT_BODY
+
+    def on_chunk_header(self) -> None:
+        self._between_chunks = False
+
+    def on_chunk_complete(self) -> None:
+        self._between_chunks = True
 
     def on_body(self, body: bytes) -> None:
         self._parts.append(body)

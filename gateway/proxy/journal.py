@@ -82,7 +82,7 @@ class Journal:
         self.whole = True
 
     def add(self, events: bytes) -> None:
-        """Whole SSE events, as they went to the client."""
+        """Whole SSE events as they went out; the heads of chunks among them don't matter."""
         if not self.whole:
             return
         self._parts.append(events)

@@ -25,6 +25,7 @@ class Splice:
         "_clock",
         "_connection",
         "_exchange",
+        "_flows",
         "_held",
         "_holds",
         "_last",
@@ -50,6 +51,7 @@ class Splice:
         self._held = b""
         self._holds = exchange.mode is Mode.DISAGGREGATED and "messages" in exchange.request.body
         self._last = b""
+        self._flows = False  # nothing stands between the worker's bytes and the client any more
 
     async def run(self) -> None:
         """Until the worker's last event, or its error event (the relay says which). Raises
@@ -60,7 +62,7 @@ class Splice:
         if client.paused:  # since an earlier worker's time
             self._pressure(True)
         try:
-            await self._connection.pump(self._take)
+            await self._connection.pump(self._take, self._pass_raw)
         finally:
             client.on_pressure = None
             self._exchange.watch.sending = False
@@ -96,6 +98,17 @@ class Splice:
             exchange.expect_between(now)
         return relay.failed
 
+    def _pass_raw(self, chunks: bytes) -> bool:
+        """What nearly every token takes: whole chunks of whole events go on as they came."""
+        if not self._flows or not self._relay.passes(chunks):
+            return False
+        exchange = self._exchange
+        if exchange.journal is not None:
+            exchange.journal.add(chunks)
+        self._client.pass_on(chunks)
+        exchange.expect_between(self._clock())
+        return True
+
     def _pass_on(self, out: bytes) -> None:
         exchange = self._exchange
         if not out:
@@ -105,6 +118,7 @@ class Splice:
         if exchange.journal is not None:
             exchange.journal.add(out)
         self._client.write(out)
+        self._flows = self._client.chunked and exchange.resumption is None
 
     def _hold(self, out: bytes) -> bytes:
         self._held += out

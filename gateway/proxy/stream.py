@@ -19,6 +19,9 @@ _END = re.compile(rb"\n\r?\n")
 _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _NO_CHOICES = re.compile(rb'"choices"\s*:\s*\[\s*\]')
 _NEWLINES = b"\r\n"
+# Strictly what RFC 9112 allows, without extensions: this may go to a client as it is.
+_CHUNK_HEAD = re.compile(rb"([0-9a-fA-F]{1,7})\r\n")
+_EVENT_AND_CHUNK_END = b"\n\n\r\n"
 
 
 class _Reported(msgspec.Struct):
@@ -66,6 +69,33 @@ class Relay:
             self.events += chunk.count(b"\n\n")
             return chunk
         return self._feed_slowly(chunk)
+
+    def passes(self, chunks: bytes) -> bool:
+        """Whether *chunks*, as they came from the wire, are whole ones of whole events, and none of
+        interest: then they are counted, and may go on as they are.
+        """
+        if (
+            self._size
+            or b'"usage"' in chunks
+            or b"[DONE]" in chunks
+            or b'"error"' in chunks
+            or self.done
+            or self.failed
+        ):
+            return False
+        begin, size = 0, len(chunks)
+        while begin < size:
+            head = _CHUNK_HEAD.match(chunks, begin)
+            if head is None:
+                return False
+            end = head.end() + int(head[1], 16)
+            if chunks[end - 2 : end + 2] != _EVENT_AND_CHUNK_END or chunks[end - 3] in _NEWLINES:
+                return False
+            begin = end + 2
+        if begin != size:
+            return False
+        self.events += chunks.count(b"\n\n")
+        return True
 
     @property
     def usage(self) -> Usage:

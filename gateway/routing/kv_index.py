@@ -64,12 +64,20 @@ class KvIndexes:
         self._blocks_per_worker = blocks_per_worker
         self._caches: dict[str, _Cache] = {}
         self._by_size: dict[int, Holders] = {}
+        self._whole: set[str] = set()
 
     def __len__(self) -> int:
         return sum(len(cache.keys) for cache in self._caches.values())
 
     def __contains__(self, worker_id: object) -> bool:
-        return worker_id in self._caches
+        """Whether all that the worker holds is known: a block from before its first event that we
+        heard is not told again when it is used.
+        """
+        return worker_id in self._whole
+
+    def begins(self, worker_id: str) -> None:
+        """The worker holds nothing yet that it will not tell."""
+        self._whole.add(worker_id)
 
     def apply(self, worker_id: str, events: Iterable[KvEvent]) -> None:
         """In the order the worker sent them."""
@@ -84,9 +92,11 @@ class KvIndexes:
                     self._removed(worker_id, cache, event.block_hashes)
             else:
                 self._removed(worker_id, cache, list(cache.keys))
+                self._whole.add(worker_id)
 
     def forget(self, worker_id: str) -> None:
         """The worker is gone, or what it said can no longer be trusted (events were lost)."""
+        self._whole.discard(worker_id)
         cache = self._caches.pop(worker_id, None)
         if cache is not None:
             self._removed(worker_id, cache, list(cache.keys))
@@ -119,7 +129,8 @@ class KvIndexes:
                 return  # its beginning was never heard of, so no prompt can be matched to it
             parent = known
         if cache.block_size != event.block_size:
-            self._removed(worker_id, cache, list(cache.keys))
+            if cache.keys:
+                return  # a part of a block, which some engines tell too
             if cache.block_size:
                 self._by_size[cache.block_size].forget(worker_id)
             cache.block_size = event.block_size

@@ -151,7 +151,10 @@ class Router:
         scale = ask.tokens / len(ask.token_ids)
         held = self.kv.cached_tokens(ask.token_blocks)
         exact = {worker: int(tokens * scale) for worker, tokens in held.items()}
-        return {worker: n for worker, n in guessed.items() if worker not in self.kv} | exact
+        for worker, tokens in guessed.items():
+            if worker not in self.kv and tokens > exact.get(worker, 0):
+                exact[worker] = tokens
+        return exact
 
 
 def _by_content(policy: RoutingPolicy, endpoint: Endpoint) -> bool:
