@@ -7,6 +7,7 @@ from gateway.errors import AuthenticationError
 from registry.state import Key
 
 _SECRET_BYTES_MAX = 512
+_KNOWN_MAX = 10_000
 
 
 def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: float) -> Key:
@@ -25,3 +26,20 @@ def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: fl
     if key is None or (key.expires_at is not None and key.expires_at <= now):
         raise AuthenticationError("The API key is not known, or no longer good.")
     return key
+
+
+class KeyRing:
+    """`authenticate` with a memory of the headers that have passed, for as long as *keys* holds."""
+
+    def __init__(self, keys: Mapping[bytes, Key]) -> None:
+        self._keys = keys
+        self._known: dict[bytes, Key] = {}
+
+    def authenticate(self, authorization: bytes | None, now: float) -> Key:
+        """Raises AuthenticationError."""
+        key = self._known.get(authorization) if authorization is not None else None
+        if key is None or (key.expires_at is not None and key.expires_at <= now):
+            key = authenticate(authorization, self._keys, now)
+            if authorization is not None and len(self._known) < _KNOWN_MAX:
+                self._known[authorization] = key
+        return key

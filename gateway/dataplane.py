@@ -15,7 +15,7 @@ from secrets import token_hex
 import structlog
 
 from gateway.access_log import AccessLog
-from gateway.auth import authenticate
+from gateway.auth import KeyRing
 from gateway.errors import (
     ApiError,
     BadRequestError,
@@ -97,6 +97,7 @@ class DataPlane:
         self._wall_clock = wall_clock
         self._body_timeout_s = body_timeout_s
         self._table = EMPTY_TABLE
+        self._keys = KeyRing(EMPTY_TABLE.keys)
         self._metrics = metrics
         self._sweep = Sweep(clock)
         self.router = Router(clock)
@@ -131,6 +132,7 @@ class DataPlane:
     def table(self, table: RoutingTable) -> None:
         """Requests under way keep the rows they have; what nobody names any more is forgotten."""
         self._table = table
+        self._keys = KeyRing(table.keys)
         workers = table.worker_ids()
         self.router.keep(workers, frozenset(table.models))
         self.upstream.keep(workers)
@@ -160,7 +162,7 @@ class DataPlane:
 
     async def __call__(self, client: ClientRequest) -> None:
         began = self._clock()
-        watch = Watch(self._sweep)
+        watch = Watch(self._sweep, client.task)
         client.on_gone = watch.client_gone
         client.on_stop = watch.shut_down
         exchange = Exchange(
@@ -170,8 +172,10 @@ class DataPlane:
             opened_at=self._wall_clock(),
             began=began,
         )
+        infers = client.path in INFERENCE_PATHS and client.method == b"POST"
+        work = self._infer(exchange) if infers else self._show(exchange)
         try:
-            error = await self._outcome(exchange, self._handle(exchange))
+            error = await self._outcome(exchange, work)
             if error is not None:
                 self._tell(exchange, error)
         finally:
@@ -199,20 +203,18 @@ class DataPlane:
             return InternalError(exchange.request_id)
         return None
 
-    async def _handle(self, exchange: Exchange) -> None:
+    async def _show(self, exchange: Exchange) -> None:
+        """Everything but inference: the small pages."""
         client = exchange.client
-        path, method = client.path, client.method
+        path = client.path
         if path in INFERENCE_PATHS:
-            if method != b"POST":
-                raise MethodError("POST")
-            await self._infer(exchange)
-        elif not is_page(path):
+            raise MethodError("POST")
+        if not is_page(path):
             raise UnknownRouteError
-        elif method not in (b"GET", b"HEAD"):
+        if client.method not in (b"GET", b"HEAD"):
             raise MethodError("GET")
-        else:
-            status, body = render_page(path, self._table, client.authorization, self._wall_clock())
-            exchange.reply(status, body)
+        status, body = render_page(path, self._table, client.authorization, self._wall_clock())
+        exchange.reply(status, body)
 
     async def _infer(self, exchange: Exchange) -> None:
         table, client, watch = self._table, exchange.client, exchange.watch
@@ -221,7 +223,7 @@ class DataPlane:
                 "The gateway is starting: it has not read the registry yet.",
                 retry_after_s=_EMPTY_TABLE_RETRY_S,
             )
-        key = authenticate(client.authorization, table.keys, self._wall_clock())
+        key = self._keys.authenticate(client.authorization, self._wall_clock())
         exchange.key_id = key.id
         exchange.priority = _priority(client.priority, key.priority)
         watch.until(self._clock() + self._body_timeout_s, Stop.BODY)

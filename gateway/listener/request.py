@@ -66,6 +66,7 @@ class ClientRequest:
         "session",
         "started",
         "target",
+        "task",
     )
 
     def __init__(self, carrier: Carrier) -> None:
@@ -74,6 +75,7 @@ class ClientRequest:
         self._parts: list[bytes] = []
         self._size = 0
         self._waiter: asyncio.Future[None] | None = None
+        self.task: asyncio.Task[None] | None = None  # that answers it
         self.target = b""
         self.method = b""
         self.path = ""

@@ -119,7 +119,7 @@ class Listener:
         self._connections.discard(connection)
 
     def begin(self, request: ClientRequest) -> None:
-        task = self._loop.create_task(self._run(request))
+        task = request.task = self._loop.create_task(self._run(request))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
@@ -133,6 +133,7 @@ class Listener:
         except Exception as error:  # noqa: BLE001 - one request must not end the others
             _log.exception("request-lost", exc_info=error)
         finally:
+            request.task = None  # it holds us
             if not request.finished:
                 request.abort()
 

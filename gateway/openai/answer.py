@@ -19,7 +19,13 @@ NO_USAGE = Usage()
 
 class _Answer(msgspec.Struct):
     choices: list[msgspec.Raw]
-    usage: msgspec.Raw = msgspec.Raw(b"null")
+    usage: Usage | None = None
+
+
+class _OddAnswer(msgspec.Struct):
+    """One whose usage is nonsense."""
+
+    choices: list[msgspec.Raw]
 
 
 class _Chunk(msgspec.Struct):
@@ -28,7 +34,8 @@ class _Chunk(msgspec.Struct):
 
 _ANSWER = msgspec.json.Decoder(_Answer)
 _CHUNK = msgspec.json.Decoder(_Chunk)
-_USAGE = msgspec.json.Decoder(Usage | None)
+_ODD_ANSWER = msgspec.json.Decoder(_OddAnswer)
+_NO_COMPLETION = "The worker's answer is not a completion."
 
 
 def read_answer(body: bytes) -> Usage:
@@ -37,13 +44,16 @@ def read_answer(body: bytes) -> Usage:
     Raises BadAnswerError if the body is no completion at all.
     """
     try:
-        answer = _ANSWER.decode(body)
+        return _ANSWER.decode(body).usage or NO_USAGE
+    except msgspec.ValidationError:
+        pass
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadAnswerError("The worker's answer is not a completion.") from None
+        raise BadAnswerError(_NO_COMPLETION) from None
     try:
-        return _USAGE.decode(answer.usage) or NO_USAGE
-    except msgspec.DecodeError:
-        return NO_USAGE
+        _ODD_ANSWER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadAnswerError(_NO_COMPLETION) from None
+    return NO_USAGE
 
 
 def read_chunk_usage(data: bytes) -> Usage:

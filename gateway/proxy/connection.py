@@ -109,11 +109,20 @@ class Connection(asyncio.Protocol):
             self._transport.write(body)
 
     async def wait_head(self) -> None:
-        """Until status and headers are there. Raises UpstreamError."""
-        while not self.head_done:
-            if self.error is not None:
-                raise self.error
-            await self._wait()
+        """Until status and headers are there. Closes itself if they will not be. Raises
+        UpstreamError.
+        """
+        try:
+            while not self.head_done:
+                if self.error is not None:
+                    raise self.error
+                self._waiter = waiter = self._loop.create_future()
+                await waiter
+        except BaseException:
+            self.abort()
+            raise
+        finally:
+            self._waiter = None
 
     async def read(self) -> bytes:
         """What has come of the body since the last call, b"" at its end. Raises UpstreamError."""

@@ -69,9 +69,9 @@ class Sweep:
 
 
 class Watch:
-    """Watches over the current task. Close it before the task goes on to anything else.
-
-    While *sending* is set, a deadline that passes is the client's fault, not a worker's.
+    """Watches over *task*, the current one if not given. Close it before the task goes on to
+    anything else. While *sending* is set, a deadline that passes is the client's fault, not a
+    worker's.
     """
 
     __slots__ = (
@@ -86,8 +86,8 @@ class Watch:
         "total_at",
     )
 
-    def __init__(self, sweep: Sweep) -> None:
-        task = asyncio.current_task()
+    def __init__(self, sweep: Sweep, task: asyncio.Task[None] | None = None) -> None:
+        task = task or asyncio.current_task()
         assert task is not None
         self._task = task
         self._sweep = sweep

@@ -1,5 +1,7 @@
 """One inference request while it is served: what is known of it, and its way back to the client."""
 
+from functools import lru_cache
+
 from gateway.errors import ApiError
 from gateway.listener import ClientRequest
 from gateway.openai.answer import NO_USAGE
@@ -118,12 +120,17 @@ class Exchange:
         route = self.route
         if route is None:
             return b"%bx-request-id: %b\r\n" % (form, self.request_id.encode())
-        return b"%bx-request-id: %b\r\n%bx-modelyard-mode: %b\r\nx-modelyard-workers: %b\r\n" % (
+        answerer, prefill = route.answerer, route.prefill
+        return b"%bx-request-id: %b\r\n%b" % (
             form,
             self.request_id.encode(),
-            route.answerer.identity,
-            route.mode.encode(),
-            _workers(route),
+            _place(
+                answerer.identity,
+                route.mode,
+                answerer.role,
+                answerer.worker_id,
+                prefill.worker_id if prefill is not None else "",
+            ),
         )
 
     def reply(self, status: int, body: bytes, form: bytes = JSON) -> None:
@@ -150,8 +157,9 @@ class Exchange:
         self.watch.until(now + self.model.limits.between_tokens_s, Stop.BETWEEN_TOKENS)
 
 
-def _workers(route: Route) -> bytes:
-    answerer = route.answerer
-    if route.prefill is not None:
-        return f"prefill={route.prefill.worker_id}, decode={answerer.worker_id}".encode()
-    return f"{Role(answerer.role).value}={answerer.worker_id}".encode()
+@lru_cache(maxsize=4096)
+def _place(identity: bytes, mode: Mode, role: Role, worker_id: str, prefill_id: str) -> bytes:
+    """The header lines that say who served it how."""
+    workers = f"prefill={prefill_id}, decode={worker_id}" if prefill_id else f"{role}={worker_id}"
+    lines = f"x-modelyard-mode: {mode}\r\nx-modelyard-workers: {workers}\r\n"
+    return identity + lines.encode()

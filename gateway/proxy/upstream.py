@@ -156,19 +156,27 @@ class Upstream:
         connection = pool.take_idle()
         if connection is not None:
             try:
-                return await _send(connection, head, body)
+                connection.start(head, body)
+                await connection.wait_head()
+                return connection
             except ResetError:
                 # The worker had closed it just before: most likely it has seen nothing of this.
                 pool.drop_idle()
                 if once:
                     raise StaleError("a kept connection was closed") from None
-        return await _send(await pool.connect(connect_s), head, body)
+        connection = await pool.connect(connect_s)
+        connection.start(head, body)
+        await connection.wait_head()
+        return connection
 
     async def ask(self, endpoint: Endpoint, path: str, *, connect_s: float) -> Connection:
         """A GET on a connection of its own, to be aborted by the caller. Raises UpstreamError."""
         pool = self._pool(endpoint)
         head = pool.head("GET", path, stream=False) + b"-\r\n\r\n"
-        return await _send(await pool.connect(connect_s), head, b"")
+        connection = await pool.connect(connect_s)
+        connection.start(head, b"")
+        await connection.wait_head()
+        return connection
 
     def release(self, endpoint: Endpoint, connection: Connection) -> None:
         """The answer has been read as far as it matters: keep the connection if it can be."""
@@ -220,13 +228,3 @@ class Upstream:
         if pool is None:
             pool = self._pools[endpoint.worker_id] = _Pool(endpoint, self._clock)
         return pool
-
-
-async def _send(connection: Connection, head: bytes, body: bytes) -> Connection:
-    connection.start(head, body)
-    try:
-        await connection.wait_head()
-    except BaseException:
-        connection.abort()
-        raise
-    return connection
