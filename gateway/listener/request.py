@@ -192,13 +192,13 @@ class ClientRequest:
             data, self._head = self._head + data, b""
         self._carrier.write(data)
 
-    def pass_on(self, chunks: bytes) -> None:
-        """Pieces of the answer that are chunks already, after the first `write`."""
-        assert self.chunked, "the client knows no chunks"
+    def raw_writer(self) -> Callable[[bytes], None] | None:
+        """Takes pieces that are whole chunks already, after the first `write` and before `end`.
+        None for a client that knows no chunks.
+        """
         assert self.started, "begin it"
-        assert not self.finished, "it has ended"
         assert not self._head, "write the first piece"
-        self._carrier.write(chunks)
+        return self._carrier.write if self.chunked else None
 
     def end(self, data: bytes = b"") -> None:
         """The last piece."""

@@ -7,7 +7,7 @@ from gateway.openai.answer import Usage, read_answer
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
 from gateway.proxy.disagg import Disaggregation, Prepared
-from gateway.proxy.errors import CannotResumeError, LegError
+from gateway.proxy.errors import CannotResumeError, LegError, ResetError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.journal import Journal
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
@@ -101,7 +101,7 @@ class Forwarder:
         errors of a fleet in trouble must not multiply.
         """
         if exchange.turn is None:
-            if failure.gone or exchange.started:
+            if failure.gone or failure.reason == ResetError.reason or exchange.started:
                 limits = _model(exchange).limits
                 exchange.watch.until(self._clock() + limits.queued_s, Stop.QUEUED)
                 exchange.turn = await self._retries.turn()

@@ -7,6 +7,7 @@ request's task sleeps from the first event to the last.
 from collections.abc import Callable
 
 from gateway.proxy.connection import Connection
+from gateway.proxy.deadline import Stop
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.stream import Relay
 from gateway.routing.load import Ticket
@@ -21,16 +22,19 @@ class Splice:
     """
 
     __slots__ = (
+        "_between_s",
         "_client",
         "_clock",
         "_connection",
         "_exchange",
-        "_flows",
         "_held",
         "_holds",
+        "_journal",
         "_last",
         "_relay",
         "_ticket",
+        "_watch",
+        "_write",
     )
 
     def __init__(
@@ -51,7 +55,12 @@ class Splice:
         self._held = b""
         self._holds = exchange.mode is Mode.DISAGGREGATED and "messages" in exchange.request.body
         self._last = b""
-        self._flows = False  # nothing stands between the worker's bytes and the client any more
+        # Once nothing stands between the worker's bytes and the client's any more:
+        self._write: Callable[[bytes], None] | None = None
+        self._journal = exchange.journal
+        self._watch = exchange.watch
+        assert exchange.model is not None
+        self._between_s = exchange.model.limits.between_tokens_s
 
     async def run(self) -> None:
         """Until the worker's last event, or its error event (the relay says which). Raises
@@ -100,13 +109,13 @@ class Splice:
 
     def _pass_raw(self, chunks: bytes) -> bool:
         """What nearly every token takes: whole chunks of whole events go on as they came."""
-        if not self._flows or not self._relay.passes(chunks):
+        write = self._write
+        if write is None or not self._relay.passes(chunks):
             return False
-        exchange = self._exchange
-        if exchange.journal is not None:
-            exchange.journal.add(chunks)
-        self._client.pass_on(chunks)
-        exchange.expect_between(self._clock())
+        if self._journal is not None:
+            self._journal.add(chunks)
+        write(chunks)
+        self._watch.until(self._clock() + self._between_s, Stop.BETWEEN_TOKENS)
         return True
 
     def _pass_on(self, out: bytes) -> None:
@@ -118,7 +127,8 @@ class Splice:
         if exchange.journal is not None:
             exchange.journal.add(out)
         self._client.write(out)
-        self._flows = self._client.chunked and exchange.resumption is None
+        if exchange.resumption is None:
+            self._write = self._client.raw_writer()
 
     def _hold(self, out: bytes) -> bytes:
         self._held += out

@@ -75,24 +75,14 @@ class Relay:
         interest: then they are counted, and may go on as they are.
         """
         if (
-            self._size
-            or b'"usage"' in chunks
+            b'"usage"' in chunks
             or b"[DONE]" in chunks
             or b'"error"' in chunks
+            or not (_is_one_chunk(chunks) or _are_chunks(chunks))
+            or self._size
             or self.done
             or self.failed
         ):
-            return False
-        begin, size = 0, len(chunks)
-        while begin < size:
-            head = _CHUNK_HEAD.match(chunks, begin)
-            if head is None:
-                return False
-            end = head.end() + int(head[1], 16)
-            if chunks[end - 2 : end + 2] != _EVENT_AND_CHUNK_END or chunks[end - 3] in _NEWLINES:
-                return False
-            begin = end + 2
-        if begin != size:
             return False
         self.events += chunks.count(b"\n\n")
         return True
@@ -139,6 +129,30 @@ class Relay:
                 return b""
         self.events += 1
         return event
+
+
+def _is_one_chunk(data: bytes) -> bool:
+    """The usual case of `_are_chunks`, at a glance."""
+    head = data.find(b"\r\n", 1, 9)
+    return (
+        data.endswith(_EVENT_AND_CHUNK_END)
+        and data.startswith(b"%x\r\n" % (len(data) - head - 4))
+        and data[-5] not in _NEWLINES
+    )
+
+
+def _are_chunks(data: bytes) -> bool:
+    """Whether this is whole chunks and nothing else, and each ends with the end of an event."""
+    begin, size = 0, len(data)
+    while begin < size:
+        head = _CHUNK_HEAD.match(data, begin)
+        if head is None:
+            return False
+        end = head.end() + int(head[1], 16)
+        if data[end - 2 : end + 2] != _EVENT_AND_CHUNK_END or data[end - 3] in _NEWLINES:
+            return False
+        begin = end + 2
+    return begin == size
 
 
 def _data(event: bytes) -> bytes:

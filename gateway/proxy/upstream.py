@@ -13,7 +13,7 @@ from gateway.proxy.errors import ConnectError, ResetError, StaleError, UpstreamE
 from gateway.routing.table import Endpoint
 
 CONNECTIONS_PER_WORKER_MAX = 4096
-IDLE_PER_WORKER_MAX = 128
+IDLE_PER_WORKER_MAX = 1024
 # uvicorn, under every engine we know, closes an idle connection after 5 s; let go before it does.
 IDLE_S_MAX = 4.0
 # After the last byte we need, a worker may take this long to complete its framing.

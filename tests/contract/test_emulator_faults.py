@@ -6,6 +6,7 @@ import httpx
 import pytest
 from emulator_process import TOKEN, emulator_process
 
+from pipelines.engines.emulator import EmulatorEngine
 from pipelines.engines.emulator.options import Options
 from pipelines.engines.emulator.server import Running, serve
 
@@ -19,6 +20,16 @@ def client(emulator: Running) -> httpx.AsyncClient:
 async def fault(http: httpx.AsyncClient, kind: str, **more) -> None:
     response = await http.post("/fault", json={"kind": kind, **more})
     assert response.status_code == 200, response.text
+
+
+async def count(http: httpx.AsyncClient, number: int) -> None:
+    """Waits until so many requests are on the engine."""
+    async with asyncio.timeout(2):
+        while True:
+            found = EmulatorEngine().metrics((await http.get("/metrics")).text)
+            if found.requests_running == number:
+                return
+            await asyncio.sleep(0.005)
 
 
 async def post(http: httpx.AsyncClient, **more) -> httpx.Response:
@@ -78,9 +89,27 @@ async def test_a_hanging_answer_gives_no_byte_more_until_the_client_leaves(after
         with pytest.raises(TimeoutError):
             await asyncio.wait_for(read_stream(http, got), 0.2)
         assert got.count(b'"text":') == after_tokens
-        await asyncio.sleep(0.02)
-        assert emulator.engine.batch.running == 0
+        await count(http, 0)
         assert emulator.engine.counters.finished["abort"] == 1
+
+
+async def test_a_request_that_hangs_counts_as_running():
+    async with serve(Options()) as emulator, client(emulator) as http:
+        await fault(http, "hang")
+        asked = asyncio.create_task(post(http))
+        await count(http, 1)
+        asked.cancel()
+        await count(http, 0)
+
+
+async def test_a_slow_start_is_only_slow():
+    async with serve(Options(ttft_ms=10)) as emulator, client(emulator) as http:
+        usual = (await post(http)).json()["choices"]
+        await fault(http, "slow", factor=15)
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        assert (await post(http)).json()["choices"] == usual
+        assert loop.time() - began >= 0.15
 
 
 async def test_a_truncated_stream_looks_finished_and_is_not():
@@ -153,6 +182,8 @@ async def test_pending_faults_are_listed_and_can_be_cleared():
         b'{"kind":"die","after_tokens":-1}',
         b'{"kind":"status","status":200}',
         b'{"kind":"die","typo":1}',
+        b'{"kind":"slow","after_tokens":1}',
+        b'{"kind":"slow","factor":0}',
     ],
 )
 async def test_a_fault_it_does_not_know_is_refused(body):

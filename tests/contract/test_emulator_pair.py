@@ -158,7 +158,7 @@ async def test_a_client_that_leaves_during_the_read_aborts_it():
 
 async def test_decode_does_not_wait_for_the_prompt_again():
     async with pair(prefill_tokens_per_s=100) as (prefill, decode, http):
-        body = {**BODY, "prompt": "word " * 24}  # 30 tokens: 0.3 s of prefill
+        body = {**BODY, "prompt": "word " * 24}  # 25 tokens: 0.25 s of prefill
         leg = await prefilled(http, prefill, body)
         async with asyncio.timeout(0.2):
             assert (await post(http, decode, leg)).status_code == 200
@@ -175,3 +175,30 @@ async def test_the_kv_port_survives_what_it_does_not_understand(data):
         writer.close()
         leg = await prefilled(http, prefill, BODY)
         assert (await post(http, decode, leg)).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["completions", "chat/completions"])
+async def test_a_decode_may_take_the_kv_and_never_have_a_token(path):
+    messages = {"messages": [{"role": "user", "content": "Hello."}]}
+    body = {**(messages if path.startswith("chat") else BODY), "stream": True}
+    async with pair() as (prefill, decode, http):
+        await http.post(f"{decode.url}/fault", json={"kind": "kv_never"})
+        assert (await http.post(f"{decode.url}/v1/{path}", json=body)).text.endswith("[DONE]\n\n")
+        granted = await http.post(
+            f"{prefill.url}/v1/{path}", content=msgspec.json.encode(ENGINE.prefill_body(raw(body)))
+        )
+        leg = msgspec.json.encode(ENGINE.decode_body(raw(body), granted.content))
+        got = bytearray()
+
+        async def read() -> None:
+            async with http.stream("POST", f"{decode.url}/v1/{path}", content=leg) as response:
+                assert response.status_code == 200
+                async for chunk in response.aiter_raw():
+                    got.extend(chunk)
+
+        with pytest.raises(TimeoutError):
+            await asyncio.wait_for(read(), 0.2)
+        assert got.count(b"data: ") == path.startswith("chat")  # the chunk that names the role
+        again = await http.post(f"{decode.url}/v1/{path}", content=leg)
+        assert again.text.count("InternalServerError") == 1
+        assert (await metrics(http, decode)).requests_running == 0

@@ -14,6 +14,7 @@ from emulator_process import TOKEN, emulator_process
 
 from pipelines.engines.emulator.options import Options, OptionsError, read
 from pipelines.engines.emulator.server import serve
+from pipelines.engines.emulator.text import count_tokens
 
 BODY = {"model": "emulated", "prompt": "Tell me a story.", "max_tokens": 8}
 CHAT = {"messages": [{"role": "user", "content": "Tell me a story."}], "max_tokens": 8}
@@ -105,7 +106,7 @@ async def test_prompts_share_one_prefill_throughput():
     options = Options(prefill_tokens_per_s=1000)
     async with serve(options) as emulator, client(emulator.url) as http:
         began = time.monotonic()
-        prompt = "word " * 80  # 100 tokens, 100 ms
+        prompt = "word " * 99  # 100 tokens, 100 ms
         await asyncio.gather(*(complete(http, prompt=prompt, max_tokens=1) for _ in range(3)))
         assert time.monotonic() - began >= 0.28
 
@@ -167,7 +168,7 @@ async def test_usage_adds_up():
     async with serve(Options()) as emulator, client(emulator.url) as http:
         usage = (await complete(http, max_tokens=9))["usage"]
         assert usage["completion_tokens"] == 9
-        assert usage["prompt_tokens"] == len(BODY["prompt"]) // 4
+        assert usage["prompt_tokens"] == count_tokens(BODY["prompt"])
         assert usage["total_tokens"] == usage["prompt_tokens"] + 9
 
 

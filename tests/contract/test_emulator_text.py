@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipelines.engines.emulator.text import count_tokens, state_of, tokens
+from pipelines.engines.emulator.text import count_tokens, state_of, text_of, token_ids, tokens
 
 prompts = st.text(max_size=60)
 
@@ -48,8 +48,19 @@ def test_answers_that_may_end_do_end_at_different_lengths():
 
 
 @given(text=st.text())
-def test_a_prompt_has_at_least_one_token(text):
-    assert count_tokens(text) >= 1
+def test_the_tokens_of_a_text_are_counted_without_being_made(text):
+    assert count_tokens(text) == len(token_ids(text))
+
+
+@given(prompt=prompts, chat=st.booleans())
+def test_what_was_said_has_as_many_tokens_as_it_was_said_in(prompt, chat):
+    if chat:
+        prompt = f"<|user|>{prompt}<|end|><|assistant|>"
+    said = answer(prompt, 30, starts_text=chat)
+    ids = token_ids(prompt + "".join(said))
+    assert ids[: count_tokens(prompt)] == token_ids(prompt)
+    assert len(ids) == count_tokens(prompt) + 30
+    assert text_of(ids[-30:]) == "".join(said)
 
 
 def test_long_answers_do_not_run_in_a_circle():

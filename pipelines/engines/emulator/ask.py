@@ -1,5 +1,6 @@
 """What a client asks for: its request, checked and brought to one form."""
 
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any, TypeVar
 
@@ -65,6 +66,11 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     stream: bool
     usage: UsageEvents
     transfer: Transfer
+    given_ids: tuple[int, ...] | None = None  # the prompt, where it came as token ids
+
+    def token_ids(self) -> Sequence[int]:
+        """The prompt's."""
+        return token_ids(self.text) if self.given_ids is None else self.given_ids
 
 
 class _StreamOptions(msgspec.Struct):
@@ -113,9 +119,10 @@ def read_completion(body: bytes, options: Options) -> Ask:
     """Raises RefusalError."""
     request = _decode(body, _Completion)
     _check(request, options)
-    text, prompt_tokens = _prompt(request.prompt)
+    text, ids = _prompt(request.prompt)
+    count = count_tokens(text) if ids is None else len(ids)
     limit = _DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
-    return _ask(request, options, text, prompt_tokens, limit=limit)
+    return _ask(request, options, text, count, limit=limit, given_ids=ids)
 
 
 def read_chat(body: bytes, options: Options) -> Ask:
@@ -177,7 +184,10 @@ def _check_model(name: str | None, options: Options) -> None:
         )
 
 
-def _prompt(prompt: str | list[str | int | list[int]] | None) -> tuple[str, int]:
+def _prompt(
+    prompt: str | list[str | int | list[int]] | None,
+) -> tuple[str, tuple[int, ...] | None]:
+    """The prompt's text, and its ids if it came as such."""
     if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
         prompt = prompt[0] if isinstance(prompt[0], str) else list(prompt[0])
     if not prompt:
@@ -187,10 +197,10 @@ def _prompt(prompt: str | list[str | int | list[int]] | None) -> tuple[str, int]
             param="prompt",
         )
     if isinstance(prompt, str):
-        return prompt, count_tokens(prompt)
-    ids = [item for item in prompt if isinstance(item, int)]
+        return prompt, None
+    ids = tuple(item for item in prompt if isinstance(item, int))
     if len(ids) == len(prompt):
-        return text_of(ids), len(ids)
+        return text_of(ids), ids
     raise RefusalError(400, "The emulator takes one prompt at a time.", param="prompt")
 
 
@@ -224,6 +234,7 @@ def _ask(
     limit: int | None,
     chat: bool = False,
     starts_text: bool = False,
+    given_ids: tuple[int, ...] | None = None,
 ) -> Ask:
     stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
     return Ask(
@@ -237,6 +248,7 @@ def _ask(
         stream=bool(request.stream),
         usage=_usage(request.stream_options),
         transfer=request.kv_transfer_params or Transfer(),
+        given_ids=given_ids,
     )
 
 

@@ -21,6 +21,7 @@ class Generation:
 
     __slots__ = (
         "at",
+        "cached_tokens",
         "count",
         "fault",
         "limit",
@@ -39,12 +40,14 @@ class Generation:
         limit: int,
         prompt_tokens: int,
         prefilled: bool,
+        cached_tokens: int = 0,
         fault: Fault | None = None,
     ) -> None:
         self.tokens = tokens
         self.sink = sink
         self.limit = limit
         self.prompt_tokens = prompt_tokens
+        self.cached_tokens = cached_tokens  # of the prompt, whose KV is here already
         self.prefilled = prefilled  # its KV came from elsewhere
         self.fault = fault
         self.count = 0
@@ -112,7 +115,8 @@ class Batch:
         if generation.prefilled:
             return now + self._vary(self._tpot_s)
         if self._options.prefill_tokens_per_s:
-            work_s = generation.prompt_tokens / self._options.prefill_tokens_per_s
+            uncached = generation.prompt_tokens - generation.cached_tokens
+            work_s = uncached / self._options.prefill_tokens_per_s
             self._prefill_free_at = max(now, self._prefill_free_at) + self._vary(work_s)
             now = self._prefill_free_at
         slower = 1.0

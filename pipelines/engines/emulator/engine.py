@@ -24,6 +24,7 @@ from pipelines.engines.emulator.faults import Fault, FaultKind, Faults
 from pipelines.engines.emulator.http import Reply, Request
 from pipelines.engines.emulator.kv import KvError, Leases, read_remote
 from pipelines.engines.emulator.options import Options
+from pipelines.engines.emulator.prefix_cache import PrefixCache
 from pipelines.engines.emulator.sinks import Sink, StreamSink, WholeSink, strike
 from pipelines.engines.emulator.text import Token, make_token, state_of, tokens
 from registry.spec import Role
@@ -47,6 +48,8 @@ class Emulator:
         )
         self.batch = Batch(options, self.counters, rng, loop)
         self._authorization = f"Bearer {token}".encode() if token else b""
+        # Only with somebody to tell of it: else each prompt costs its whole time.
+        self.prefixes: PrefixCache | None = None
         self._reads: set[asyncio.Task[None]] = set()  # KV reads under way
         self._hanging: set[Reply] = set()  # without a generation
         self._loop = loop
@@ -220,6 +223,7 @@ class Emulator:
             self._sink(ask, request, reply, stop=stop, state=state),
             limit=ask.limit,
             prompt_tokens=ask.prompt_tokens,
+            cached_tokens=self.prefixes.take(ask.token_ids()) if self.prefixes else 0,
             prefilled=prefilled,
             fault=fault,
         )

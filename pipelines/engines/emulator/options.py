@@ -55,7 +55,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     startup_s: float = 0.0  # before it listens, as an engine loads its weights
     max_num_seqs: int = 256  # generations at once; the others wait
     max_model_len: int = 2048
-    kv_blocks: int = 4096  # of 16 tokens; only for the usage metric
+    kv_blocks: int = 4096  # of 16 tokens
+    kv_events_endpoint: str = ""  # keep prompts' KV, and tell of it here: tcp://… or ipc://…
     helper_processes: int = 0  # children that outlive a killed parent, as vLLM's do
     ignore_sigterm: bool = False  # end only by SIGKILL
 

@@ -9,6 +9,8 @@ import msgspec
 from pipelines.engines.emulator.engine import Emulator
 from pipelines.engines.emulator.http import Connection
 from pipelines.engines.emulator.options import Options
+from pipelines.engines.emulator.prefix_cache import PrefixCache
+from pipelines.engines.emulator.publisher import Publisher
 
 
 class Running(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +28,9 @@ async def serve(options: Options, *, token: str = "") -> AsyncIterator[Running]:
     connections: set[Connection] = set()
     engine = Emulator(options, token=token, loop=loop)
     async with contextlib.AsyncExitStack() as stack:
+        if options.kv_events_endpoint:
+            publisher = stack.enter_context(Publisher(options.kv_events_endpoint))
+            engine.prefixes = PrefixCache(options.kv_blocks, publisher.publish)
         kv = await asyncio.start_server(engine.leases.answer, options.host, options.kv_port)
         stack.callback(kv.close)
         engine.kv_port = kv.sockets[0].getsockname()[1]
