@@ -7,6 +7,7 @@ looked at by the listener's sweep, so a request costs no timer here.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, cast
 
 import httptools
@@ -233,6 +234,10 @@ class ClientConnection(asyncio.Protocol):
     def write(self, data: bytes) -> None:
         if not self.closed and self._transport is not None:
             self._transport.write(data)
+
+    @property
+    def raw_write(self) -> Callable[[bytes], None]:
+        return self.write if self._transport is None else self._transport.write
 
     def answered(self) -> None:
         request, self.current = self.current, None

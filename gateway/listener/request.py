@@ -28,6 +28,10 @@ class Carrier(Protocol):
 
     def write(self, data: bytes) -> None: ...
 
+    @property
+    def raw_write(self) -> Callable[[bytes], None]:
+        """The transport's own."""
+
     def answered(self) -> None:
         """The answer is complete; the next request may come."""
 
@@ -198,7 +202,7 @@ class ClientRequest:
         """
         assert self.started, "begin it"
         assert not self._head, "write the first piece"
-        return self._carrier.write if self.chunked else None
+        return self._carrier.raw_write if self.chunked else None
 
     def end(self, data: bytes = b"") -> None:
         """The last piece."""

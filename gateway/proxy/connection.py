@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         "encoding",
         "error",
         "head_done",
+        "heard",
         "heard_at",
         "idle_since",
         "keep_alive",
@@ -74,7 +75,9 @@ class Connection(asyncio.Protocol):
         self.closed = False
         self.busy = False
         self.idle_since = 0.0
-        self.asked_at = self.heard_at = 0.0  # when something last was sent, or came; loop's time
+        self.asked_at = 0.0  # when something was last sent; the loop's time
+        self.heard = False  # something has come since somebody last asked
+        self.heard_at = 0.0  # by `heard_by`
         self._reset()
 
     def _reset(self) -> None:
@@ -172,6 +175,13 @@ class Connection(asyncio.Protocol):
     def _is_pumping(self) -> bool:
         return self._sink is not None
 
+    def heard_by(self, now: float) -> float:
+        """When something last came, as far as those who ask now and then can tell."""
+        if self.heard:
+            self.heard = False
+            self.heard_at = now
+        return self.heard_at
+
     def hold(self, held: bool) -> None:
         """Reads no further while *held*: whoever takes what comes is slower than the worker."""
         if held:
@@ -250,7 +260,7 @@ class Connection(asyncio.Protocol):
             self.abort()  # an answer to no request
             return
         self.received = True
-        self.heard_at = self._loop.time()
+        self.heard = True
         if self._between_chunks and self._raw_sink is not None and self._raw_sink(data):
             return
         self._parse(data)

@@ -61,7 +61,10 @@ class Sweep:
     def _look(self) -> None:
         now = self._clock()
         for watch in tuple(self._watches):
-            if watch.at <= now:
+            if watch.moved:
+                watch.moved = False
+                watch.until(now + watch.between_s, Stop.BETWEEN_TOKENS)
+            elif watch.at <= now:
                 watch.expire()
         self._timer = None
         if self._watches:
@@ -71,7 +74,7 @@ class Sweep:
 class Watch:
     """Watches over *task*, the current one if not given. Close it before the task goes on to
     anything else. While *sending* is set, a deadline that passes is the client's fault, not a
-    worker's.
+    worker's. A token sets *moved*: by the next sweep the deadline is *between_s* from then.
     """
 
     __slots__ = (
@@ -81,7 +84,9 @@ class Watch:
         "_sweep",
         "_task",
         "at",
+        "between_s",
         "cause",
+        "moved",
         "sending",
         "total_at",
     )
@@ -98,6 +103,8 @@ class Watch:
         self.total_at = _NEVER
         self.cause: Stop | None = None
         self.sending = False
+        self.moved = False
+        self.between_s = 0.0
         sweep.add(self)
 
     def until(self, at: float, stop: Stop) -> None:
@@ -106,6 +113,7 @@ class Watch:
             at, stop = self.total_at, Stop.TOTAL
         self.at = at
         self._due = stop
+        self.moved = False
 
     def client_gone(self) -> None:
         self._fire(Stop.CLIENT_GONE)

@@ -7,7 +7,6 @@ request's task sleeps from the first event to the last.
 from collections.abc import Callable
 
 from gateway.proxy.connection import Connection
-from gateway.proxy.deadline import Stop
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.stream import Relay
 from gateway.routing.load import Ticket
@@ -22,7 +21,6 @@ class Splice:
     """
 
     __slots__ = (
-        "_between_s",
         "_client",
         "_clock",
         "_connection",
@@ -60,7 +58,7 @@ class Splice:
         self._journal = exchange.journal
         self._watch = exchange.watch
         assert exchange.model is not None
-        self._between_s = exchange.model.limits.between_tokens_s
+        self._watch.between_s = exchange.model.limits.between_tokens_s
 
     async def run(self) -> None:
         """Until the worker's last event, or its error event (the relay says which). Raises
@@ -115,7 +113,7 @@ class Splice:
         if self._journal is not None:
             self._journal.add(chunks)
         write(chunks)
-        self._watch.until(self._clock() + self._between_s, Stop.BETWEEN_TOKENS)
+        self._watch.moved = True
         return True
 
     def _pass_on(self, out: bytes) -> None:

@@ -22,6 +22,8 @@ _NEWLINES = b"\r\n"
 # Strictly what RFC 9112 allows, without extensions: this may go to a client as it is.
 _CHUNK_HEAD = re.compile(rb"([0-9a-fA-F]{1,7})\r\n")
 _EVENT_AND_CHUNK_END = b"\n\n\r\n"
+_TEXT = re.compile(rb'"(?:content|text)":"((?:[^"\\\n]|\\.)*)"')
+_TEMPLATE_BYTES_MAX = 8192
 
 
 class _Reported(msgspec.Struct):
@@ -41,7 +43,17 @@ class Relay:
     nothing but usage is kept back.
     """
 
-    __slots__ = ("_last", "_parts", "_size", "_usage", "done", "events", "failed", "usage_wanted")
+    __slots__ = (
+        "_last",
+        "_parts",
+        "_size",
+        "_template",
+        "_usage",
+        "done",
+        "events",
+        "failed",
+        "usage_wanted",
+    )
 
     def __init__(self, *, usage_wanted: bool) -> None:
         self.usage_wanted = usage_wanted
@@ -49,6 +61,7 @@ class Relay:
         self.failed = False
         self.events = 0  # forwarded ones, the end apart
         self._usage = b""
+        self._template: Template | None = None
         # An event not yet whole: its pieces, their size, their last two bytes.
         self._parts: list[bytes] = []
         self._size = 0
@@ -74,17 +87,24 @@ class Relay:
         """Whether *chunks*, as they came from the wire, are whole ones of whole events, and none of
         interest: then they are counted, and may go on as they are.
         """
+        template = self._template
+        if template is not None and template.fits(chunks):
+            self.events += 1
+            return True
         if (
             b'"usage"' in chunks
             or b"[DONE]" in chunks
             or b'"error"' in chunks
-            or not (_is_one_chunk(chunks) or _are_chunks(chunks))
+            or not _are_chunks(chunks)
             or self._size
             or self.done
             or self.failed
         ):
             return False
-        self.events += chunks.count(b"\n\n")
+        count = chunks.count(b"\n\n")
+        self.events += count
+        if count == 1:
+            self._template = Template.of(chunks)
         return True
 
     @property
@@ -131,14 +151,54 @@ class Relay:
         return event
 
 
-def _is_one_chunk(data: bytes) -> bool:
-    """The usual case of `_are_chunks`, at a glance."""
-    head = data.find(b"\r\n", 1, 9)
-    return (
-        data.endswith(_EVENT_AND_CHUNK_END)
-        and data.startswith(b"%x\r\n" % (len(data) - head - 4))
-        and data[-5] not in _NEWLINES
-    )
+def _head_by_size() -> list[bytes | None]:
+    """The head of a chunk by the size of the whole: of some sizes there is none."""
+    heads: list[bytes | None] = [None] * _TEMPLATE_BYTES_MAX
+    for body in range(1, _TEMPLATE_BYTES_MAX):
+        head = b"%x\r\n" % body
+        if len(head) + body + 2 < _TEMPLATE_BYTES_MAX:
+            heads[len(head) + body + 2] = head
+    return heads
+
+
+_HEADS = _head_by_size()
+
+
+class Template:
+    """What all events of a stream have in common but for the text of their token: *before* and
+    *after* it. An event that fits differs from one that was looked into only by what stands inside
+    a JSON string, so it can be neither usage nor error nor end.
+    """
+
+    __slots__ = ("_after", "_after_size", "_before", "_before_size")
+
+    def __init__(self, before: bytes, after: bytes) -> None:
+        self._before = before
+        self._after = after
+        self._before_size = len(before)
+        self._after_size = len(after)
+
+    @classmethod
+    def of(cls, chunk: bytes) -> "Template | None":
+        """From one chunk of one event that has a text."""
+        found = _TEXT.search(chunk)
+        if found is None:
+            return None
+        body = chunk.index(b"\r\n") + 2
+        return cls(chunk[body : found.start(1)], chunk[found.end(1) :])
+
+    def fits(self, chunk: bytes) -> bool:
+        """Whether *chunk* is one whole chunk with one whole event of this form."""
+        size = len(chunk)
+        head = _HEADS[size] if size < _TEMPLATE_BYTES_MAX else None
+        if head is None or not chunk.startswith(head) or not chunk.endswith(self._after):
+            return False
+        text = len(head) + self._before_size
+        if not chunk.startswith(self._before, len(head)):
+            return False
+        said = chunk[text : size - self._after_size]
+        # An escaped quote is rare enough to be looked at the other way.
+        return b'"' not in said and b"\n" not in said and text + self._after_size <= size
 
 
 def _are_chunks(data: bytes) -> bool:

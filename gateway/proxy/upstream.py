@@ -186,16 +186,21 @@ class Upstream:
             return
         connection.finish(pool.give_back, _FRAMING_S_MAX)
 
-    def silent(self, since: float) -> list[Endpoint]:
-        """Workers that have owed an answer *since* then, by the event loop's time, and have said
-        nothing at all. Requests that came later are no sign of life.
+    def silent(self, now: float, silent_s: float) -> list[Endpoint]:
+        """Workers that have owed an answer for *silent_s*, by the event loop's time, and have said
+        nothing at all. Requests that came later are no sign of life. Ask often.
         """
+        since = now - silent_s
+        heard_at = {
+            worker_id: max((c.heard_by(now) for c in pool.connections), default=now)
+            for worker_id, pool in self._pools.items()
+        }
         return [
             pool.endpoint
-            for pool in self._pools.values()
+            for worker_id, pool in self._pools.items()
             if (busy := pool.busy())
             and min(c.asked_at for c in busy) < since
-            and max(c.heard_at for c in pool.connections) < since
+            and heard_at[worker_id] < since
         ]
 
     def fail(self, worker_id: str, error: UpstreamError) -> None:

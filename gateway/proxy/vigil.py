@@ -58,7 +58,7 @@ class Vigil:
         async with asyncio.TaskGroup() as pings:
             while True:
                 await asyncio.sleep(min(_LOOK_EVERY_S, self._silent_s))
-                silent = self._upstream.silent(loop.time() - self._silent_s)
+                silent = self._upstream.silent(loop.time(), self._silent_s)
                 suspects = {endpoint.worker_id: endpoint for endpoint in silent} | self._hung
                 known = self._table().worker_ids()
                 self._hung = {w: e for w, e in self._hung.items() if w in known}
@@ -78,7 +78,7 @@ class Vigil:
             if self._hung.pop(worker, None) is not None:
                 _log.info("worker-answers-again", worker=worker)
                 self._router.health.succeeded(worker)
-        elif known_to_hang or endpoint in self._upstream.silent(began):
+        elif known_to_hang or endpoint in self._silent_since(began):
             missed = self._missed[worker] = self._missed.get(worker, 0) + 1
             if (known_to_hang or missed >= _PINGS) and self._has_others(endpoint):
                 if not known_to_hang:
@@ -86,6 +86,10 @@ class Vigil:
                 self._hung[worker] = endpoint
                 self._router.health.hung(worker)
                 self._upstream.fail(worker, HungError("its model list does not answer either"))
+
+    def _silent_since(self, began: float) -> list[Endpoint]:
+        now = asyncio.get_running_loop().time()
+        return self._upstream.silent(now, now - began)
 
     async def _answers(self, endpoint: Endpoint) -> bool:
         connection = None
