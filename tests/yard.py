@@ -13,6 +13,7 @@ from pathlib import Path
 
 import httpx
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 
 
 def free_port() -> int:
@@ -130,10 +131,23 @@ class Yard:
         metrics = next(worker["metrics"] for worker in workers if worker["id"] == worker_id)
         return metrics["generation_tokens"] if metrics else 0
 
+    def exposition(self) -> str:
+        with self.admin() as admin:
+            return admin.get(admin.base_url.copy_with(path="/metrics")).raise_for_status().text
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The sum of a gateway metric's samples with these labels."""
+        families = text_string_to_metric_families(self.exposition())
+        return sum(
+            sample.value
+            for family in families
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        )
+
     def upstream_failures(self) -> set[str]:
         """The reasons that the gateway's metrics give for legs that failed."""
-        with self.admin() as admin:
-            text = admin.get(admin.base_url.copy_with(path="/metrics")).raise_for_status().text
+        text = self.exposition()
         return set(re.findall(r'modelyard_upstream_failures_total{.*reason="(.*?)"', text))
 
     def is_ready(self, model: str) -> bool:

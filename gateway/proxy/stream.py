@@ -128,6 +128,7 @@ class Relay:
         return b"".join(out)
 
     def _hold(self, piece: bytes) -> None:
+        self._template = None  # what comes next is the rest of this
         self._parts.append(piece)
         self._size += len(piece)
         self._last = (self._last + piece)[-2:]
@@ -139,9 +140,11 @@ class Relay:
             return b""
         if b"[DONE]" in event and _data(event) == b"[DONE]":
             self.done = True
+            self._template = None
             return event
         if b'"error"' in event and _reports_error(event):
             self.failed = True
+            self._template = None
             return b""
         if b'"usage"' in event and _USAGE.search(event):
             self._usage = event

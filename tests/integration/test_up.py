@@ -22,6 +22,7 @@ models:
     variants:
       - engine: emulator
         topology: {type: aggregated, workers: 2, memory: 256MiB}
+    routing: {policy: kv_events}
   - name: emu-pd
     source: file:///nowhere
     variants:
@@ -65,6 +66,21 @@ def test_both_topologies_answer_and_kv_moves(yard):
     assert whole.headers["x-modelyard-mode"] == "aggregated"
     assert apart.headers["x-modelyard-mode"] == "disaggregated"
     assert yard.kv_transfers("emu-pd") == before + 1
+
+
+def test_a_prompt_goes_where_its_kv_is(yard):
+    """The workers tell what they hold, over a socket in their folders."""
+    long = "it was told so often that everybody knew it by heart " * 40
+    with yard.client() as client:
+
+        def who(number: int) -> str:
+            answer = complete(client, "emu", prompt=f"story {number}: {long}")
+            return answer.headers["x-modelyard-workers"]
+
+        first = {number: who(number) for number in range(4)}
+        eventually("told", lambda: yard.metric("modelyard_kv_events_total", kind="applied"))
+        assert {number: who(number) for number in range(4)} == first
+    assert yard.metric("modelyard_kv_events_total", kind="bad") == 0
 
 
 def test_the_files_that_hold_keys_are_their_owners_alone(yard):

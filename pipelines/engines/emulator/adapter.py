@@ -19,12 +19,14 @@ class EmulatorEngine(Unpaired):
         return "builtin"
 
     def command(self, launch: Launch) -> Command:
+        events = ("--kv-events-endpoint", launch.events_url) if launch.events_url else ()
         argv = (
             *("-m", "pipelines.engines.emulator_server"),
             *("--model", launch.model),
             *("--host", launch.host, "--port", str(launch.port)),
             *("--kv-port", str(launch.kv_port)),
             *("--role", launch.role.value),
+            *events,
             *flags(launch.args),
         )
         return Command(argv=argv, env={API_KEY_VARIABLE: launch.token})
