@@ -14,6 +14,7 @@ import httpx
 import openai
 import psutil
 import pytest
+import yaml
 from yard import MODELYARD, Yard, eventually, run_yard
 
 from registry.settings import load
@@ -31,13 +32,23 @@ REPLACED_S = 300.0
 
 
 @pytest.fixture(scope="module")
-def yard(tmp_path_factory):
+def spec(tmp_path_factory) -> Path:
+    """The starter's two models; of the aggregated one, workers tell what their KV caches hold."""
+    models = yaml.safe_load(STARTER.read_text())
+    models["models"][0]["routing"] = {"policy": "kv_events"}
+    file = tmp_path_factory.mktemp("spec") / "starter.yaml"
+    file.write_text(yaml.safe_dump(models))
+    return file
+
+
+@pytest.fixture(scope="module")
+def yard(tmp_path_factory, spec):
     shared = load({})  # runtimes and weights are the machine's, all other state is the test's own
     home = tmp_path_factory.mktemp("real") / "home"
     for yard in run_yard(
         home, MODELYARD_RUNTIMES_DIR=str(shared.runtimes), MODELYARD_MODELS_DIR=str(shared.models)
     ):
-        yard.start(STARTER)
+        yard.start(spec)
         yard.wait_ready(READY_S)
         yield yard
 
@@ -146,9 +157,25 @@ def _running(yard: Yard, model: str) -> int | None:
     return metrics["requests_running"] if metrics else None
 
 
-def test_a_stream_whose_worker_is_killed_is_completed_by_another(yard):
+def test_a_prompt_goes_where_its_kv_is(yard):
+    """By the engines' own events: each story goes again to the worker that has heard it."""
     yard.cli("scale", "smollm2", "--workers", "2")
     eventually("two workers", lambda: len(yard.ready_workers("smollm2")) == 2, READY_S)
+    with yard.client(180) as client:
+
+        def who(number: int) -> str:
+            story = f"Story {number}. " + f"{number} times it was told so that all knew it. " * 30
+            answer = complete(client, "smollm2", story, max_tokens=2)
+            assert answer.json()["usage"]["prompt_tokens"] > 256, "more than two blocks"
+            return answer.headers["x-modelyard-workers"]
+
+        first = {number: who(number) for number in range(6)}
+        eventually("told", lambda: yard.metric("modelyard_kv_events_total", kind="applied") >= 4)
+        assert {number: who(number) for number in range(6)} == first
+    assert yard.metric("modelyard_kv_events_total", kind="bad") == 0
+
+
+def test_a_stream_whose_worker_is_killed_is_completed_by_another(yard):
     messages = [{"role": "user", "content": f"{LONG}? Tell me all you know about that city."}]
     said, chunks, cut_at = "", [], 0
 
@@ -272,13 +299,13 @@ def _disaggregated(client: httpx.Client) -> httpx.Response | None:
     return answer if answer.headers.get("x-modelyard-mode") == "disaggregated" else None
 
 
-def test_a_killed_up_leaves_the_engines_to_the_next_one(yard):
+def test_a_killed_up_leaves_the_engines_to_the_next_one(yard, spec):
     before = all_ids(yard)
     yard.process.kill()
     yard.process.wait()
     assert sum(len(yard.engine_processes(worker_id)) for worker_id in before) >= 9
 
-    yard.start(STARTER)
+    yard.start(spec)
     yard.wait_ready(120)
 
     assert before == all_ids(yard)
