@@ -66,13 +66,16 @@ class Metering:
                 await self._sink(batch)
             except Exception as error:  # noqa: BLE001 - the sink is the registry; retry anything
                 _log.warning("usage-delayed", waiting=len(self._waiting), error=str(error)[:200])
-                pause_s = min(pause_s * 2, _PAUSE_S_MAX)
+                pause_s = min(max(pause_s, _FLUSH_S) * 2, _PAUSE_S_MAX)
                 continue
-            pause_s = _FLUSH_S
             for _ in batch:
                 self._waiting.popleft()
+            # No pause while there is a batch to write: more may come than one a pause.
+            pause_s = _FLUSH_S if len(self._waiting) < BATCH_MAX else 0.0
 
     async def _pause(self, pause_s: float) -> None:
+        if not pause_s:
+            return
         if self._closing.is_set():
             await asyncio.sleep(_CLOSING_PAUSE_S)
             return

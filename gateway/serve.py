@@ -33,7 +33,7 @@ log = structlog.get_logger()
 DRAIN_S = 30
 ADMIN_DRAIN_S = 2  # followed logs and events never end by themselves
 _LAG_EVERY_S = 0.05
-_GC_THRESHOLDS = (50_000, 20, 100)
+_GC_THRESHOLDS = (10_000, 10, 100)
 _FIRST_TABLE_S_MAX, _FIRST_TABLE_LOOK_S = 5.0, 0.02
 
 

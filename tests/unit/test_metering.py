@@ -1,5 +1,7 @@
 """Usage records reach the registry once, in batches, or are counted as lost."""
 
+import asyncio
+
 import pytest
 
 from gateway import metering
@@ -51,6 +53,20 @@ async def test_every_record_is_written_once_and_in_batches():
     await meter.aclose()
     assert sink.ids == [str(number) for number in range(2 * BATCH_MAX + 1)]
     assert [len(batch) for batch in sink.batches] == [BATCH_MAX, BATCH_MAX, 1]
+    assert lost == []
+
+
+async def test_many_records_do_not_wait_for_one_another(monkeypatch):
+    """A gateway may answer more requests a second than one batch holds."""
+    monkeypatch.setattr(metering, "_FLUSH_S", 0.2)
+    sink, lost = Sink(), []
+    meter = Metering(sink, lost.append)
+    for number in range(10 * BATCH_MAX):
+        meter.add(a_record(number))
+    async with asyncio.timeout(0.8):
+        while len(sink.ids) < 10 * BATCH_MAX:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    await meter.aclose()
     assert lost == []
 
 
