@@ -70,7 +70,7 @@ def _kv_transfer_config(launch: Launch) -> str:
 
 
 def _kv_events_config(launch: Launch) -> str:
-    """vLLM connects a publisher to a plain ``tcp://host:port`` and binds wildcards and ``ipc://``:
+    """A plain ``tcp://host:port`` vLLM would connect to; it binds wildcards and ``ipc://``:
     the endpoint must be one that it binds, since several gateways listen to one worker.
     """
     config = {
