@@ -60,6 +60,8 @@ async def serve(settings: Settings) -> None:
             exposition = of_registry(registry)
             inference = serve_inference(settings, store, registry, stopped)
         else:
+            # Here it is an error to be told; a process of several would only start again and again.
+            _bind(settings.host, settings.port, reuse_port=True).close()
             exposition = gathered([_socket(settings, n) for n in range(settings.gateway_workers)])
             inference = _keep_processes(settings, stopped)
         await _serve_both(settings, store, exposition, inference, stopped)

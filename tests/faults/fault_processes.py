@@ -11,6 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
+
 # One emulator's pace; a test that needs another one asks for it.
 TTFT_MS = 10
 TPOT_MS = 8
@@ -115,16 +117,16 @@ class Emulator:
 
 
 class GatewayProcess:
-    """``python -m gateway serve`` on the registry of *home*."""
+    """``python -m gateway serve`` on the registry of *home*, with *workers* processes."""
 
-    def __init__(self, home: Path, admin_secret: str):
-        self.port, self._admin_port = free_port(), free_port()
+    def __init__(self, home: Path, admin_secret: str, *, workers: int = 1, port: int = 0):
+        self.port, self._admin_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._headers = {"authorization": f"Bearer {admin_secret}"}
         self.log = home / f"gateway-{self.port}.log"
         with self.log.open("wb") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "gateway", "serve"],
+                [sys.executable, "-m", "gateway", "serve", "--workers", str(workers)],
                 env={
                     **os.environ,
                     "MODELYARD_HOME": str(home),
@@ -157,6 +159,11 @@ class GatewayProcess:
             with contextlib.suppress(FileNotFoundError):
                 count += str(fd.readlink()).startswith("socket:")
         return count
+
+    @property
+    def children(self) -> list[psutil.Process]:
+        """Those that serve inference, where there are several."""
+        return psutil.Process(self._process.pid).children()
 
     def terminate(self):
         self._process.terminate()
