@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, cast
 import httptools
 
 from gateway.listener.answer import CLOSE, CONTINUE, head
+from gateway.listener.head import RefusedError, is_http_1_1
 from gateway.listener.request import ClientRequest, path_of
 
 if TYPE_CHECKING:
@@ -38,14 +39,6 @@ _ATTRIBUTES = {
     b"expect": "",
     b"transfer-encoding": "",
 }
-
-
-class _RefusedError(Exception):
-    """What is being parsed is no request that we take."""
-
-    def __init__(self, status: int) -> None:
-        super().__init__(status)
-        self.status = status
 
 
 class _RestOfBody:
@@ -119,7 +112,7 @@ class ClientConnection(asyncio.Protocol):
         except httptools.HttpParserUpgrade as upgrade:
             self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserCallbackError as error:
-            if not isinstance(error.__context__, _RefusedError):
+            if not isinstance(error.__context__, RefusedError):
                 raise  # our own fault: the loop logs it and closes
             self._refuse(error.__context__.status)
         except httptools.HttpParserError:
@@ -165,7 +158,7 @@ class ClientConnection(asyncio.Protocol):
         assert request is not None
         self._fields_bytes += len(name) + len(value) + _HEADER_BYTES
         if self._fields_bytes > HEAD_BYTES_MAX:
-            raise _RefusedError(431)
+            raise RefusedError(431)
         if request.method:
             return  # behind the body: too late to mean anything
         name = name.lower()
@@ -184,7 +177,9 @@ class ClientConnection(asyncio.Protocol):
     def on_headers_complete(self) -> None:
         request, parser = self._incoming, self._parser
         assert request is not None
-        request.chunked = self._check_head(parser.get_http_version())
+        request.chunked = is_http_1_1(
+            parser.get_http_version(), hosts=self._hosts, coding=self._coding
+        )
         request.method = parser.get_method()
         request.path = path_of(request.target)
         request.keep_alive = parser.should_keep_alive() and not self._listener.draining
@@ -198,20 +193,6 @@ class ClientConnection(asyncio.Protocol):
             self._waiting.append(request)
             if len(self._waiting) >= PIPELINED_MAX:
                 self._stop_reading()
-
-    def _check_head(self, version: str) -> bool:
-        """Whether it is HTTP/1.1. What llhttp lets pass and RFC 9112 does not, is refused."""
-        if version == "1.1":
-            if self._hosts != 1:
-                raise _RefusedError(400)
-            if self._coding and self._coding != b"chunked":
-                raise _RefusedError(501)
-            return True
-        if version != "1.0":
-            raise _RefusedError(505)
-        if self._hosts > 1 or self._coding:
-            raise _RefusedError(400)
-        return False
 
     def on_body(self, body: bytes) -> None:
         self._head_bytes = 0

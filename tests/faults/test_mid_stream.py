@@ -26,7 +26,7 @@ async def test_under_load_nothing_is_lost(world, how):
             getattr(w.workers[0], how)()
             await asyncio.sleep(1)
         await w.all_ok()
-        assert len(w.calls) > 60
+        assert len(w.calls) > 24, "there was load"
 
 
 @pytest.mark.parametrize("how", ["kill", "stop"])

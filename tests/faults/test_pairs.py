@@ -18,8 +18,8 @@ async def test_under_load_nothing_is_lost(world, who, how):
             getattr(getattr(w, who)[0], how)()
             await asyncio.sleep(1)
         await w.all_ok()
-        assert len(w.calls) > 40
-        assert w.counted("nixl_xfer_time_seconds_count", w.decodes) > 10
+        assert len(w.calls) > 20, "there was load"
+        assert w.counted("nixl_xfer_time_seconds_count", w.decodes) > 5
 
 
 @pytest.mark.parametrize(
