@@ -5,6 +5,9 @@ beginning, so what it read is still true when it commits, across processes too.
 """
 
 import os
+import sqlite3
+import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +22,7 @@ import migrations
 from registry.errors import SchemaError
 
 BUSY_TIMEOUT_S = 10.0
+_LOCKED_PAUSE_S = 0.01
 # In WAL mode anything less may lose acknowledged commits when the machine loses its power.
 SYNCHRONOUS = "FULL"
 _WRITES = "modelyard_writes"  # the execution option of a connection that is going to write
@@ -110,6 +114,23 @@ def _create_private(file: Path) -> None:
     """SQLite gives its WAL the mode of the database: only the owner may read keys' digests."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
+    _make_wal(file)
+
+
+def _make_wal(file: Path) -> None:
+    """Before anybody else has it open: SQLite does not wait for its lock to change the mode, and
+    two who begin at once would fail. The mode stays in the file.
+    """
+    until = time.monotonic() + BUSY_TIMEOUT_S
+    with closing(sqlite3.connect(file)) as connection:
+        while True:
+            try:
+                connection.execute("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError:
+                if time.monotonic() > until:
+                    raise
+                time.sleep(_LOCKED_PAUSE_S)
 
 
 def _upgrade(connection: Connection) -> None:

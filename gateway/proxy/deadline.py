@@ -64,7 +64,7 @@ class Sweep:
             if watch.moved:
                 watch.moved = False
                 watch.until(now + watch.between_s, Stop.BETWEEN_TOKENS)
-            elif watch.at <= now:
+            if watch.at <= now:
                 watch.expire()
         self._timer = None
         if self._watches:

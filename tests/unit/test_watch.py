@@ -54,6 +54,35 @@ async def test_no_deadline_is_later_than_the_total():
     watch.close()
 
 
+async def test_tokens_that_keep_coming_move_the_deadline_but_not_past_the_total():
+    watch = a_watch()
+    watch.between_s, watch.total_at = 0.03, NOW() + 0.2
+    began = NOW()
+
+    async def tokens():
+        while True:
+            watch.moved = True
+            await asyncio.sleep(0.001)
+
+    flow = asyncio.create_task(tokens())
+    with pytest.raises(asyncio.CancelledError):
+        async with asyncio.timeout(5):
+            await asyncio.Event().wait()
+    assert watch.claim() is Stop.TOTAL
+    assert NOW() - began >= 0.2
+    flow.cancel()
+    watch.close()
+
+
+async def test_tokens_that_stop_coming_are_missed():
+    watch = a_watch()
+    watch.between_s, watch.moved = 0.02, True
+    with pytest.raises(asyncio.CancelledError):
+        await asyncio.sleep(5)
+    assert watch.claim() is Stop.BETWEEN_TOKENS
+    watch.close()
+
+
 async def test_while_sending_the_client_is_to_blame():
     watch = a_watch()
     watch.until(NOW() + 0.01, Stop.BETWEEN_TOKENS)
