@@ -23,9 +23,13 @@ def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: fl
     if scheme.lower() != b"bearer" or not secret or len(secret) > _SECRET_BYTES_MAX:
         raise AuthenticationError("The Authorization header is not 'Bearer <key>'.")
     key = keys.get(hashlib.sha256(secret).digest())
-    if key is None or (key.expires_at is not None and key.expires_at <= now):
+    if key is None or not _is_good(key, now):
         raise AuthenticationError("The API key is not known, or no longer good.")
     return key
+
+
+def _is_good(key: Key, now: float) -> bool:
+    return key.expires_at is None or now < key.expires_at
 
 
 class KeyRing:
@@ -38,7 +42,7 @@ class KeyRing:
     def authenticate(self, authorization: bytes | None, now: float) -> Key:
         """Raises AuthenticationError."""
         key = self._known.get(authorization) if authorization is not None else None
-        if key is None or (key.expires_at is not None and key.expires_at <= now):
+        if key is None or not _is_good(key, now):
             key = authenticate(authorization, self._keys, now)
             if authorization is not None and len(self._known) < _KNOWN_MAX:
                 self._known[authorization] = key

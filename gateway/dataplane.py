@@ -38,7 +38,7 @@ from gateway.openai.body import read_body
 from gateway.openai.envelope import render, render_event
 from gateway.openai.request import parse_request
 from gateway.pages import is_page, render_page
-from gateway.proxy.deadline import Stop, Sweep, Watch
+from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange
 from gateway.proxy.forward import Forwarder
 from gateway.proxy.upstream import Upstream
@@ -57,15 +57,8 @@ from registry.state import Priority
 INFERENCE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BODY_TIMEOUT_S = 30.0
-_SHORT_SEND_S = 10.0
 _EMPTY_TABLE_RETRY_S = 2
 _SESSION_CHARS_MAX = 256
-_RANK = (Priority.HIGH, Priority.NORMAL, Priority.LOW)
-
-_TOO_LATE = {
-    Stop.FIRST_TOKEN: "The model did not begin to answer in time.",
-    Stop.TOTAL: "The model did not finish its answer in time.",
-}
 
 _log = structlog.get_logger("gateway.dataplane")
 
@@ -278,7 +271,7 @@ class DataPlane:
             limits = model.limits
             return QueueTimeoutError(model.name, limits.queued_s, limits.retry_after_s)
         self._wire.stalled(exchange, stop)
-        return DeadlineError(_TOO_LATE.get(stop, _TOO_LATE[Stop.TOTAL]))
+        return DeadlineError(TOO_LATE.get(stop, TOO_LATE[Stop.TOTAL]))
 
     def _row(self, name: str) -> ModelRow | None:
         return self._table.models.get(name)
@@ -300,7 +293,7 @@ def _priority(asked: bytes, allowed: Priority) -> Priority:
             "The x-modelyard-priority header must be high, normal or low.",
             param="x-modelyard-priority",
         ) from None
-    return max(wanted, allowed, key=_RANK.index)
+    return max(wanted, allowed, key=lambda priority: priority.rank)
 
 
 def _session(header: bytes) -> str:

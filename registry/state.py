@@ -78,6 +78,14 @@ class Priority(StrEnum):
     NORMAL = "normal"
     LOW = "low"
 
+    @property
+    def rank(self) -> int:
+        """0 goes first."""
+        return _RANKS[self]
+
+
+_RANKS = {priority: rank for rank, priority in enumerate(Priority)}
+
 
 class Device(_Value, frozen=True, kw_only=True):
     """One GPU, or one CPU slot. *memory_bytes* is what claims may share out."""

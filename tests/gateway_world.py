@@ -215,6 +215,17 @@ async def good(call: Call):
     await call.answer(body=completion(**more))
 
 
+def once(first, then=good):
+    """A worker that behaves as *first* for one call and as *then* from the next on."""
+
+    async def behaviour(call):
+        nonlocal first
+        current, first = first, then
+        await current(call)
+
+    return behaviour
+
+
 def closed_port_url():
     """An address where nobody listens."""
     with socket.socket() as probe:

@@ -119,13 +119,10 @@ class Connection(asyncio.Protocol):
             while not self.head_done:
                 if self.error is not None:
                     raise self.error
-                self._waiter = waiter = self._loop.create_future()
-                await waiter
+                await self._wait()
         except BaseException:
             self.abort()
             raise
-        finally:
-            self._waiter = None
 
     async def read(self) -> bytes:
         """What has come of the body since the last call, b"" at its end. Raises UpstreamError."""

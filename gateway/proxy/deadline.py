@@ -28,7 +28,12 @@ class Stop(StrEnum):
 
 # A worker's doing: its leg has failed, the request may go on elsewhere.
 LEG_STOPS = frozenset({Stop.SLOW, Stop.TRANSFER, Stop.PARTNER, Stop.BETWEEN_TOKENS})
-
+# What a client is told.
+TOO_LATE = {
+    Stop.FIRST_TOKEN: "The model did not begin to answer in time.",
+    Stop.BETWEEN_TOKENS: "The model stopped in the middle of its answer.",
+    Stop.TOTAL: "The model did not finish its answer in time.",
+}
 
 SWEEP_S = 0.05
 _NEVER = float("inf")
@@ -138,6 +143,7 @@ class Watch:
             return None
         self.cause = cause
         self.at = _NEVER
+        self.moved = False
         return cause
 
     def claim_leg(self) -> Stop | None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from gateway.errors import ApiError, BadAnswerError, DeadlineError, UnavailableError
 from gateway.openai.answer import Usage, read_answer
 from gateway.proxy.connection import Connection
-from gateway.proxy.deadline import Stop
+from gateway.proxy.deadline import TOO_LATE, Stop
 from gateway.proxy.disagg import Disaggregation, Prepared
 from gateway.proxy.errors import CannotResumeError, LegError, ResetError
 from gateway.proxy.exchange import Exchange
@@ -305,9 +305,7 @@ def _given_up(exchange: Exchange, failure: LegError | None) -> ApiError:
     model = _model(exchange)
     if failure is not None and failure.reason.startswith("deadline_"):
         return DeadlineError(
-            "The model stopped in the middle of its answer."
-            if exchange.started
-            else "The model did not begin to answer in time."
+            TOO_LATE[Stop.BETWEEN_TOKENS if exchange.started else Stop.FIRST_TOKEN]
         )
     if exchange.started:
         return BadAnswerError("The worker's answer broke off; what came of it is not whole.")

@@ -7,6 +7,7 @@ environment, no redirects, no cookies.
 import asyncio
 import ssl
 from collections.abc import Callable
+from functools import cache
 
 from gateway.proxy.connection import Connection
 from gateway.proxy.errors import ConnectError, ResetError, StaleError, UpstreamError
@@ -18,6 +19,8 @@ IDLE_PER_WORKER_MAX = 1024
 IDLE_S_MAX = 4.0
 # After the last byte we need, a worker may take this long to complete its framing.
 _FRAMING_S_MAX = 2.0
+# One for all workers: to read the machine's certificates takes tens of milliseconds.
+_tls_context = cache(ssl.create_default_context)
 
 
 class _Pool:
@@ -38,7 +41,7 @@ class _Pool:
         self.endpoint = endpoint
         self._clock = clock
         self._heads: dict[tuple[str, str, bool], bytes] = {}
-        self._tls = ssl.create_default_context() if endpoint.tls else None
+        self._tls = _tls_context() if endpoint.tls else None
         self.connections: set[Connection] = set()
         self.idle: list[Connection] = []
         self.opening = 0

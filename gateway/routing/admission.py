@@ -21,7 +21,6 @@ _Route = TypeVar("_Route")
 # A freed place that is of no use to this many, from the front, is left until the next one: a long
 # queue must not cost each leg that leaves a look for everybody.
 LOOKS_MAX = 8
-_RANK = {Priority.HIGH: 0, Priority.NORMAL: 1, Priority.LOW: 2}
 
 
 class _Waiter(Generic[_Route]):
@@ -110,7 +109,7 @@ class Admission:
             if not isinstance(found, Full):
                 return found
             queue = _Queue()
-        return await self._wait(queue, model, _Waiter(_RANK[priority], next(self._numbers), find))
+        return await self._wait(queue, model, _Waiter(priority.rank, next(self._numbers), find))
 
     def freed(self, endpoint: Endpoint) -> None:
         """A leg has left: whose turn it is may look."""

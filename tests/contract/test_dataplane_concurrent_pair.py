@@ -16,6 +16,7 @@ from gateway_world import (
     completion,
     event,
     good,
+    once,
     token,
 )
 from teller import CHAT, Heard, Teller, after, listen
@@ -116,15 +117,6 @@ async def error_event(call):
     await call.begin_stream()
     await call.chunk(event({"error": {"message": "KV transfer failed", "code": 500}}))
     await call.end_stream()
-
-
-def once(first, then):
-    async def behaviour(call):
-        nonlocal first
-        current, first = first, then
-        await current(call)
-
-    return behaviour
 
 
 @pytest.mark.parametrize("stream", [False, True])

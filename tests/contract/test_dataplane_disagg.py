@@ -15,6 +15,7 @@ from gateway_world import (
     completion,
     event,
     good,
+    once,
     token,
 )
 
@@ -35,17 +36,6 @@ async def no_transfer_params(call):
 
 async def drop(call):
     raise ConnectionResetError
-
-
-def once(first, then=good):
-    """A worker that behaves as *first* for one call and as *then* from the next on."""
-
-    async def behaviour(call):
-        nonlocal first
-        current, first = first, then
-        await current(call)
-
-    return behaviour
 
 
 @pytest.mark.parametrize("stream", [False, True])
