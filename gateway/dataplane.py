@@ -15,6 +15,9 @@ from secrets import token_hex
 import structlog
 
 from gateway.access_log import AccessLog
+from gateway.api.body import read_body
+from gateway.api.envelope import render, render_event
+from gateway.api.request import parse_request
 from gateway.auth import KeyRing
 from gateway.errors import (
     ApiError,
@@ -34,9 +37,6 @@ from gateway.kv_feed import KvFeed
 from gateway.listener import ClientGoneError, ClientRequest
 from gateway.metering import Metering, Sink
 from gateway.metrics import GatewayMetrics
-from gateway.openai.body import read_body
-from gateway.openai.envelope import render, render_event
-from gateway.openai.request import parse_request
 from gateway.pages import is_page, render_page
 from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange

@@ -2,9 +2,9 @@
 
 import msgspec
 
+from gateway.api.models import render_model, render_models
 from gateway.auth import authenticate
 from gateway.errors import UnknownModelError
-from gateway.openai.models import render_model, render_models
 from gateway.readiness import readiness
 from gateway.routing.table import RoutingTable
 

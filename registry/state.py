@@ -86,6 +86,33 @@ class Priority(StrEnum):
 
 _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 
+NANO = 1_000_000_000  # parts of a unit of currency: what money is counted in, exactly
+
+
+class BudgetPeriod(StrEnum):
+    """When a budget starts anew: with each day or month, in UTC, or never."""
+
+    DAY = "day"
+    MONTH = "month"
+    TOTAL = "total"
+
+
+class KeyLimits(_Value, frozen=True, kw_only=True):
+    """What a key may use at most, over all gateway processes; 0 is no limit.
+
+    *tokens_per_minute* are prompt and answer together; *in_flight* requests at once; *budget_nano*
+    what its tokens may cost in a *budget_period*, by the prices of the models.
+    """
+
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    in_flight: int = 0
+    budget_nano: int = 0
+    budget_period: BudgetPeriod = BudgetPeriod.MONTH
+
+
+NO_KEY_LIMITS = KeyLimits()
+
 
 class Device(_Value, frozen=True, kw_only=True):
     """One GPU, or one CPU slot. *memory_bytes* is what claims may share out."""
@@ -230,7 +257,9 @@ class Revision(_Value, frozen=True, kw_only=True):
 
 
 class Key(_Value, frozen=True, kw_only=True):
-    """An API key's public part. *digest* is the SHA-256 of the whole secret."""
+    """An API key's public part. *digest* is the SHA-256 of the whole secret; *old_digest* that of
+    the secret before the last rotation, good until *old_expires_at*.
+    """
 
     id: str
     name: str
@@ -238,9 +267,13 @@ class Key(_Value, frozen=True, kw_only=True):
     digest: bytes
     models: tuple[str, ...]  # empty = all
     priority: Priority = Priority.NORMAL
+    limits: KeyLimits = NO_KEY_LIMITS
+    spent_nano: int = 0  # in its budget's present period, as far as the registry knows
     created_at: float
     expires_at: float | None
     revoked_at: float | None
+    old_digest: bytes | None = None
+    old_expires_at: float | None = None
 
 
 class Event(_Value, frozen=True, kw_only=True):
@@ -269,10 +302,11 @@ class UsageStatus(StrEnum):
     OK = "ok"
     ERROR = "error"
     CANCELLED = "cancelled"
+    SWEPT = "swept"  # its gateway process died under it; what it had answered is not known
 
 
 class UsageRecord(_Value, frozen=True, kw_only=True):
-    """One answered request."""
+    """One request that was let in. *operation* is what it asked for, as in ``chat.completions``."""
 
     request_id: str
     key_id: str
@@ -285,6 +319,8 @@ class UsageRecord(_Value, frozen=True, kw_only=True):
     completion_tokens: int
     opened_at: float
     closed_at: float
+    operation: str = ""
+    cost_nano: int = 0
 
 
 class UsageTotal(_Value, frozen=True, kw_only=True):

@@ -156,7 +156,9 @@ class ClaimRow(Base):
 
 
 class KeyRow(Base):
-    """*digest* is the SHA-256 of a secret that is nowhere stored."""
+    """*digest* is the SHA-256 of a secret that is nowhere stored, *old_digest* that of the one
+    before it; *limits* a KeyLimits as JSON.
+    """
 
     __tablename__ = "keys"
 
@@ -169,15 +171,31 @@ class KeyRow(Base):
     created_at: Mapped[float]
     expires_at: Mapped[float | None]
     revoked_at: Mapped[float | None]
+    limits: Mapped[str] = mapped_column(server_default="{}")
+    old_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32), index=True)
+    old_expires_at: Mapped[float | None]
+
+
+class SpendingRow(Base):
+    """What a key's requests of a period have cost; *period* is ``2026-11``, ``2026-11-26`` or
+    ``total``. Written in the transaction that records the usage it sums up.
+    """
+
+    __tablename__ = "spending"
+
+    key_id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    period: Mapped[str] = mapped_column(String(16), primary_key=True)
+    cost_nano: Mapped[int] = mapped_column(BigInteger)
 
 
 class UsageRow(Base):
-    """One answered request. Unique, so that a batch sent twice counts once."""
+    """One request that was let in. Unique, so that a batch sent twice counts once."""
 
     __tablename__ = "usage"
     __table_args__ = (
         UniqueConstraint("request_id", "key_id", "opened_at"),
         Index(None, "key_id", "model"),
+        Index(None, "closed_at"),
     )
 
     id: Mapped[int] = mapped_column(_Serial, primary_key=True)
@@ -192,6 +210,8 @@ class UsageRow(Base):
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
     opened_at: Mapped[float]
     closed_at: Mapped[float]
+    operation: Mapped[str] = mapped_column(String(32), server_default="")
+    cost_nano: Mapped[int] = mapped_column(BigInteger, server_default="0")
 
 
 class EventRow(Base):

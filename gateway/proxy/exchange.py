@@ -2,10 +2,10 @@
 
 from functools import lru_cache
 
+from gateway.api.answer import NO_USAGE
+from gateway.api.request import InferenceRequest
 from gateway.errors import ApiError
 from gateway.listener import ClientRequest
-from gateway.openai.answer import NO_USAGE
-from gateway.openai.request import InferenceRequest
 from gateway.proxy.deadline import Stop, Watch
 from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption

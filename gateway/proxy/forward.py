@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 
+from gateway.api.answer import Usage, read_answer
 from gateway.errors import ApiError, BadAnswerError, DeadlineError, UnavailableError
-from gateway.openai.answer import Usage, read_answer
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import TOO_LATE, Stop
 from gateway.proxy.disagg import Disaggregation, Prepared

@@ -7,8 +7,8 @@ leg has missed ends the leg, not the request.
 import asyncio
 from types import TracebackType
 
+from gateway.api.envelope import worker_error
 from gateway.errors import ApiError
-from gateway.openai.envelope import worker_error
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import (

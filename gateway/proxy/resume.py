@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from gateway.openai.answer import NO_USAGE, Usage
+from gateway.api.answer import NO_USAGE, Usage
 from gateway.proxy.errors import BrokenAnswerError
 from gateway.proxy.journal import CHUNK, OTHER_THAN_TEXT, Journal
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
+from gateway.api.answer import NO_USAGE, Usage, read_chunk_usage
 from gateway.errors import BadAnswerError
-from gateway.openai.answer import NO_USAGE, Usage, read_chunk_usage
 
 EVENT_BYTES_MAX = 2 * 1024 * 1024
 

@@ -8,8 +8,8 @@ a text be gone on with as it is.
 import asyncio
 from typing import NamedTuple
 
-from gateway.openai.answer import NO_USAGE
-from gateway.openai.request import InferenceRequest
+from gateway.api.answer import NO_USAGE
+from gateway.api.request import InferenceRequest
 from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import CannotResumeError
 from gateway.proxy.exchange import Exchange

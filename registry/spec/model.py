@@ -2,7 +2,6 @@
 
 import re
 from enum import StrEnum
-from typing import Literal
 
 import msgspec
 
@@ -25,6 +24,14 @@ class EngineName(StrEnum):
 
 
 _EXTERNAL_ONLY = frozenset({EngineName.SGLANG, EngineName.OPENAI})
+
+
+class Task(StrEnum):
+    """What a model is for: it decides which routes it answers and how its engine is started."""
+
+    GENERATE = "generate"
+    EMBED = "embed"  # embeddings, and the rerank and score routes that engines build on them
+    RERANK = "rerank"  # a cross-encoder: rerank and score
 
 
 class RoutingPolicy(StrEnum):
@@ -105,6 +112,9 @@ class Limits(Strict, frozen=True, kw_only=True):
     A worker gets at most *in_flight_per_worker* requests at once. What is above that waits, at
     most *queued* requests for at most *queued_s* seconds each. *retry_after_s* is what a 429 or a
     503 tells the client to wait at least.
+
+    Over all gateway processes, 0 being no limit: *requests_per_minute*, *tokens_per_minute* (prompt
+    and answer together) and *in_flight*, requests at once.
     """
 
     connect_s: float = 2.0
@@ -117,6 +127,9 @@ class Limits(Strict, frozen=True, kw_only=True):
     in_flight_per_worker: int = 256
     queued: int = 1000
     queued_s: float = 30.0
+    requests_per_minute: int = 0
+    tokens_per_minute: int = 0
+    in_flight: int = 0
 
     def __post_init__(self) -> None:
         for field in _SECONDS:
@@ -125,6 +138,30 @@ class Limits(Strict, frozen=True, kw_only=True):
         check_range("retry_after_s", self.retry_after_s, 1, 3600)
         check_range("in_flight_per_worker", self.in_flight_per_worker, 1, 1_000_000)
         check_range("queued", self.queued, 0, 1_000_000)
+        for field in ("requests_per_minute", "tokens_per_minute", "in_flight"):
+            check_range(field, getattr(self, field), 0, 10**12)
+
+
+class Price(Strict, frozen=True, kw_only=True):
+    """What a million tokens cost, in your currency: *input* of prompts, *output* of answers. At
+    most three decimals, so that every token costs a whole number of nanos.
+    """
+
+    input: float = 0.0
+    output: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field in ("input", "output"):
+            value = getattr(self, field)
+            check_range(field, value, 0, 1_000_000)
+            if abs(value * 1000 - round(value * 1000)) > 1e-6:  # noqa: PLR2004 - float noise
+                refuse(field, f"is {value}, allowed are at most three decimals")
+
+    def cost_nano(self, prompt_tokens: int, completion_tokens: int) -> int:
+        """In billionths of the currency's unit: exact."""
+        return (
+            round(self.input * 1000) * prompt_tokens + round(self.output * 1000) * completion_tokens
+        )
 
 
 class ModelSpec(Strict, frozen=True, kw_only=True):
@@ -134,10 +171,11 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     name: str
     source: str = ""
-    task: Literal["generate"] = "generate"
+    task: Task = Task.GENERATE
     variants: tuple[Variant, ...]
     routing: Routing = Routing()
     limits: Limits = Limits()
+    price: Price = Price()
 
     def __post_init__(self) -> None:
         check_name("name", self.name)

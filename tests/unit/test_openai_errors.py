@@ -5,7 +5,7 @@ import json
 import pytest
 
 from gateway import errors
-from gateway.openai.envelope import render, render_event, worker_error
+from gateway.api.envelope import render, render_event, worker_error
 
 EVERY = [
     errors.BadRequestError("m", param="n"),

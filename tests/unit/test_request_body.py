@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.request import CONTROL_FIELDS, parse_request
 from gateway.errors import BadRequestError
-from gateway.openai.request import CONTROL_FIELDS, parse_request
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**60), 2**60) | st.text(),

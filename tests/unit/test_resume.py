@@ -8,8 +8,8 @@ from gateway_world import event
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.openai.answer import Usage
-from gateway.openai.request import parse_request
+from gateway.api.answer import Usage
+from gateway.api.request import parse_request
 from gateway.proxy.errors import BrokenAnswerError
 from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption, Said

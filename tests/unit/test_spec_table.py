@@ -88,7 +88,7 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("limits.total_s\x1f", 1, "limits.total_s\\x1f", "is not known here"),
     ("limits.\x1b[31m", 1, "limits.\\x1b[31m", "is not known here"),
     # choices
-    ("task", "embed", "task", "is 'embed', allowed is generate"),
+    ("task", "draw", "task", "allowed are generate, embed, rerank"),
     ("limits.in_flight_per_worker", 0, "limits.in_flight_per_worker", "allowed is 1 to"),
     ("limits.queued", -1, "limits.queued", "allowed is 0 to"),
     ("limits.queued_s", 0, "limits.queued_s", "allowed is 0.01"),

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.api.answer import Usage
 from gateway.errors import BadAnswerError
-from gateway.openai.answer import Usage
 from gateway.proxy.stream import EVENT_BYTES_MAX, Relay
 
 TOKEN = b'data: {"choices":[{"text":"a"}]}\n\n'

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from gateway.api.media import check_media
 from gateway.errors import BadRequestError
-from gateway.openai.media import check_media
 from pipelines.engines.base import Body
 
 ANSWERS_PER_REQUEST_MAX = 128

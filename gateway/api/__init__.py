@@ -1,0 +1,1 @@
+"""What clients speak: requests, answers, the model list, the error envelope."""
