@@ -10,12 +10,24 @@ from typing import Protocol
 import msgspec
 
 from registry.engine_args import Arg
-from registry.spec import Role
+from registry.spec import Role, Task
 from registry.state import DeviceKind
 
 # A request body with its top level parsed and every value still as it came: cheap to read, and
 # what we do not touch goes on byte for byte.
 Body = dict[str, msgspec.Raw]
+
+
+# What clients may ask for, by its name: `gateway/api/operations.py` has the paths.
+_ANSWERS_TEXT = frozenset({"chat.completions", "completions", "responses", "messages"})
+_TOKENS = frozenset({"tokenize", "detokenize"})
+# The operations that make sense for a model of each task; its engine answers some of them.
+TASK_OPERATIONS: Mapping[Task, frozenset[str]] = {
+    Task.GENERATE: _ANSWERS_TEXT | _TOKENS | {"count_tokens"},
+    Task.EMBED: _TOKENS | {"embeddings", "rerank", "score"},
+    Task.RERANK: _TOKENS | {"rerank", "score"},
+}
+EVERY_OPERATION = frozenset[str]().union(*TASK_OPERATIONS.values())
 
 
 class Launch(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,6 +102,14 @@ class Engine(Protocol):
     @property
     def pairing(self) -> Pairing: ...
 
+    @property
+    def operations(self) -> frozenset[str]:
+        """What an aggregated worker answers; of a model, those in TASK_OPERATIONS of its task."""
+
+    @property
+    def paired_operations(self) -> frozenset[str]:
+        """What prefill and decode answer together, with the KV moved between them."""
+
     def default_runtime(self, kind: DeviceKind) -> str:
         """The runtime a variant gets that names none."""
 
@@ -98,9 +118,9 @@ class Engine(Protocol):
     def metrics(self, text: str) -> EngineMetrics:
         """Reads the engine's Prometheus exposition; what is missing counts as zero."""
 
-    def prefill_body(self, body: Body) -> Body:
+    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
         """The request for the prefill leg: one token, not streamed, KV kept for decode. Of
-        SEQUENTIAL engines.
+        SEQUENTIAL engines. How a body bounds its tokens depends on the *operation*.
         """
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
@@ -120,9 +140,10 @@ class Unpaired:
     """The P/D half of an adapter that has none; others override what they speak."""
 
     pairing = Pairing.NONE
+    paired_operations: frozenset[str] = frozenset()
 
-    def prefill_body(self, body: Body) -> Body:
-        del body
+    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
+        del body, operation
         raise self._refusal()
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:

@@ -22,17 +22,19 @@ _REMOTE_DECODE = msgspec.Raw(
     b'"remote_block_ids":null,"remote_host":null,"remote_port":null}'
 )
 _ONE = msgspec.Raw(b"1")
+# Whose requests take and whose answers give ``kv_transfer_params``.
+PAIRED_OPERATIONS = frozenset({"chat.completions", "completions", "responses", "messages"})
 
 
 class _PrefillAnswer(msgspec.Struct):
     kv_transfer_params: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def prefill_body(body: Body) -> Body:
+def prefill_body(body: Body, operation: str = "chat.completions") -> Body:
     """The request for the prefill leg: one token, not streamed, its KV kept for decode."""
     leg = {name: value for name, value in body.items() if name != "stream_options"}
     leg["stream"] = msgspec.Raw(b"false")
-    leg["max_tokens"] = _ONE
+    leg["max_output_tokens" if operation == "responses" else "max_tokens"] = _ONE
     for name in ("max_completion_tokens", "min_tokens"):
         if name in leg:
             leg[name] = _ONE

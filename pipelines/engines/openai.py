@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from pipelines.engines.base import EngineMetrics, Launch, Unpaired
+from pipelines.engines.base import EVERY_OPERATION, EngineMetrics, Launch, Unpaired
 from registry.state import DeviceKind
 
 
@@ -11,6 +11,8 @@ class OpenAiEngine(Unpaired):
     needs_weights = False
     health_path = ""
     metrics_path = ""
+    # What it has not, it refuses by itself.
+    operations = EVERY_OPERATION
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return ""

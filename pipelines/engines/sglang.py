@@ -36,6 +36,10 @@ class SglangEngine(Unpaired):
     health_path = "/health"  # a real generation of one token, in a P/D pair's workers too
     metrics_path = "/metrics"  # only with --enable-metrics
     pairing = Pairing.CONCURRENT
+    operations = frozenset(
+        {"chat.completions", "completions", "embeddings", "rerank", "score", "tokenize"}
+    )
+    paired_operations = frozenset({"chat.completions", "completions"})
 
     def default_runtime(self, kind: DeviceKind) -> str:
         return "sglang-cpu-0.5.23" if kind is DeviceKind.CPU else "sglang-0.5.23"

