@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import ssl
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 import httpx
@@ -10,12 +11,14 @@ import msgspec
 
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Body, EngineMetrics, Pairing, ProtocolError
-from registry.spec import EngineName, Role
+from registry.spec import EngineName, Role, Task
 from registry.state import Worker
 
 _PROMPT = "The capital of France is Paris, and the capital of Italy is Rome. " * 4
 _COMPLETIONS = "/v1/completions"
 _CHAT = "/v1/chat/completions"
+_EMBEDDINGS = "/v1/embeddings"
+_RERANK = "/v1/rerank"
 _MODELS = "/v1/models"
 _GENERATION_TIMEOUT_S = 60.0
 # On a loaded machine of few cores a KV read can stall for longer than its 30 s lease.
@@ -24,6 +27,7 @@ _ROOM_BITS = 63
 _MESSAGE_CHARS_MAX = 200
 # Says that there is nothing at this path, not that it failed.
 _NO_SUCH_ROUTE = frozenset({401, 403, 404, 405, 501})
+_A = TypeVar("_A")
 _UNCOUNTED = "serves, but its KV transfers cannot be counted: "
 
 
@@ -77,7 +81,15 @@ async def check_health(client: httpx.AsyncClient, worker: Worker) -> None:
 
 
 async def check_generation(client: httpx.AsyncClient, worker: Worker) -> None:
-    """One real token from the worker alone, where its engine can give one. Raises ProbeError."""
+    """One real token from the worker alone, where its engine can give one; of a model that gives
+    no tokens, one real embedding or ranking. Raises ProbeError.
+    """
+    if worker.plan.task is Task.EMBED:
+        await _embed(client, worker)
+        return
+    if worker.plan.task is Task.RERANK:
+        await _rerank(client, worker)
+        return
     engine = ENGINES[worker.plan.engine]
     if engine.pairing is Pairing.CONCURRENT and worker.plan.role is not Role.UNIFIED:
         return
@@ -85,6 +97,22 @@ async def check_generation(client: httpx.AsyncClient, worker: Worker) -> None:
         await _check_chat(client, worker)
     else:
         await _generate(client, worker, _request(worker))
+
+
+async def _embed(client: httpx.AsyncClient, worker: Worker) -> None:
+    body = {"model": _model(worker), "input": _PROMPT}
+    answer = await _ask(client, worker, _EMBEDDINGS, body, _Embeddings)
+    # NaN comes as null, which is no float.
+    if not any(any(item.embedding) for item in answer.data):
+        raise ProbeError(f"{worker.id} {_EMBEDDINGS}: its vector is empty or all zero")
+
+
+async def _rerank(client: httpx.AsyncClient, worker: Worker) -> None:
+    documents = ["Paris is the capital of France.", "The tax form is due in April."]
+    body = {"model": _model(worker), "query": "What is the capital?", "documents": documents}
+    answer = await _ask(client, worker, _RERANK, body, _Ranking)
+    if len(answer.results) != len(documents):
+        raise ProbeError(f"{worker.id} {_RERANK}: it ranked {len(answer.results)} of 2 documents")
 
 
 async def _check_chat(client: httpx.AsyncClient, worker: Worker) -> None:
@@ -169,6 +197,22 @@ class _Answer(msgspec.Struct):
     choices: list[msgspec.Raw]
 
 
+class _Embedding(msgspec.Struct):
+    embedding: list[float]
+
+
+class _Embeddings(msgspec.Struct):
+    data: list[_Embedding]
+
+
+class _Ranked(msgspec.Struct):
+    relevance_score: float
+
+
+class _Ranking(msgspec.Struct):
+    results: list[_Ranked]
+
+
 async def _generate(
     client: httpx.AsyncClient,
     worker: Worker,
@@ -180,13 +224,24 @@ async def _generate(
     """The answer, which holds at least one choice. Raises ProbeError."""
     content = msgspec.json.encode(body)
     response = await _call(client, worker, "POST", path, content=content, timeout_s=timeout_s)
-    try:
-        answer = msgspec.json.decode(response.content, type=_Answer)
-    except msgspec.DecodeError as error:
-        raise ProbeError(f"{worker.id} {path}: its answer is no completion: {error}") from None
-    if not answer.choices:
+    if not _decode(worker, path, response.content, _Answer).choices:
         raise ProbeError(f"{worker.id} {path}: its answer holds no choice")
     return response.content
+
+
+async def _ask(
+    client: httpx.AsyncClient, worker: Worker, path: str, body: object, kind: type[_A]
+) -> _A:
+    content = msgspec.json.encode(body)
+    response = await _call(client, worker, "POST", path, content=content)
+    return _decode(worker, path, response.content, kind)
+
+
+def _decode(worker: Worker, path: str, content: bytes, kind: type[_A]) -> _A:
+    try:
+        return msgspec.json.decode(content, type=kind)
+    except msgspec.DecodeError as error:
+        raise ProbeError(f"{worker.id} {path}: its answer is none of its kind: {error}") from None
 
 
 def _model(worker: Worker) -> str:

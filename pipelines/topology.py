@@ -10,8 +10,10 @@ from registry.spec import (
     Disaggregated,
     External,
     ExternalWorker,
+    ModelSpec,
     RoleSpec,
     RoutingPolicy,
+    Task,
     Variant,
 )
 from registry.state import ExternalPlan, Model, WorkerPlan
@@ -42,7 +44,7 @@ def expand(model: Model) -> tuple[Gang, ...]:
 def _placed_plans(model: Model, variant: Variant, transfer: str) -> Iterator[WorkerPlan]:
     kv_events = model.spec.routing.policy is RoutingPolicy.KV_EVENTS
     for role, role_spec in variant.topology.roles():
-        fingerprint = _fingerprint(model.spec.source, variant, transfer, role_spec, kv_events)
+        fingerprint = _fingerprint(model.spec, variant, transfer, role_spec)
         for ordinal in range(role_spec.workers):
             yield WorkerPlan(
                 model=model.name,
@@ -62,6 +64,7 @@ def _placed_plans(model: Model, variant: Variant, transfer: str) -> Iterator[Wor
                 args=role_spec.args,
                 placement=variant.placement,
                 kv_events=kv_events,
+                task=model.spec.task,
             )
 
 
@@ -75,7 +78,7 @@ def _external_plans(model: Model, variant: Variant, topology: External) -> Itera
                 variant=variant.name,
                 role=role,
                 ordinal=ordinal,
-                fingerprint=_digest((role, variant.engine, external)),
+                fingerprint=_digest((role, variant.engine, external), model.spec.task),
                 engine=variant.engine,
                 runtime="",
                 source=model.spec.source,
@@ -86,6 +89,7 @@ def _external_plans(model: Model, variant: Variant, topology: External) -> Itera
                 pipeline_parallel=1,
                 args={},
                 external=external,
+                task=model.spec.task,
             )
 
 
@@ -98,14 +102,12 @@ def _external_plan(topology: External, worker: ExternalWorker) -> ExternalPlan:
     )
 
 
-def _fingerprint(
-    source: str, variant: Variant, transfer: str, role_spec: RoleSpec, kv_events: bool
-) -> str:
+def _fingerprint(spec: ModelSpec, variant: Variant, transfer: str, role_spec: RoleSpec) -> str:
     """Covers what a running worker was started with, and nothing that can change under it (the
     number of workers, weights, limits, bypass, routing unless it needs the engine's help).
     """
-    started_with = (
-        source,
+    started_with: tuple[Any, ...] = (
+        spec.source,
         variant.engine,
         variant.runtime,
         variant.placement,
@@ -113,9 +115,13 @@ def _fingerprint(
         msgspec.structs.replace(role_spec, workers=1),
     )
     # Only where they are wanted, so that the workers of older specs stay as they are.
-    return _digest((*started_with, "kv-events") if kv_events else started_with)
+    if spec.routing.policy is RoutingPolicy.KV_EVENTS:
+        started_with = (*started_with, "kv-events")
+    return _digest(started_with, spec.task)
 
 
-def _digest(started_with: tuple[Any, ...]) -> str:
+def _digest(started_with: tuple[Any, ...], task: Task) -> str:
+    if task is not Task.GENERATE:  # as above
+        started_with = (*started_with, "task", task)
     encoded = msgspec.json.encode(started_with, order="sorted")
     return hashlib.sha256(encoded).hexdigest()[:16]

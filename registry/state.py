@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 
 from registry.engine_args import Arg
-from registry.spec import EngineName, ModelSpec, Placement, Role
+from registry.spec import EngineName, ModelSpec, Placement, Role, Task
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -183,6 +183,7 @@ class WorkerPlan(_Value, frozen=True, kw_only=True):
     placement: Placement = Placement()
     external: ExternalPlan | None = None  # then it is only reached, never placed or started
     kv_events: bool = False  # it tells which blocks its KV cache holds
+    task: Task = Task.GENERATE
 
     @property
     def slot(self) -> tuple[str, str, Role, int]:

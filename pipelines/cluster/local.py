@@ -86,6 +86,7 @@ class LocalCluster:
             pipeline_parallel=plan.pipeline_parallel,
             args=plan.args,
             kv_events=plan.kv_events,
+            task=plan.task,
             runtimes_dir=str(self._settings.runtimes),
             models_dir=str(self._settings.models),
         )

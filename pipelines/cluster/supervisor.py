@@ -186,6 +186,7 @@ def _resolve(
         tensor_parallel=launch.tensor_parallel,
         pipeline_parallel=launch.pipeline_parallel,
         args=launch.args,
+        task=launch.task,
     )
 
 

@@ -14,7 +14,7 @@ import msgspec
 from filelock import FileLock, Timeout
 
 from registry.engine_args import Arg
-from registry.spec import EngineName, Role
+from registry.spec import EngineName, Role, Task
 from registry.state import DeviceKind, Phase
 
 SOCKET_PATH_BYTES_MAX = 107  # Linux's, without the closing zero
@@ -40,6 +40,7 @@ class LaunchFile(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_parallel: int
     args: dict[str, Arg]
     kv_events: bool = False
+    task: Task = Task.GENERATE
     runtimes_dir: str
     models_dir: str
 

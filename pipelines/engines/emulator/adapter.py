@@ -36,6 +36,7 @@ class EmulatorEngine(Unpaired):
             *("--host", launch.host, "--port", str(launch.port)),
             *("--kv-port", str(launch.kv_port)),
             *("--role", launch.role.value),
+            *("--task", launch.task.value),
             *events,
             *flags(launch.args),
         )

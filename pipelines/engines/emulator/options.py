@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from pipelines.engines.emulator.adapter import API_KEY_VARIABLE
-from registry.spec import Role
+from registry.spec import Role, Task
 
 
 class OptionsError(Exception):
@@ -42,6 +42,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     kv_port: int = 0  # where decode workers read KV; 0: any free one
     model: str = "emulated"
     role: Role = Role.UNIFIED
+    task: Task = Task.GENERATE
     seed: int = 0  # of the text, the jitter and the failures
     ttft_ms: float = 0.0  # from admission to the first token, without the prompt's own time
     tpot_ms: float = 0.0  # between tokens
@@ -96,6 +97,7 @@ def _parser() -> argparse.ArgumentParser:
         if field.type is bool:
             parser.add_argument(flag(field.name), action="store_true", default=None)
         else:
-            shown = field.default.value if field.name == "role" else field.default
+            default = field.default
+            shown = default.value if isinstance(default, Role | Task) else default
             parser.add_argument(flag(field.name), help=f"default: {shown}")
     return parser
