@@ -117,7 +117,6 @@ _CHATS: list[Case] = [
         completion(logprobs=2, max_tokens=2, stream=True),
     ),
     case("completion with n", _COMPLETIONS, completion(n=2, max_tokens=3, temperature=1, seed=1)),
-    case("completion of two prompts", _COMPLETIONS, completion(prompt=["One. ", "Two. "])),
     case("detokenize", "/detokenize", {"model": MODEL, "tokens": [504, 3575]}),
     case("error: embeddings of a chat model", "/v1/embeddings", {"model": MODEL, "input": "a"}),
     case("error: rerank by a chat model", "/v1/rerank", {"model": MODEL, "query": "a"}),

@@ -10,7 +10,7 @@ import msgspec
 
 from pipelines.engines.base import Launch
 from pipelines.engines.emulator import EmulatorEngine
-from registry.spec import Role
+from registry.spec import Role, Task
 from registry.state import DeviceKind
 
 TOKEN = "a-token-for-tests"
@@ -36,9 +36,11 @@ LAUNCH = Launch(
 
 
 @contextmanager
-def emulator_process(role: Role = Role.UNIFIED, **args) -> Iterator[tuple[str, subprocess.Popen]]:
+def emulator_process(
+    role: Role = Role.UNIFIED, *, model: str = "smollm2", task: Task = Task.GENERATE, **args
+) -> Iterator[tuple[str, subprocess.Popen]]:
     """Its URL and its process, which is gone afterwards."""
-    launch = msgspec.structs.replace(LAUNCH, role=role, args=args)
+    launch = msgspec.structs.replace(LAUNCH, role=role, model=model, task=task, args=args)
     command = EmulatorEngine().command(launch)
     with subprocess.Popen(
         [sys.executable, *command.argv],

@@ -4,25 +4,33 @@ import json
 from pathlib import Path
 
 import pytest
+from client_cases import EMBEDDER, without
 from emulator_process import TOKEN, emulator_process
-from record_transcripts import PAIR, UNIFIED, Recorder, without
+from record_transcripts import SETS, Recorder
 
 from pipelines.engines.emulator import EmulatorEngine
-from registry.spec import Role
+from registry.spec import Role, Task
 
+# The recorded embedder's.
+MINILM = {"max-model-len": 256}
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 
 # What may differ from the recording, and why. All else is held: status, content type, every key,
 # every value's kind, the number and order of events, finish reasons, error types and parameters.
 #
 # Values that only name or say something:
-ANY_TEXT = {"message", "content", "text", "id", "model", "root", "system_fingerprint"}
+ANY_TEXT = {
+    *("message", "content", "text", "id", "model", "root", "system_fingerprint"),
+    *("delta", "item_id", "call_id", "token", "prompt", "arguments", "partial_json"),
+}
 # The emulator's answers end by themselves only where no limit is given; how long they are differs.
 ENDS_BY_ITSELF = {"chat to its end", "chat streamed to its end", "chat continued"}
+# What is held to a schema is the same JSON with other white space.
+HELD_TO_JSON = ("tool", "schema")
 # pydantic names the place of a mistake more closely than the emulator.
 PLACE_MAY_DIFFER = "Bad Request"
-# Where prompts are long, a KV block list is a few numbers more or less.
-NUMBER_LISTS = {"remote_block_ids"}
+# Where texts are other ones, these are a few items more or less.
+LISTS = {"remote_block_ids", "bytes", "text_offset", "token_logprobs", "tokens"}
 
 
 def recorded(name: str) -> dict[str, dict]:
@@ -45,31 +53,57 @@ def unlimited(case: dict) -> dict:
 
 
 @pytest.fixture(scope="module")
-def unified_answers() -> dict[str, dict]:
-    with emulator_process() as (url, _):
-        return replay(UNIFIED, {"unified": url})
+def answers() -> dict[str, dict[str, dict]]:
+    """What the emulator answers, by set and by the name of the exchange."""
+    with (
+        emulator_process() as (unified, _),
+        emulator_process(model=EMBEDDER, task=Task.EMBED, **MINILM) as (embedder, _),
+        emulator_process(Role.PREFILL) as (prefill, _),
+        emulator_process(Role.DECODE) as (decode, _),
+    ):
+        urls = {"unified": unified, "prefill": prefill, "decode": decode}
+        return {
+            name: replay(cases, {**urls, "unified": embedder} if name == "pooling" else urls)
+            for name, (cases, _) in SETS.items()
+        }
 
 
 @pytest.fixture(scope="module")
-def pair_answers() -> dict[str, dict]:
-    with emulator_process(Role.PREFILL) as (prefill, _), emulator_process(Role.DECODE) as (url, _):
-        return replay(PAIR, {"prefill": prefill, "decode": url})
+def unified_answers(answers) -> dict[str, dict]:
+    return answers["unified"]
+
+
+@pytest.fixture(scope="module")
+def pair_answers(answers) -> dict[str, dict]:
+    return answers["pair"]
 
 
 def shape(value: object, name: str = "") -> object:
     """A value without what may differ."""
     if isinstance(value, dict):
-        place = {"param"} if value.get("type") == PLACE_MAY_DIFFER else set()
-        return {key: "any" if key in place else shape(item, key) for key, item in value.items()}
-    if name in NUMBER_LISTS:
-        return [["numbers"]]
+        return shape_of_object(value)
     if isinstance(value, list):
-        return [shape(item) for item in value]
+        return shape_of_list(value, name)
     if isinstance(value, bool) or value is None:
         return value
     if isinstance(value, int | float):
-        return value if name in ("code", "index") else "number"
+        return value if name in ("code", "index") and isinstance(value, int) else "number"
     return "text" if name in ANY_TEXT else value
+
+
+def shape_of_object(value: dict) -> dict:
+    if "relevance_score" in value:  # which document is first depends on the model
+        value = {**value, "index": 0.0}
+    place = {"param"} if value.get("type") == PLACE_MAY_DIFFER else set()
+    return {key: "any" if key in place else shape(item, key) for key, item in value.items()}
+
+
+def shape_of_list(value: list, name: str) -> object:
+    if name in LISTS:
+        return "list"
+    if name == "top_logprobs" and value and "token" not in value[0]:
+        return [len(by_token) for by_token in value]
+    return [shape(item) for item in value]
 
 
 def answer_shape(exchange: dict) -> dict:
@@ -77,9 +111,11 @@ def answer_shape(exchange: dict) -> dict:
     held = {name: answer[name] for name in ("status", "content_type")}
     if "body" in answer:
         held["body"] = shape(answer["body"])
+    held["cut_off"] = answer.get("cut_off", False)
     if "events" in answer:
         held["events"] = [shape(event) for event in answer["events"]]
-        if exchange["name"] in ENDS_BY_ITSELF:
+        named = exchange["name"]
+        if named in ENDS_BY_ITSELF or any(word in named for word in HELD_TO_JSON):
             held["events"] = without_repeats(held["events"])
     return held
 
@@ -88,19 +124,17 @@ def without_repeats(items: list) -> list:
     return [item for index, item in enumerate(items) if index == 0 or item != items[index - 1]]
 
 
-@pytest.mark.parametrize("name", [case["name"] for case in UNIFIED])
-def test_it_answers_in_the_shape_of_the_recording(name, unified_answers):
-    assert answer_shape(unified_answers[name]) == answer_shape(recorded("unified")[name])
+@pytest.mark.parametrize(
+    ("name", "exchange"),
+    [(name, case["name"]) for name, (cases, _) in SETS.items() for case in cases],
+)
+def test_it_answers_in_the_shape_of_the_recording(name, exchange, answers):
+    assert answer_shape(answers[name][exchange]) == answer_shape(recorded(name)[exchange])
 
 
-@pytest.mark.parametrize("name", [case["name"] for case in PAIR])
-def test_a_pair_answers_in_the_shape_of_the_recording(name, pair_answers):
-    assert answer_shape(pair_answers[name]) == answer_shape(recorded("pair")[name])
-
-
-def test_every_recorded_exchange_is_replayed():
-    assert set(recorded("unified")) == {case["name"] for case in UNIFIED}
-    assert set(recorded("pair")) == {case["name"] for case in PAIR}
+@pytest.mark.parametrize("name", SETS)
+def test_every_recorded_exchange_is_replayed(name):
+    assert set(recorded(name)) == {case["name"] for case in SETS[name][0]}
 
 
 def families(text: str) -> set[str]:
@@ -144,6 +178,29 @@ def test_the_transfers_of_a_pair_are_counted_as_the_real_engine_counts_them(pair
         assert counts["prefill metrics after"].kv_transfers == 0
         assert counts["decode metrics after failures"].kv_transfers == 2
         assert counts["decode metrics after failures"].kv_transfer_failures >= 4
+
+
+def said(exchange: dict) -> str:
+    """The text of a responses or messages answer, streamed or not."""
+    answer = exchange["response"]
+    if "body" in answer:
+        body = answer["body"]
+        return (body["output"][0] if "output" in body else body)["content"][0]["text"]
+    deltas = [data["delta"] for name, data in answer["events"] if name.endswith("delta")]
+    texts = [each if isinstance(each, str) else each.get("text", "") for each in deltas]
+    return "".join(texts)
+
+
+@pytest.mark.parametrize("dialect", ["responses", "messages"])
+def test_a_pair_says_in_every_dialect_what_one_worker_says(dialect, answers):
+    for exchanges in (answers["pair_clients"], recorded("pair_clients")):
+        names = (f"{dialect} alone", f"decode {dialect}", f"decode {dialect}, streamed")
+        assert len({said(exchanges[name]) for name in names}) == 1
+        before, after = (
+            EmulatorEngine().metrics(exchanges[f"decode metrics {when}"]["response"]["text"])
+            for when in ("before", "after")
+        )
+        assert after.kv_transfers - before.kv_transfers == 4
 
 
 def test_decode_answers_like_prefill_alone(pair_answers):

@@ -116,6 +116,20 @@ def test_the_prefill_leg_adds_no_limit_the_request_did_not_name(engine):
     assert "min_tokens" not in leg
 
 
+def test_the_prefill_leg_is_bounded_as_its_operation_bounds_an_answer(engine):
+    body = raw({"model": "m", "input": "a", "max_output_tokens": 90, "stream": True})
+    leg = plain(engine.prefill_body(body, "responses"))
+    assert leg.pop("kv_transfer_params")["do_remote_decode"] is True
+    assert leg == {"model": "m", "input": "a", "max_output_tokens": 1, "stream": False}
+    body = raw({"model": "m", "messages": [], "max_tokens": 90, "stream": True})
+    assert plain(engine.prefill_body(body, "messages"))["max_tokens"] == 1
+
+
+def test_what_it_answers_as_a_pair_it_answers_alone(engine):
+    assert engine.paired_operations <= engine.operations
+    assert {"chat.completions", "completions"} <= engine.paired_operations
+
+
 def test_the_legs_leave_the_request_as_it_was(engine):
     body = raw({"model": "m", "stream": True, "max_tokens": 9})
     before = dict(body)

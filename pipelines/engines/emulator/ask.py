@@ -2,14 +2,17 @@
 
 from collections.abc import Sequence
 from enum import Enum
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
+from pipelines.engines.emulator.forced import Forced
 from pipelines.engines.emulator.options import Options
-from pipelines.engines.emulator.text import count_tokens, text_of, token_ids
+from pipelines.engines.emulator.text import count_tokens, token_ids
 
-_DEFAULT_COMPLETION_TOKENS = 16
+Operation = Literal["chat.completions", "completions", "responses", "messages", "pooling"]
+# A request that is malformed is refused before its route knows whose client it came from.
+_MALFORMED = "Bad Request"
 
 
 class RefusalError(Exception):
@@ -23,14 +26,12 @@ class RefusalError(Exception):
         self.kind = kind
         self.param = param
 
-    def body(self) -> bytes:
-        error = {
-            "message": str(self),
-            "type": self.kind,
-            "param": self.param,
-            "code": self.status,
-        }
-        return msgspec.json.encode({"error": error})
+    def body(self, *, anthropic: bool = False) -> bytes:
+        error = {"message": str(self), "type": self.kind}
+        if anthropic and self.kind != _MALFORMED:
+            return msgspec.json.encode({"type": "error", "error": error})
+        place = {"param": self.param, "code": self.status}
+        return msgspec.json.encode({"error": error | place})
 
 
 def engine_failure() -> RefusalError:
@@ -56,7 +57,7 @@ class Transfer(msgspec.Struct, kw_only=True):
 
 
 class Ask(msgspec.Struct, frozen=True, kw_only=True):
-    chat: bool
+    operation: Operation
     text: str  # the whole prompt, as the model would see it
     starts_text: bool  # the answer is a new text, not the rest of one
     prompt_tokens: int
@@ -67,114 +68,46 @@ class Ask(msgspec.Struct, frozen=True, kw_only=True):
     usage: UsageEvents
     transfer: Transfer
     given_ids: tuple[int, ...] | None = None  # the prompt, where it came as token ids
+    choices: int = 1
+    logprobs: int | None = None  # of each token, and how many others at its place
+    forced: Forced | None = None
+    echo: dict[str, Any] = {}  # of the request, what the answer repeats
+
+    @property
+    def chat(self) -> bool:
+        return self.operation == "chat.completions"
+
+    @property
+    def anthropic(self) -> bool:
+        return self.operation == "messages"
 
     def token_ids(self) -> Sequence[int]:
         """The prompt's."""
         return token_ids(self.text) if self.given_ids is None else self.given_ids
 
 
-class _StreamOptions(msgspec.Struct):
-    include_usage: bool | None = None
-    continuous_usage_stats: bool | None = None
+class Bounds(msgspec.Struct, frozen=True, kw_only=True):
+    """What may end an answer: *limit* of its tokens (None: all that there is room for), texts."""
 
-
-class _Request(msgspec.Struct, kw_only=True):
-    model: str | None = None
-    max_tokens: int | None = None
-    stream: bool | None = False
-    stream_options: _StreamOptions | None = None
+    limit: int | None
     stop: str | list[str] | None = None
     ignore_eos: bool = False
-    kv_transfer_params: Transfer | None = None
 
 
 _R = TypeVar("_R")
 
 
-class _Completion(_Request, kw_only=True):
-    prompt: str | list[str | int | list[int]] | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[dict[str, Any]] | None = None
-
-
-class _Chat(_Request, kw_only=True):
-    messages: list[_Message]
-    max_completion_tokens: int | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-
-
-class _Tokenize(msgspec.Struct, kw_only=True):
-    model: str | None = None
-    prompt: str | None = None
-    messages: list[_Message] | None = None
-    add_generation_prompt: bool = True
-    continue_final_message: bool = False
-
-
-def read_completion(body: bytes, options: Options) -> Ask:
-    """Raises RefusalError."""
-    request = _decode(body, _Completion)
-    _check(request, options)
-    text, ids = _prompt(request.prompt)
-    count = count_tokens(text) if ids is None else len(ids)
-    limit = _DEFAULT_COMPLETION_TOKENS if request.max_tokens is None else request.max_tokens
-    return _ask(request, options, text, count, limit=limit, given_ids=ids)
-
-
-def read_chat(body: bytes, options: Options) -> Ask:
-    """Raises RefusalError."""
-    request = _decode(body, _Chat)
-    _check(request, options)
-    text = _render(request, request.messages)
-    limit = request.max_tokens
-    if request.max_completion_tokens is not None:
-        limit = request.max_completion_tokens
-    return _ask(
-        request,
-        options,
-        text,
-        count_tokens(text),
-        limit=limit,
-        chat=True,
-        starts_text=not (request.continue_final_message and request.messages[-1].content),
-    )
-
-
-def read_tokenize(body: bytes, options: Options) -> list[int]:
-    """The ids of a prompt, or of messages as the model would see them. Raises RefusalError."""
-    request = _decode(body, _Tokenize)
-    _check_model(request.model, options)
-    text = request.prompt
-    if text is None:
-        text = _render(request, request.messages or [])
-    return token_ids(text)
-
-
-def _decode(body: bytes, kind: type[_R]) -> _R:
+def decode(body: bytes, kind: type[_R]) -> _R:
     try:
         return msgspec.json.decode(body, type=kind, strict=False)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
         message, _, path = str(error).partition(" - at `$")
         raise RefusalError(
-            400, f"1 validation error: {message}", kind="Bad Request", param=f"body{path[:-1]}"
+            400, f"1 validation error: {message}", kind=_MALFORMED, param=f"body{path[:-1]}"
         ) from None
 
 
-def _check(request: _Request, options: Options) -> None:
-    _check_model(request.model, options)
-    if request.stream_options is not None and not request.stream:
-        raise RefusalError(
-            400,
-            "Stream options can only be defined when `stream=True`. (parameter=stream_options)",
-            param="stream_options",
-        )
-
-
-def _check_model(name: str | None, options: Options) -> None:
+def check_model(name: str | None, options: Options) -> None:
     if name and name != options.model:
         raise RefusalError(
             404,
@@ -184,71 +117,43 @@ def _check_model(name: str | None, options: Options) -> None:
         )
 
 
-def _prompt(
-    prompt: str | list[str | int | list[int]] | None,
-) -> tuple[str, tuple[int, ...] | None]:
-    """The prompt's text, and its ids if it came as such."""
-    if isinstance(prompt, list) and len(prompt) == 1 and not isinstance(prompt[0], int):
-        prompt = prompt[0] if isinstance(prompt[0], str) else list(prompt[0])
-    if not prompt:
-        raise RefusalError(
-            400,
-            "Either prompt or prompt_embeds must be provided and non-empty. (parameter=prompt)",
-            param="prompt",
-        )
-    if isinstance(prompt, str):
-        return prompt, None
-    ids = tuple(item for item in prompt if isinstance(item, int))
-    if len(ids) == len(prompt):
-        return text_of(ids), ids
-    raise RefusalError(400, "The emulator takes one prompt at a time.", param="prompt")
-
-
-def _render(request: _Chat | _Tokenize, messages: list[_Message]) -> str:
-    if not messages:
+def rendered(turns: Sequence[tuple[str, str]]) -> str:
+    """A conversation, by role and text, as the model would see it."""
+    if not turns:
         raise RefusalError(400, "Cannot apply chat template to an empty conversation.")
-    if request.continue_final_message and request.add_generation_prompt:
-        raise RefusalError(
-            400,
-            "continue_final_message and add_generation_prompt are not compatible. Use "
-            "continue_final_message when you want the model to continue the final message.",
-        )
-    text = "".join(f"<|{message.role}|>{_content(message)}<|end|>" for message in messages)
-    if request.continue_final_message:
-        return text.removesuffix("<|end|>")
-    return text + "<|assistant|>" if request.add_generation_prompt else text
+    return "".join(f"<|{role}|>{text}<|end|>" for role, text in turns) + "<|assistant|>"
 
 
-def _content(message: _Message) -> str:
-    if isinstance(message.content, list):
-        return "".join(str(part.get("text", "")) for part in message.content)
-    return message.content or ""
-
-
-def _ask(
-    request: _Request,
+def make_ask(
+    operation: Operation,
     options: Options,
     text: str,
-    prompt_tokens: int,
+    bounds: Bounds,
     *,
-    limit: int | None,
-    chat: bool = False,
-    starts_text: bool = False,
+    starts_text: bool,
+    stream: bool,
+    transfer: Transfer | None,
+    forced: Forced | None,
     given_ids: tuple[int, ...] | None = None,
+    echo: dict[str, Any] | None = None,
 ) -> Ask:
-    stops = [request.stop] if isinstance(request.stop, str) else request.stop or []
+    """Raises RefusalError where there is no room for the answer."""
+    prompt_tokens = count_tokens(text) if given_ids is None else len(given_ids)
+    stops = [bounds.stop] if isinstance(bounds.stop, str) else bounds.stop or []
     return Ask(
-        chat=chat,
+        operation=operation,
         text=text,
         starts_text=starts_text,
         prompt_tokens=prompt_tokens,
-        limit=_limit(limit, prompt_tokens, options),
-        may_end=limit is None and not request.ignore_eos,
+        limit=_limit(bounds.limit, prompt_tokens, options),
+        may_end=bounds.limit is None and not bounds.ignore_eos,
         stops=tuple(stop for stop in stops if stop),
-        stream=bool(request.stream),
-        usage=_usage(request.stream_options),
-        transfer=request.kv_transfer_params or Transfer(),
+        stream=stream,
+        usage=UsageEvents.NONE,
+        transfer=transfer or Transfer(),
         given_ids=given_ids,
+        forced=forced,
+        echo=echo or {},
     )
 
 
@@ -270,9 +175,3 @@ def _limit(limit: int | None, prompt_tokens: int, options: Options) -> int:
             param="input_tokens",
         )
     return room if limit is None else limit
-
-
-def _usage(options: _StreamOptions | None) -> UsageEvents:
-    if options is None or not options.include_usage:
-        return UsageEvents.NONE
-    return UsageEvents.EVERY if options.continuous_usage_stats else UsageEvents.LAST

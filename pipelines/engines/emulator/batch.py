@@ -134,7 +134,7 @@ class Batch:
         generation.timer = None
         token = next(generation.tokens, None)
         generation.count += 1
-        self._counters.generation_tokens += 1
+        self._counters.generation_tokens += generation.limit > 0  # what pools has none
         if generation.fault is not None and generation.count == generation.fault.after_tokens:
             self._break(generation, token, generation.fault)
             return

@@ -5,33 +5,48 @@ import hmac
 import itertools
 import random
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
 
-from pipelines.engines.emulator.answers import Answer
-from pipelines.engines.emulator.ask import (
-    Ask,
-    RefusalError,
-    read_chat,
-    read_completion,
-    read_tokenize,
-)
+from pipelines.engines.emulator import pooling
+from pipelines.engines.emulator.answers import Answer, ChatAnswer
+from pipelines.engines.emulator.ask import Ask, RefusalError
 from pipelines.engines.emulator.batch import Batch, Generation
 from pipelines.engines.emulator.counters import Counters, exposition
+from pipelines.engines.emulator.dialects import read_count_tokens, read_messages, read_responses
 from pipelines.engines.emulator.faults import Fault, FaultKind, Faults
 from pipelines.engines.emulator.http import Reply, Request
 from pipelines.engines.emulator.kv import KvError, Leases, read_remote
+from pipelines.engines.emulator.messages import MessagesAnswer
 from pipelines.engines.emulator.options import Options
 from pipelines.engines.emulator.prefix_cache import PrefixCache
-from pipelines.engines.emulator.sinks import Sink, StreamSink, WholeSink, strike
-from pipelines.engines.emulator.text import Token, make_token, state_of, tokens
-from registry.spec import Role
+from pipelines.engines.emulator.requests import (
+    read_chat,
+    read_completion,
+    read_detokenize,
+    read_tokenize,
+)
+from pipelines.engines.emulator.responses import ResponsesAnswer
+from pipelines.engines.emulator.sinks import PoolingSink, Stream, Target, Whole, strike
+from pipelines.engines.emulator.text import (
+    Token,
+    count_tokens,
+    make_token,
+    pieces,
+    state_of,
+    tokens,
+)
+from registry.spec import Role, Task
 
 _UNAUTHORIZED = b'{"error":"Unauthorized"}'
 _METRICS_TYPE = "text/plain; version=1.0.0; charset=utf-8"
+_ANTHROPIC = "/v1/messages"
 _Route = Callable[[Request, Reply], None]
+_Read = Callable[[bytes, Options], Ask]
+_Pool = Callable[[bytes, Options], pooling.Pooled]
 
 
 class Emulator:
@@ -59,9 +74,9 @@ class Emulator:
             "/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
             "/v1/models": {"GET": lambda _, reply: reply.send(200, self._models)},
-            "/v1/completions": {"POST": self._completion},
-            "/v1/chat/completions": {"POST": self._chat},
+            **{path: {"POST": route} for path, route in self._working_routes().items()},
             "/tokenize": {"POST": self._tokenize},
+            "/detokenize": {"POST": self._detokenize},
             "/fault": {
                 "GET": self._list_faults,
                 "POST": self._add_fault,
@@ -87,7 +102,25 @@ class Emulator:
             try:
                 methods[request.method](request, reply)
             except RefusalError as refusal:
-                reply.send(refusal.status, refusal.body())
+                anthropic = request.path.startswith(_ANTHROPIC)
+                reply.send(refusal.status, refusal.body(anthropic=anthropic))
+
+    def _working_routes(self) -> dict[str, _Route]:
+        """Those that a model of its task has: as vLLM's, it does not know the others."""
+        if self.options.task is Task.GENERATE:
+            return {
+                "/v1/completions": self._generates(read_completion),
+                "/v1/chat/completions": self._generates(read_chat),
+                "/v1/responses": self._generates(read_responses),
+                _ANTHROPIC: self._generates(read_messages),
+                "/v1/messages/count_tokens": self._count_tokens,
+            }
+        ranks, scores = self._pools(pooling.rerank), self._pools(pooling.score)
+        routes = dict.fromkeys(("/rerank", "/v1/rerank", "/v2/rerank"), ranks)
+        routes |= dict.fromkeys(("/score", "/v1/score"), scores)
+        if self.options.task is Task.EMBED:
+            routes["/v1/embeddings"] = self._pools(pooling.embed)
+        return routes
 
     def _guarded(self, path: str) -> bool:
         return bool(self._authorization) and path.startswith(("/v1", "/fault"))
@@ -136,11 +169,41 @@ class Emulator:
         }
         reply.send(200, msgspec.json.encode(answer))
 
-    def _completion(self, request: Request, reply: Reply) -> None:
-        self._generate(read_completion(request.body, self.options), request, reply)
+    def _detokenize(self, request: Request, reply: Reply) -> None:
+        prompt = read_detokenize(request.body, self.options)
+        reply.send(200, msgspec.json.encode({"prompt": prompt}))
 
-    def _chat(self, request: Request, reply: Reply) -> None:
-        self._generate(read_chat(request.body, self.options), request, reply)
+    def _count_tokens(self, request: Request, reply: Reply) -> None:
+        count = count_tokens(read_count_tokens(request.body, self.options))
+        context = {"original_input_tokens": count}
+        answer = {"input_tokens": count, "context_management": context}
+        reply.send(200, msgspec.json.encode(answer))
+
+    def _generates(self, read: _Read) -> _Route:
+        return lambda request, reply: self._generate(
+            read(request.body, self.options), request, reply
+        )
+
+    def _pools(self, pool: _Pool) -> _Route:
+        return lambda request, reply: self._pool(pool(request.body, self.options), request, reply)
+
+    def _pool(self, pooled: pooling.Pooled, request: Request, reply: Reply) -> None:
+        ask = pooled.ask()
+        fault = self.faults.take(reads_kv=False)
+        if fault is not None and fault.strikes_at_once:
+            self._fail_at_once(fault, ask, reply)
+            return
+        body = pooled.answer(self._request_id(request), created=int(time.time()))
+        generation = Generation(
+            iter(()),
+            PoolingSink(reply, ask, body),
+            limit=0,
+            prompt_tokens=pooled.prompt_tokens,
+            prefilled=False,
+            fault=fault,
+        )
+        reply.on_disconnect = lambda: self.batch.end(generation, "abort")
+        self.batch.submit(generation)
 
     def _generate(self, ask: Ask, request: Request, reply: Reply) -> None:
         reads_kv = self._reads_kv(ask)
@@ -161,7 +224,7 @@ class Emulator:
             self._hang(reply)
             return
         self.counters.finished["error"] += 1
-        strike(fault, reply, streams=ask.stream)
+        strike(fault, reply, ask)
 
     def _hang(self, reply: Reply) -> None:
         """Holds the request until the client goes."""
@@ -193,13 +256,13 @@ class Emulator:
         except KvError:
             self.counters.kv_failures += 1
             self.counters.finished["error"] += 1
-            self._sink(ask, request, reply, stop=None, state=0).fail()
+            self._target(ask, request, reply, state=0).fail()
             return
         await asyncio.sleep(self.options.kv_transfer_ms / 1e3)
         self.counters.kv_transfers += 1
         self.counters.kv_transfer_s += self._loop.time() - began
         if fault is not None and fault.kind is FaultKind.KV_NEVER:
-            self._sink(ask, request, reply, stop=None, state=state).open()
+            self._target(ask, request, reply, state=state).open()
             self._hang(reply)
             return
         self._begin(ask, request, reply, fault, state, prefilled=True)
@@ -214,35 +277,52 @@ class Emulator:
         *,
         prefilled: bool,
     ) -> None:
-        stream = tokens(state, starts_text=ask.starts_text, may_end=ask.may_end)
-        stop = None
-        if ask.stops:
-            stream, stop = _cut(stream, ask)
-        generation = Generation(
-            stream,
-            self._sink(ask, request, reply, stop=stop, state=state),
-            limit=ask.limit,
-            prompt_tokens=ask.prompt_tokens,
-            cached_tokens=self.prefixes.take(ask.token_ids()) if self.prefixes else 0,
-            prefilled=prefilled,
-            fault=fault,
-        )
-        reply.on_disconnect = lambda: self.batch.end(generation, "abort")
-        self.batch.submit(generation)
+        target = self._target(ask, request, reply, state=state)
+        cached_tokens = self.prefixes.take(ask.token_ids()) if self.prefixes else 0
+        generations = []
+        for index in range(ask.choices):
+            stream, stop = _said(ask, state, index)
+            generations.append(
+                Generation(
+                    stream,
+                    target.choice(index, stop),
+                    limit=ask.limit,
+                    # The prompt is read once for all of its choices.
+                    prompt_tokens=0 if index else ask.prompt_tokens,
+                    cached_tokens=0 if index else cached_tokens,
+                    prefilled=prefilled,
+                    fault=None if index else fault,
+                )
+            )
 
-    def _sink(
-        self, ask: Ask, request: Request, reply: Reply, *, stop: str | None, state: int
-    ) -> Sink:
-        self._requests += 1
-        answer = Answer(
-            ask,
-            model=self.options.model,
-            request_id=request.headers.get("x-request-id") or f"{self._requests:016x}",
-            created=int(time.time()),
-        )
+        def abort() -> None:
+            for generation in generations:
+                self.batch.end(generation, "abort")
+
+        reply.on_disconnect = abort
+        for generation in generations:
+            self.batch.submit(generation)
+
+    def _target(self, ask: Ask, request: Request, reply: Reply, *, state: int) -> Target:
+        request_id, created = self._request_id(request), int(time.time())
+        answers = [
+            self._answer(ask, request_id, created, index=index) for index in range(ask.choices)
+        ]
         if ask.stream:
-            return StreamSink(reply, answer, stop=stop)
-        return WholeSink(reply, answer, stop=stop, transfer=lambda: self._grant(ask, state))
+            return Stream(reply, ask, answers)
+        return Whole(reply, ask, answers[0], transfer=lambda: self._grant(ask, state))
+
+    def _answer(self, ask: Ask, request_id: str, created: int, *, index: int) -> Answer:
+        model = self.options.model
+        if ask.operation == "responses":
+            return ResponsesAnswer(ask, model=model, request_id=request_id, created=created)
+        if ask.operation == "messages":
+            return MessagesAnswer(ask, model=model, request_id=request_id)
+        return ChatAnswer(ask, model=model, request_id=request_id, created=created, index=index)
+
+    def _request_id(self, request: Request) -> str:
+        self._requests += 1
+        return request.headers.get("x-request-id") or f"{self._requests:016x}"
 
     def _grant(self, ask: Ask, state: int) -> dict[str, Any] | None:
         if not ask.transfer.do_remote_decode or self.options.role is not Role.PREFILL:
@@ -250,6 +330,16 @@ class Emulator:
         return self.leases.grant(
             state=state, tokens=ask.prompt_tokens, host=self.options.host, port=self.kv_port
         )
+
+
+def _said(ask: Ask, state: int, index: int) -> tuple[Iterator[Token], str | None]:
+    """The tokens of a request's choice *index*, and what they are stopped by, if they are."""
+    if ask.forced is not None:
+        return iter(pieces(ask.forced.text)), None
+    if index:  # another choice is another text
+        state = zlib.crc32(b"%d" % index, state)
+    stream = tokens(state, starts_text=ask.starts_text, may_end=ask.may_end)
+    return _cut(stream, ask) if ask.stops else (stream, None)
 
 
 def _cut(stream: Iterator[Token], ask: Ask) -> tuple[Iterator[Token], str | None]:

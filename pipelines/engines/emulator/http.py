@@ -69,6 +69,10 @@ class Reply:
         self._write(_head(status, "application/json", length, keep_alive=False) + body)
         self._connection.close()
 
+    def cut_off(self) -> None:
+        """Closes in the middle of an answer in chunks."""
+        self._connection.close()
+
     def reset(self) -> None:
         """Drops the connection without a word."""
         self._connection.reset()

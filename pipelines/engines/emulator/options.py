@@ -29,6 +29,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "startup_s": (0, 3_600),
     "max_num_seqs": (1, 1_000_000),
     "max_model_len": (16, 10_000_000),
+    "embedding_dimensions": (1, 65_536),
     "kv_blocks": (1, 1_000_000_000),
     "helper_processes": (0, 16),
 }
@@ -56,6 +57,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     startup_s: float = 0.0  # before it listens, as an engine loads its weights
     max_num_seqs: int = 256  # generations at once; the others wait
     max_model_len: int = 2048
+    embedding_dimensions: int = 384
+    matryoshka: bool = False  # embeddings may be asked for with fewer dimensions
     kv_blocks: int = 4096  # of 16 tokens
     kv_events_endpoint: str = ""  # keep prompts' KV, and tell of it here: tcp://… or ipc://…
     helper_processes: int = 0  # children that outlive a killed parent, as vLLM's do
@@ -66,6 +69,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if not low <= value <= high:
                 raise ValueError(f"{flag(name)} is {value:g}, allowed is {low:g} to {high:g}")
+        if self.task is not Task.GENERATE and self.role is not Role.UNIFIED:
+            raise ValueError(f"--task {self.task} has no --role {self.role}, allowed is unified")
         if not self.model:
             raise ValueError("--model is empty, it must be the name clients use")
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import msgspec
 
-_WORDS = [
+WORDS = [
     "the",
     "a",
     "one",
@@ -104,8 +104,8 @@ def make_token(text: str) -> Token:
     return Token(text, text.encode(), msgspec.json.encode(text))
 
 
-_INNER = tuple(make_token(f" {word}") for word in _WORDS) + tuple(map(make_token, _MARKS))
-_FIRST = tuple(map(make_token, _WORDS))  # where no text comes before, no space does
+_INNER = tuple(make_token(f" {word}") for word in WORDS) + tuple(map(make_token, _MARKS))
+_FIRST = tuple(map(make_token, WORDS))  # where no text comes before, no space does
 _TEXTS = {number: token.text for number, token in enumerate((*_INNER, *_FIRST), start=1)}
 _IDS = {text: number for number, text in _TEXTS.items()}
 
@@ -144,6 +144,11 @@ def token_ids(text: str) -> list[int]:
 def count_tokens(text: str) -> int:
     """How many `token_ids` has."""
     return len(_PIECE.findall(text))
+
+
+def pieces(text: str) -> list[Token]:
+    """A given text, as the tokens that it would be said in."""
+    return [make_token(piece) for piece in _PIECE.findall(text)]
 
 
 def text_of(ids: Iterable[int]) -> str:
