@@ -1,27 +1,22 @@
 """The whole, on real vLLM: two topologies, one gateway, and everything that is killed in between.
 
-One yard for the module: its engines take minutes to start. The tests run in the order they stand,
-and each leaves both models ready.
+The yard is the session's (tests/e2e/conftest.py). The tests run in the order they stand, each
+leaves both models ready, and the last ones end it.
 """
 
 import json
 import subprocess
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import httpx
 import openai
 import psutil
 import pytest
-import yaml
-from yard import MODELYARD, Yard, eventually, run_yard
-
-from registry.settings import load
+from yard import MODELYARD, Yard, eventually
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
-STARTER = Path(__file__).parents[2] / "examples" / "starter.yaml"
 # Longer than the starter's bypass, so that prefill has its part.
 LONG = (
     "The capital of Germany is Berlin. The capital of Italy is Rome. The capital of Spain is "
@@ -29,28 +24,6 @@ LONG = (
 )
 READY_S = 600.0
 REPLACED_S = 300.0
-
-
-@pytest.fixture(scope="module")
-def spec(tmp_path_factory) -> Path:
-    """The starter's two models; of the aggregated one, workers tell what their KV caches hold."""
-    models = yaml.safe_load(STARTER.read_text())
-    models["models"][0]["routing"] = {"policy": "kv_events"}
-    file = tmp_path_factory.mktemp("spec") / "starter.yaml"
-    file.write_text(yaml.safe_dump(models))
-    return file
-
-
-@pytest.fixture(scope="module")
-def yard(tmp_path_factory, spec):
-    shared = load({})  # runtimes and weights are the machine's, all other state is the test's own
-    home = tmp_path_factory.mktemp("real") / "home"
-    for yard in run_yard(
-        home, MODELYARD_RUNTIMES_DIR=str(shared.runtimes), MODELYARD_MODELS_DIR=str(shared.models)
-    ):
-        yard.start(spec)
-        yard.wait_ready(READY_S)
-        yield yard
 
 
 def complete(client: httpx.Client, model: str, prompt: str = LONG, **more) -> httpx.Response:

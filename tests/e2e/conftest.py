@@ -1,0 +1,42 @@
+"""One yard for the tests of real vLLM: its engines take minutes to start.
+
+The files run in the order of their names; tests/e2e/test_real_engines.py ends the yard.
+"""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from yard import run_yard
+
+from registry.settings import load
+
+STARTER = Path(__file__).parents[2] / "examples" / "starter.yaml"
+READY_S = 600.0
+
+
+@pytest.fixture(scope="session")
+def spec(tmp_path_factory) -> Path:
+    """The starter's two models; of the aggregated one, workers tell what their KV caches hold, and
+    read the calls of tools out of what the model says.
+    """
+    models = yaml.safe_load(STARTER.read_text())
+    aggregated = models["models"][0]
+    aggregated["routing"] = {"policy": "kv_events"}
+    args = aggregated["variants"][0]["topology"]["args"]
+    args |= {"enable-auto-tool-choice": True, "tool-call-parser": "hermes"}
+    file = tmp_path_factory.mktemp("spec") / "starter.yaml"
+    file.write_text(yaml.safe_dump(models))
+    return file
+
+
+@pytest.fixture(scope="session")
+def yard(tmp_path_factory, spec):
+    shared = load({})  # runtimes and weights are the machine's, all other state is the test's own
+    home = tmp_path_factory.mktemp("real") / "home"
+    for yard in run_yard(
+        home, MODELYARD_RUNTIMES_DIR=str(shared.runtimes), MODELYARD_MODELS_DIR=str(shared.models)
+    ):
+        yard.start(spec)
+        yard.wait_ready(READY_S)
+        yield yard
