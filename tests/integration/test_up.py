@@ -29,6 +29,17 @@ models:
       - engine: emulator
         topology: {type: disaggregated, prefill: {memory: 256MiB}, decode: {memory: 256MiB}}
 """
+POOLING = """
+models:
+  - name: emb
+    task: embed
+    source: file:///nowhere
+    variants: [{engine: emulator, topology: {type: aggregated, memory: 256MiB}}]
+  - name: rank
+    task: rerank
+    source: file:///nowhere
+    variants: [{engine: emulator, topology: {type: aggregated, memory: 256MiB}}]
+"""
 PROMPT = "a prompt that is long enough to be worth a prefill of its own " * 4
 
 
@@ -81,6 +92,20 @@ def test_a_prompt_goes_where_its_kv_is(yard):
         eventually("told", lambda: yard.metric("modelyard_kv_events_total", kind="applied"))
         assert {number: who(number) for number in range(4)} == first
     assert yard.metric("modelyard_kv_events_total", kind="bad") == 0
+
+
+def test_models_that_embed_and_rerank_are_ready_once_they_have(yard, tmp_path):
+    """The probes have asked them by then: an engine started for another task has no such route."""
+    file = tmp_path / "pooling.yaml"
+    file.write_text(POOLING)
+    yard.cli("apply", "-f", str(file))
+    try:
+        for model in ("emb", "rank"):
+            eventually(f"{model} is ready", lambda model=model: yard.is_ready(model))
+    finally:
+        for model in ("emb", "rank"):
+            yard.cli("delete", "model", model, "--yes")
+            eventually(f"{model} is gone", lambda model=model: not yard.workers(model))
 
 
 def test_the_files_that_hold_keys_are_their_owners_alone(yard):
