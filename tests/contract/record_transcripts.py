@@ -267,10 +267,12 @@ def _answer(response: httpx.Response) -> dict[str, Any]:
 
 
 def _event(event: str) -> Any:
-    """Its data; with its name in front where it has one."""
+    """Its data; of one that has a name, its lines as they came."""
     named, _, data = event.rpartition("data: ")
     read = data if data == "[DONE]" else _normal(json.loads(data))
-    return [named.strip(), read] if named else read
+    if not named:
+        return read
+    return f"{named}data: " + json.dumps(read, separators=(",", ":"), ensure_ascii=False)
 
 
 _STABLE = {

@@ -113,11 +113,24 @@ def answer_shape(exchange: dict) -> dict:
         held["body"] = shape(answer["body"])
     held["cut_off"] = answer.get("cut_off", False)
     if "events" in answer:
-        held["events"] = [shape(event) for event in answer["events"]]
-        named = exchange["name"]
-        if named in ENDS_BY_ITSELF or any(word in named for word in HELD_TO_JSON):
+        held["events"] = [event_shape(event) for event in answer["events"]]
+        name = exchange["name"]
+        if name in ENDS_BY_ITSELF or any(word in name for word in HELD_TO_JSON):
             held["events"] = without_repeats(held["events"])
     return held
+
+
+def event_shape(event: object) -> object:
+    if not isinstance(event, str) or event == "[DONE]":
+        return shape(event)
+    name, data = named(event)
+    return [name, shape(data)]
+
+
+def named(event: str) -> tuple[str, dict]:
+    """The name and the data of an event that has a name."""
+    line, _, data = event.partition("\ndata: ")
+    return line.removeprefix("event: "), json.loads(data)
 
 
 def without_repeats(items: list) -> list:
@@ -186,7 +199,9 @@ def said(exchange: dict) -> str:
     if "body" in answer:
         body = answer["body"]
         return (body["output"][0] if "output" in body else body)["content"][0]["text"]
-    deltas = [data["delta"] for name, data in answer["events"] if name.endswith("delta")]
+    deltas = [
+        data["delta"] for name, data in map(named, answer["events"]) if name.endswith("delta")
+    ]
     texts = [each if isinstance(each, str) else each.get("text", "") for each in deltas]
     return "".join(texts)
 
