@@ -131,7 +131,7 @@ async def _apply_and_wait(
             if response.is_error:
                 raise UpError(f"model {spec.name} was refused: {response.text[:500]}")
         await _until_ready(admin, screen, ready_timeout_s)
-    screen.ready(settings, keys.inference, [spec.name for spec in specs])
+    screen.ready(settings, keys.inference, {spec.name: spec.task for spec in specs})
 
 
 async def _until_answers(admin: httpx.AsyncClient, timeout_s: float = 60.0) -> None:

@@ -3,7 +3,7 @@
 import contextlib
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from rich.console import Console
@@ -11,6 +11,7 @@ from rich.live import Live
 from rich.table import Table
 
 from registry.settings import Settings
+from registry.spec import Task
 
 _STYLES = {"ready": "green", "degraded": "yellow"}
 
@@ -43,12 +44,10 @@ class Screen:
         with Live(console=self._console, get_renderable=board.table, refresh_per_second=4):
             yield board
 
-    def ready(self, settings: Settings, api_key: str, models: list[str]) -> None:
+    def ready(self, settings: Settings, api_key: str, models: Mapping[str, Task]) -> None:
+        """*models* by name, with what they are for."""
         address = f"http://{settings.host}:{settings.port}"
-        body = {
-            "model": models[0] if models else "MODEL",
-            "messages": [{"role": "user", "content": "What is the capital of France?"}],
-        }
+        path, body = _try_it(models)
         lines = [
             "",
             "Modelyard is ready.",
@@ -58,7 +57,7 @@ class Screen:
             f"  Models   {', '.join(models) or 'none yet: modelyard apply -f FILE'}",
             "",
             "Try it:",
-            f"  curl {address}/v1/chat/completions \\",
+            f"  curl {address}{path} \\",
             f"    -H 'Authorization: Bearer {api_key}' \\",
             "    -H 'Content-Type: application/json' \\",
             f"    -d '{json.dumps(body)}'",
@@ -67,6 +66,21 @@ class Screen:
         ]
         for line in lines:
             self._console.print(line, markup=False, soft_wrap=True)
+
+
+def _try_it(models: Mapping[str, Task]) -> tuple[str, dict[str, Any]]:
+    """A request that the first model answers: if one chats, of those that do."""
+    chats = [name for name, task in models.items() if task is Task.GENERATE]
+    name = (chats or list(models) or ["MODEL"])[0]
+    question = "What is the capital of France?"
+    match models.get(name):
+        case Task.EMBED:
+            return "/v1/embeddings", {"model": name, "input": question}
+        case Task.RERANK:
+            documents = ["Paris is the capital of France.", "The tax form is due in April."]
+            return "/v1/rerank", {"model": name, "query": question, "documents": documents}
+    messages = [{"role": "user", "content": question}]
+    return "/v1/chat/completions", {"model": name, "messages": messages}
 
 
 class ModelBoard:
