@@ -7,7 +7,15 @@ from gateway.errors import AuthenticationError
 from registry.state import Key
 
 _SECRET_BYTES_MAX = 512
+_BEARER = b"Bearer "
 _KNOWN_MAX = 10_000
+
+
+def credential(authorization: bytes | None, api_key: bytes) -> bytes | None:
+    """What a request shows, as an Authorization header: its own, or the x-api-key that Anthropic's
+    clients send instead.
+    """
+    return _BEARER + api_key if authorization is None and api_key else authorization
 
 
 def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: float) -> Key:
@@ -17,7 +25,9 @@ def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: fl
     not in it, so all of them take the same path. Raises AuthenticationError.
     """
     if authorization is None:
-        raise AuthenticationError("No API key. Send it as 'Authorization: Bearer <key>'.")
+        raise AuthenticationError(
+            "No API key. Send it as 'Authorization: Bearer <key>', or as 'x-api-key: <key>'."
+        )
     scheme, _, secret = authorization.partition(b" ")
     secret = secret.strip()
     if scheme.lower() != b"bearer" or not secret or len(secret) > _SECRET_BYTES_MAX:

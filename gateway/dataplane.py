@@ -1,8 +1,8 @@
 """The inference listener's handler, kept free of any framework for the sake of its cost.
 
 A request's steps: route → key → body → parse → the model's row → `Forwarder.serve` → usage,
-metrics, one log line. Whatever goes wrong on the way becomes OpenAI's error envelope, or, once
-an answer has begun, an SSE error event.
+metrics, one log line. Whatever goes wrong on the way becomes an error envelope in the client's
+dialect, or, once an answer has begun, an SSE error event.
 """
 
 import asyncio
@@ -17,8 +17,9 @@ import structlog
 from gateway.access_log import AccessLog
 from gateway.api.body import read_body
 from gateway.api.envelope import render, render_event
+from gateway.api.operations import OPERATIONS, Operation, dialect_of
 from gateway.api.request import parse_request
-from gateway.auth import KeyRing
+from gateway.auth import KeyRing, credential
 from gateway.errors import (
     ApiError,
     BadRequestError,
@@ -32,6 +33,7 @@ from gateway.errors import (
     UnavailableError,
     UnknownModelError,
     UnknownRouteError,
+    UnsupportedOperationError,
 )
 from gateway.kv_feed import KvFeed
 from gateway.listener import ClientGoneError, ClientRequest
@@ -54,7 +56,6 @@ from pipelines.engines.base import Engine
 from registry.spec import EngineName
 from registry.state import Priority
 
-INFERENCE_PATHS = frozenset({"/v1/chat/completions", "/v1/completions"})
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BODY_TIMEOUT_S = 30.0
 _EMPTY_TABLE_RETRY_S = 2
@@ -164,9 +165,10 @@ class DataPlane:
             watch=watch,
             opened_at=self._wall_clock(),
             began=began,
+            dialect=dialect_of(client.path, anthropic=bool(client.anthropic_version)),
         )
-        infers = client.path in INFERENCE_PATHS and client.method == b"POST"
-        work = self._infer(exchange) if infers else self._show(exchange)
+        operation = OPERATIONS.get(client.path) if client.method == b"POST" else None
+        work = self._show(exchange) if operation is None else self._infer(exchange, operation)
         try:
             error = await self._outcome(exchange, work)
             if error is not None:
@@ -200,28 +202,32 @@ class DataPlane:
         """Everything but inference: the small pages."""
         client = exchange.client
         path = client.path
-        if path in INFERENCE_PATHS:
+        if path in OPERATIONS:
             raise MethodError("POST")
         if not is_page(path):
             raise UnknownRouteError
         if client.method not in (b"GET", b"HEAD"):
             raise MethodError("GET")
-        status, body = render_page(path, self._table, client.authorization, self._wall_clock())
+        shown = credential(client.authorization, client.api_key)
+        status, body = render_page(
+            path, self._table, shown, self._wall_clock(), dialect=exchange.dialect
+        )
         exchange.reply(status, body)
 
-    async def _infer(self, exchange: Exchange) -> None:
+    async def _infer(self, exchange: Exchange, operation: Operation) -> None:
         table, client, watch = self._table, exchange.client, exchange.watch
         if table.version < 0:
             raise UnavailableError(
                 "The gateway is starting: it has not read the registry yet.",
                 retry_after_s=_EMPTY_TABLE_RETRY_S,
             )
-        key = self._keys.authenticate(client.authorization, self._wall_clock())
+        shown = credential(client.authorization, client.api_key)
+        key = self._keys.authenticate(shown, self._wall_clock())
         exchange.key_id = key.id
         exchange.priority = _priority(client.priority, key.priority)
         watch.until(self._clock() + self._body_timeout_s, Stop.BODY)
         data = await read_body(client, table.body_bytes_max)
-        request = exchange.request = parse_request(client.path, data)
+        request = exchange.request = parse_request(operation, data)
         model = table.model(request.model, key)
         if model is None:
             raise UnknownModelError(request.model)
@@ -229,6 +235,8 @@ class DataPlane:
         limits = model.limits
         if len(data) > limits.body_bytes:
             raise BodyTooLargeError(limits.body_bytes)
+        if operation.name not in model.operations:
+            raise UnsupportedOperationError.of_model(model.name, operation.path, model.operations)
         if not model.variants:
             raise UnavailableError(
                 f"The model '{model.name}' cannot answer now: {model.reason}.",
@@ -239,6 +247,8 @@ class DataPlane:
             prompt_tokens=request.prompt_tokens(),
             fits_pair=exchange.fits_pair,
             session=_session(client.session) or request.session(),
+            operation=operation.name,
+            generates=operation.generates,
         )
         exchange.first_token_at = exchange.began + limits.first_token_s
         watch.total_at = exchange.began + limits.total_s
@@ -247,14 +257,17 @@ class DataPlane:
     def _tell(self, exchange: Exchange, error: ApiError) -> None:
         """Sends *error* in the form that the answer so far allows."""
         exchange.error = error
+        dialect, request_id = exchange.dialect, exchange.request_id
         if not exchange.started:
             headers = b"".join(
                 b"%b: %b\r\n" % (name.encode(), value.encode())
                 for name, value in error.headers.items()
             )
-            exchange.reply(error.status, render(error), JSON + headers)
+            exchange.reply(error.status, render(error, dialect, request_id), JSON + headers)
         elif exchange.streaming and not exchange.finished:
-            exchange.client.end(render_event(error))
+            exchange.client.end(
+                render_event(error, dialect, request_id=request_id, number=exchange.events)
+            )
             exchange.finished = True
 
     def _stopped(self, exchange: Exchange, stop: Stop) -> ApiError | None:

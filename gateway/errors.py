@@ -1,7 +1,8 @@
-"""Every refusal the inference listener makes, with what OpenAI's error envelope needs.
+"""Every refusal the inference listener makes, with what an error envelope needs.
 
 ApiError
 ├── BadRequestError       400  the request itself; *param* names the field
+├── UnsupportedOperationError  400  the model's workers do not answer this
 ├── AuthenticationError   401  no key, or none that is good now
 ├── UnknownModelError     404  undeclared, or not this key's to see
 ├── UnknownRouteError     404
@@ -19,6 +20,8 @@ ApiError
 
 from collections.abc import Mapping
 from typing import Any
+
+from gateway.api.operations import BY_NAME, shown
 
 _NO_HEADERS: Mapping[str, str] = {}
 
@@ -50,6 +53,21 @@ class BadRequestError(ApiError):
     type = "invalid_request_error"
 
 
+class UnsupportedOperationError(ApiError):
+    status = 400
+    type = "invalid_request_error"
+    code = "unsupported_operation"
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, param="model")
+
+    @classmethod
+    def of_model(
+        cls, name: str, path: str, answered: frozenset[str]
+    ) -> "UnsupportedOperationError":
+        return cls(f"The model {name!r} does not answer {path}. It answers {shown(answered)}.")
+
+
 class AuthenticationError(ApiError):
     status = 401
     type = "invalid_request_error"
@@ -79,7 +97,7 @@ class UnknownRouteError(ApiError):
 
     def __init__(self) -> None:
         super().__init__(
-            "No such route. Known are POST /v1/chat/completions, POST /v1/completions, "
+            f"No such route. Known are {shown(frozenset(BY_NAME))}, "
             "GET /v1/models, GET /v1/models/{model}, GET /healthz and GET /readyz."
         )
 

@@ -3,6 +3,7 @@
 import msgspec
 
 from gateway.api.models import render_model, render_models
+from gateway.api.operations import Dialect
 from gateway.auth import authenticate
 from gateway.errors import UnknownModelError
 from gateway.readiness import readiness
@@ -17,10 +18,15 @@ def is_page(path: str) -> bool:
 
 
 def render_page(
-    path: str, table: RoutingTable, authorization: bytes | None, now: float
+    path: str,
+    table: RoutingTable,
+    authorization: bytes | None,
+    now: float,
+    *,
+    dialect: Dialect = Dialect.OPENAI,
 ) -> tuple[int, bytes]:
     """Status and JSON body. Health and readiness need no key; the model list shows what the
-    key may use. Raises ApiError.
+    key may use, in the client's *dialect*. Raises ApiError.
     """
     if path == "/healthz":
         return _OK, b'{"status":"ok"}'
@@ -29,9 +35,9 @@ def render_page(
         return (_OK if state.ready else _UNAVAILABLE), msgspec.json.encode(state)
     key = authenticate(authorization, table.keys, now)
     if path == _MODELS:
-        return _OK, render_models(table.models_of(key))
+        return _OK, render_models(table.models_of(key), dialect)
     name = path.removeprefix(_MODELS + "/")
     row = table.model(name, key)
     if row is None:
         raise UnknownModelError(name)
-    return _OK, render_model(row)
+    return _OK, render_model(row, dialect)

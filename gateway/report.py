@@ -1,6 +1,7 @@
 """What remains of a request when it is over: a usage record, metrics, one log line."""
 
 from gateway.access_log import AccessLine, AccessLog
+from gateway.api.operations import OPERATIONS
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics, Served
 from gateway.proxy.exchange import Exchange
@@ -8,7 +9,7 @@ from registry.state import UsageRecord, UsageStatus
 
 # They are asked every few seconds, by machines.
 _QUIET = frozenset({"/healthz", "/readyz"})
-_KNOWN = _QUIET | {"/v1/chat/completions", "/v1/completions", "/v1/models"}
+_KNOWN = _QUIET | OPERATIONS.keys() | {"/v1/models"}
 _CLIENT_GONE = "499"
 _BROKEN_STREAM = "broken_stream"
 _SERVER_ERROR = 500
@@ -30,7 +31,8 @@ class Reporter:
         variant, mode = (route.variant.name, route.mode.value) if route else ("", "")
         served = self._metrics.served(model, variant, mode)
         served.request(status)
-        if exchange.reached:
+        request = exchange.request
+        if exchange.reached and request is not None and request.operation.metered:
             self._metering.add(_record(exchange, now))
         if exchange.first_at is not None:
             self._observe(exchange, exchange.first_at, served)

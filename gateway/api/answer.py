@@ -1,9 +1,11 @@
 """What is read of a worker's answer: that it is one, and its usage."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
 
+from gateway.api.operations import Operation
 from gateway.errors import BadAnswerError
 
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
@@ -17,48 +19,66 @@ class Usage(msgspec.Struct, frozen=True):
 NO_USAGE = Usage()
 
 
-class _Answer(msgspec.Struct):
-    choices: list[msgspec.Raw]
-    usage: Usage | None = None
+class Counts(msgspec.Struct, frozen=True):
+    """Usage as any dialect writes it: OpenAI's first two, Responses' and Anthropic's next two, and
+    of Anthropic what its input tokens leave out. Where nothing is generated some engines say no
+    more than the total.
+    """
+
+    prompt_tokens: _Tokens | None = None
+    completion_tokens: _Tokens | None = None
+    input_tokens: _Tokens | None = None
+    output_tokens: _Tokens | None = None
+    cache_creation_input_tokens: _Tokens | None = None
+    cache_read_input_tokens: _Tokens | None = None
+    total_tokens: _Tokens | None = None
+
+    def usage(self) -> Usage:
+        completion = self.completion_tokens or self.output_tokens or 0
+        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
+        if prompt is None:
+            prompt = max(0, (self.total_tokens or 0) - completion)
+        cached = (self.cache_creation_input_tokens or 0) + (self.cache_read_input_tokens or 0)
+        return Usage(prompt + cached, completion)
 
 
-class _OddAnswer(msgspec.Struct):
-    """One whose usage is nonsense."""
+_OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_LIST = msgspec.json.Decoder(list[msgspec.Raw])
+_COUNTS = msgspec.json.Decoder(Counts)
+_DIGITS = tuple(b"%d" % digit for digit in range(10))
+# What makes a body an answer to an operation: one of these fields, whose value begins like this.
+_SIGNS: Mapping[str, tuple[tuple[str, ...], tuple[bytes, ...]]] = {
+    "chat.completions": (("choices",), (b"[",)),
+    "completions": (("choices",), (b"[",)),
+    "responses": (("output",), (b"[",)),
+    "messages": (("content",), (b"[",)),
+    "count_tokens": (("input_tokens",), _DIGITS),
+    "embeddings": (("data",), (b"[",)),
+    "rerank": (("results", "data"), (b"[",)),
+    "score": (("data", "scores"), (b"[",)),
+    "tokenize": (("tokens",), (b"[",)),
+    "detokenize": (("prompt", "text"), (b'"', b"[")),
+}
 
-    choices: list[msgspec.Raw]
 
-
-class _Chunk(msgspec.Struct):
-    usage: Usage | None = None
-
-
-_ANSWER = msgspec.json.Decoder(_Answer)
-_CHUNK = msgspec.json.Decoder(_Chunk)
-_ODD_ANSWER = msgspec.json.Decoder(_OddAnswer)
-_NO_COMPLETION = "The worker's answer is not a completion."
-
-
-def read_answer(body: bytes) -> Usage:
+def read_answer(body: bytes, operation: Operation) -> Usage:
     """The usage of a whole answer; zero where it says none, or nonsense.
 
-    Raises BadAnswerError if the body is no completion at all.
+    Raises BadAnswerError if the body is no answer to *operation* at all.
     """
+    fields, signs = _SIGNS[operation.name]
     try:
-        return _ANSWER.decode(body).usage or NO_USAGE
-    except msgspec.ValidationError:
-        pass
+        if body.startswith(b"[") and operation.name == "rerank":  # SGLang's are a bare list
+            _LIST.decode(body)
+            return NO_USAGE
+        answer = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadAnswerError(_NO_COMPLETION) from None
+        answer = {}
+    if not any(bytes(answer[name]).startswith(signs) for name in fields if name in answer):
+        raise BadAnswerError(f"The worker's answer is none to {operation.path}.")
+    if not operation.metered or "usage" not in answer:
+        return NO_USAGE
     try:
-        _ODD_ANSWER.decode(body)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        raise BadAnswerError(_NO_COMPLETION) from None
-    return NO_USAGE
-
-
-def read_chunk_usage(data: bytes) -> Usage:
-    """The usage of one streamed chunk; zero where it says none, or nonsense."""
-    try:
-        return _CHUNK.decode(data).usage or NO_USAGE
+        return _COUNTS.decode(answer["usage"]).usage()
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return NO_USAGE

@@ -1,4 +1,4 @@
-"""Media in chat messages: only what the message itself carries.
+"""Media in a prompt: only what it carries itself.
 
 An engine fetches a media URL from where it stands: inside the fleet. A client must not choose it.
 """
@@ -9,28 +9,38 @@ import msgspec
 
 from gateway.errors import BadRequestError
 
+# Either may stand in a name; an escaped letter could hide them, and is rare enough to look closely.
+_SIGNS = (b'_url"', b'"url"', b"\\u")
 
-def check_media(messages: bytes) -> None:
-    """Raises BadRequestError for a media URL that is not ``data:``."""
-    # An escaped letter could hide the key, and is otherwise rare enough to look closely.
-    if b'_url"' not in messages and b"\\u" not in messages:
+
+def check_media(field: str, raw: bytes) -> None:
+    """Raises BadRequestError for a media URL in the JSON of *field* that is not ``data:``."""
+    if not any(sign in raw for sign in _SIGNS):
         return
-    pending: list[Any] = [msgspec.json.decode(messages)]
+    pending: list[Any] = [msgspec.json.decode(raw)]
     while pending:
         value = pending.pop()
         if isinstance(value, list):
             pending.extend(value)
         elif isinstance(value, dict):
-            pending.extend(value.values())
-            for name, target in value.items():
-                if name.endswith("_url"):
-                    _check_target(name, target)
+            _check(field, value)
+            # What a model has called a tool with is text to an engine, whatever it looks like.
+            called = value.get("type") == "tool_use"
+            pending.extend(v for k, v in value.items() if not (called and k == "input"))
 
 
-def _check_target(name: str, target: Any) -> None:
-    url = target.get("url") if isinstance(target, dict) else target
-    if isinstance(url, str) and not url.lower().startswith("data:"):
-        raise BadRequestError(
-            f"The {name} in 'messages' must be a data: URL; the gateway fetches nothing.",
-            param="messages",
-        )
+def _check(field: str, part: dict[str, Any]) -> None:
+    """OpenAI's parts name it ``image_url`` and the like, Anthropic's have a source of type url."""
+    for name, target in part.items():
+        if name.endswith("_url"):
+            url = target.get("url") if isinstance(target, dict) else target
+        elif name == "source" and isinstance(target, dict) and target.get("type") == "url":
+            url = target.get("url")
+        else:
+            continue
+        if isinstance(url, str) and not url.lower().startswith("data:"):
+            raise BadRequestError(
+                f"The {name} in '{field}' must be data itself (a data: URL, or base64); the "
+                "gateway fetches nothing.",
+                param=field,
+            )

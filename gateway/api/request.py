@@ -5,61 +5,34 @@ that dict, never the client's own bytes: so a key that comes twice cannot mean o
 another thing there.
 """
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import msgspec
 
 from gateway.api.media import check_media
+from gateway.api.operations import Dialect, Operation
+from gateway.api.prompts import MEDIA_FIELDS, prompt_bytes, prompt_tokens
+from gateway.api.refusals import check_body
 from gateway.errors import BadRequestError
 from pipelines.engines.base import Body
 
 ANSWERS_PER_REQUEST_MAX = 128
+# Far above what engines allow by default (20), far below a whole vocabulary.
+LOGPROBS_MAX = 1024
 _TOKENS_MAX = 2**31 - 1
-# A token of English text has about four bytes; the estimate only decides whether to bypass.
-_BYTES_PER_TOKEN = 4
-
-# They tell an engine whom to contact or where to run: for the gateway to set, never for a client.
-CONTROL_FIELDS = frozenset(
-    {
-        "api_base",
-        "api_key",
-        "api_version",
-        "base_url",
-        "bootstrap_host",
-        "bootstrap_pair_key",
-        "bootstrap_port",
-        "bootstrap_room",
-        "custom_llm_provider",
-        "data_parallel_rank",
-        "data_parallel_rank_decode",
-        "disagg_prefill_dp_rank",
-        "do_remote_decode",
-        "do_remote_prefill",
-        "ec_transfer_params",
-        "kv_transfer_params",
-        "remote_block_ids",
-        "remote_engine_id",
-        "remote_host",
-        "remote_port",
-        "routed_dp_rank",
-    }
-)
-# Engines merge these into the request itself.
-_CONTAINERS = (
-    "custom_params",
-    "extra_args",
-    "extra_body",
-    "nvext",
-    "sampling_params",
-    "vllm_xargs",
-)
 
 _Count = Annotated[int, msgspec.Meta(ge=1, le=_TOKENS_MAX)]
 _Answers = Annotated[int, msgspec.Meta(ge=1, le=ANSWERS_PER_REQUEST_MAX)]
+_Logprobs = Annotated[int, msgspec.Meta(ge=0, le=LOGPROBS_MAX)]
 
 
 class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
+
+
+class _Metadata(msgspec.Struct):
+    user_id: Any = None
 
 
 def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
@@ -67,94 +40,142 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 
 _BODY: msgspec.json.Decoder[Body] = msgspec.json.Decoder(dict[str, msgspec.Raw])
-_OBJECT: msgspec.json.Decoder[Body] = msgspec.json.Decoder(dict[str, msgspec.Raw])
+_METADATA = _decoder(_Metadata)
+_MODEL = _decoder(Annotated[str, msgspec.Meta(min_length=1)])
+_STREAM = _decoder(bool | None)
+_LIMIT = _decoder(_Count | None)
+# What is read of a body that is to be answered with tokens; of others, the model alone.
 _FIELDS = {
-    "model": _decoder(Annotated[str, msgspec.Meta(min_length=1)]),
-    "stream": _decoder(bool | None),
-    "stream_options": _decoder(_StreamOptions | None),
-    "max_tokens": _decoder(_Count | None),
-    "max_completion_tokens": _decoder(_Count | None),
+    "model": _MODEL,
+    "stream": _STREAM,
+    "max_tokens": _LIMIT,
+    "max_completion_tokens": _LIMIT,
+    "max_output_tokens": _LIMIT,
     "min_tokens": _decoder(Annotated[int, msgspec.Meta(ge=0, le=_TOKENS_MAX)] | None),
     "n": _decoder(_Answers | None),
     "best_of": _decoder(_Answers | None),
+    "logprobs": _decoder(bool | _Logprobs | None),
+    "top_logprobs": _decoder(_Logprobs | None),
+    "prompt_logprobs": _decoder(_Logprobs | None),
 }
-# With one of these set, an engine answers in more than one sequence or reads the prompt again on
-# decode; the P/D protocol carries one prompt and one answer.
-_SEVERAL = ("best_of", "echo", "n", "prompt_logprobs", "use_beam_search")
+_OPTIONS = _decoder(_StreamOptions | None)
+_ONLY_MODEL = {"model": _MODEL, "stream": _STREAM}
+# How an operation's answer is bounded: the first that is given counts.
+_LIMITS: Mapping[str, tuple[str, ...]] = {
+    "chat.completions": ("max_completion_tokens", "max_tokens"),
+    "completions": ("max_tokens",),
+    "responses": ("max_output_tokens",),
+    "messages": ("max_tokens",),
+}
+# What engines take for a completion that gives no bound. Others go on until their context is full.
+_COMPLETION_TOKENS = 16
+# With one of these set, an engine answers in more than one sequence, reads the prompt again on
+# decode, or cuts it by the answer's bound; the P/D protocol carries one prompt and one answer.
+_UNPAIRED = (
+    *("best_of", "echo", "n", "prompt_logprobs", "use_beam_search"),
+    *("truncate_prompt_tokens", "truncation"),
+)
+_PAIRED_VALUES = frozenset({b"1", b"null", b"false", b'"disabled"'})
 # The body's own words for who talks: the first that is given.
 _SESSIONS = ("prompt_cache_key", "user")
 _SESSION_BYTES_MAX = 256
-_ONE = frozenset({b"1", b"null", b"false"})
-_TOKEN_IDS = msgspec.json.Decoder(list[int])
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
+_FALSE = msgspec.Raw(b"false")
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
     """*body* is what a worker gets; a streamed one always asks for usage, and *wants_usage* says
-    whether the client did too.
+    whether the client did too. *answers* is how many are asked for at once, *answer_tokens* how
+    long each may be (None: until the context is full).
     """
 
-    path: str
+    operation: Operation
     body: Body
     model: str
     stream: bool
     wants_usage: bool
+    answers: int = 1
+    answer_tokens: int | None = None
 
     def prompt(self) -> bytes:
         """The raw JSON of what is to be answered."""
-        return bytes(self.body.get("messages") or self.body.get("prompt") or b"")
+        return prompt_bytes(self.body, self.operation)
+
+    def prompt_tokens(self) -> int | None:
+        """How long the prompt is: exact for token ids, else an estimate, a quarter of its UTF-8
+        bytes as JSON. None for several prompts that are answered one by one.
+        """
+        return prompt_tokens(self.body, self.operation)
+
+    def answer_tokens_max(self) -> int | None:
+        """How many tokens may come back, all answers together; None if nothing bounds them."""
+        return None if self.answer_tokens is None else self.answer_tokens * self.answers
 
     def session(self) -> str:
-        """What the client calls its conversation, by the fields that OpenAI has for it."""
+        """What the client calls its conversation, by the fields that its dialect has for it."""
         for name in _SESSIONS:
             raw = self.body.get(name)
             if raw is not None and bytes(raw).startswith(b'"'):
                 return bytes(raw)[1 : _SESSION_BYTES_MAX + 1].decode(errors="replace")
+        if self.operation.dialect is Dialect.ANTHROPIC and "metadata" in self.body:
+            return _user(self.body["metadata"])
         return ""
 
     def fits_pair(self, bypass_tokens: int) -> bool:
         """Whether prefill and decode apart can serve it, and its prompt is long enough for it."""
-        if any(bytes(self.body[name]) not in _ONE for name in _SEVERAL if name in self.body):
+        body = self.body
+        if any(bytes(body[name]) not in _PAIRED_VALUES for name in _UNPAIRED if name in body):
             return False
         tokens = self.prompt_tokens()
         return tokens is not None and (not bypass_tokens or tokens >= bypass_tokens)
 
-    def prompt_tokens(self) -> int | None:
-        """How long the prompt is: exact for token ids, else an estimate, a quarter of its UTF-8
-        bytes as JSON. None for several prompts in one request.
-        """
-        prompt = self.body.get("prompt")
-        if prompt is None:
-            return len(memoryview(self.body.get("messages", b""))) // _BYTES_PER_TOKEN
-        raw = bytes(prompt)
-        if not raw.startswith(b"["):
-            return len(raw) // _BYTES_PER_TOKEN
-        try:
-            return len(_TOKEN_IDS.decode(prompt))
-        except msgspec.DecodeError:
-            return None
 
-
-def parse_request(path: str, data: bytes) -> InferenceRequest:
+def parse_request(operation: Operation, data: bytes) -> InferenceRequest:
     """Raises BadRequestError, with the field's name as its param."""
     body = _parse_body(data)
-    _refuse_control_fields(body)
-    given = {name: _field(name, body[name]) for name in _FIELDS if name in body}
+    check_body(body, operation)
+    readers = _FIELDS if operation.generates else _ONLY_MODEL
+    given = {name: _field(name, body[name], readers[name]) for name in readers if name in body}
     if "model" not in given:
         raise BadRequestError("The field 'model' is missing.", param="model")
-    if "messages" in body:
-        check_media(bytes(body["messages"]))
+    for name in MEDIA_FIELDS[operation.name]:
+        if name in body:
+            check_media(name, bytes(body[name]))
     stream = bool(given.get("stream"))
-    options = given.get("stream_options")
-    if stream:
-        body["stream_options"] = _with_usage(body) if options else _WITH_USAGE
+    if stream and not operation.streams:
+        raise BadRequestError(f"{operation.path} does not stream.", param="stream")
+    if operation.dialect is Dialect.RESPONSES:
+        body["store"] = _FALSE  # no worker keeps answers
     return InferenceRequest(
-        path=path,
+        operation=operation,
         body=body,
         model=given["model"],
         stream=stream,
-        wants_usage=bool(options and options.include_usage),
+        wants_usage=_ask_for_usage(body, operation, stream=stream),
+        answers=max(given.get("n") or 1, given.get("best_of") or 1),
+        answer_tokens=_answer_tokens(given, operation),
     )
+
+
+def _answer_tokens(given: Mapping[str, Any], operation: Operation) -> int | None:
+    if not operation.generates:
+        return 0
+    for name in _LIMITS[operation.name]:
+        limit: int | None = given.get(name)
+        if limit is not None:
+            return limit
+    return _COMPLETION_TOKENS if operation.name == "completions" else None
+
+
+def _ask_for_usage(body: Body, operation: Operation, *, stream: bool) -> bool:
+    """Puts it into *body* where it is to be asked for. Whether the client gets to see it."""
+    if operation.dialect is not Dialect.OPENAI or not operation.generates:
+        return True
+    raw = body.get("stream_options")
+    options = None if raw is None else _field("stream_options", raw, _OPTIONS)
+    if stream:
+        body["stream_options"] = _with_usage(body) if options else _WITH_USAGE
+    return bool(options and options.include_usage)
 
 
 def _parse_body(data: bytes) -> Body:
@@ -172,30 +193,22 @@ def _parse_body(data: bytes) -> Body:
         raise BadRequestError("The body is nested too deeply.") from None
 
 
-def _field(name: str, raw: msgspec.Raw) -> Any:
+def _field(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> Any:
     try:
-        return _FIELDS[name].decode(raw)
+        return decoder.decode(raw)
     except msgspec.DecodeError as error:
         raise BadRequestError(f"The field '{name}': {error}", param=name) from None
 
 
-def _refuse_control_fields(body: Body) -> None:
-    pending = [body]
-    while pending:
-        fields = pending.pop()
-        if not CONTROL_FIELDS.isdisjoint(fields):
-            name = min(CONTROL_FIELDS.intersection(fields))
-            raise BadRequestError(
-                f"The field '{name}' is set by the gateway and cannot be given.", param=name
-            )
-        pending.extend(
-            _OBJECT.decode(fields[container])
-            for container in _CONTAINERS
-            if container in fields and bytes(fields[container]).startswith(b"{")
-        )
+def _user(metadata: msgspec.Raw) -> str:
+    try:
+        user = _METADATA.decode(metadata).user_id
+    except msgspec.DecodeError:
+        return ""
+    return user[:_SESSION_BYTES_MAX] if isinstance(user, str) else ""
 
 
 def _with_usage(body: Body) -> msgspec.Raw:
-    options = _OBJECT.decode(body["stream_options"])
+    options = _BODY.decode(body["stream_options"])
     options["include_usage"] = msgspec.Raw(b"true")
     return msgspec.Raw(msgspec.json.encode(options))

@@ -30,6 +30,8 @@ PIPELINED_MAX = 8
 _FOREVER = float("inf")
 _ATTRIBUTES = {
     b"authorization": "authorization",
+    b"x-api-key": "api_key",
+    b"anthropic-version": "anthropic_version",
     b"content-length": "content_length",
     b"x-request-id": "request_id",
     b"x-modelyard-session": "session",

@@ -51,6 +51,8 @@ class ClientRequest:
         "_parts",
         "_size",
         "_waiter",
+        "anthropic_version",
+        "api_key",
         "authorization",
         "body_complete",
         "chunked",
@@ -84,6 +86,8 @@ class ClientRequest:
         self.method = b""
         self.path = ""
         self.authorization: bytes | None = None
+        self.api_key = b""  # where Anthropic's clients put it
+        self.anthropic_version = b""
         self.content_length: bytes | None = None
         self.request_id = b""
         self.session = b""

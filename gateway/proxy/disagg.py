@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from gateway.api.events import EVENTS, EventForm
 from gateway.errors import ApiError
 from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import LegError
@@ -105,7 +106,8 @@ class Disaggregation:
         try:
             async with leg as connection:
                 answer = await connection.read_all(ANSWER_BYTES_MAX)
-                if stream and _reports_failure(answer):
+                form = EVENTS[exchange.request.operation.name] if stream else None
+                if form is not None and _reports_failure(answer, form):
                     raise leg.failed("error_event")
             self._expect_kv(exchange)
         except LegError as error:
@@ -132,7 +134,9 @@ class Disaggregation:
         self, engine: Engine, exchange: Exchange, prefill: Endpoint, body: Body
     ) -> Body | None:
         """What decode gets after *prefill* has done its part; None if it has not."""
-        answer = await self._prefill(exchange, prefill, engine.prefill_body(body))
+        assert exchange.request is not None
+        leg_body = engine.prefill_body(body, exchange.request.operation.name)
+        answer = await self._prefill(exchange, prefill, leg_body)
         if answer is None:
             return None
         assert exchange.model is not None
@@ -172,7 +176,7 @@ def _room_body(engine: Engine, prefill: Endpoint, body: Body) -> Body:
     )
 
 
-def _reports_failure(answer: bytes) -> bool:
-    relay = Relay(usage_wanted=True)
+def _reports_failure(answer: bytes, form: EventForm) -> bool:
+    relay = Relay(form, usage_wanted=True)
     relay.feed(answer)
     return relay.failed

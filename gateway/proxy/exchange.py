@@ -3,6 +3,7 @@
 from functools import lru_cache
 
 from gateway.api.answer import NO_USAGE
+from gateway.api.operations import Dialect
 from gateway.api.request import InferenceRequest
 from gateway.errors import ApiError
 from gateway.listener import ClientRequest
@@ -34,6 +35,7 @@ class Exchange:
         "client",
         "client_gone",
         "dead",
+        "dialect",
         "ended_at",
         "error",
         "events",
@@ -68,12 +70,14 @@ class Exchange:
         watch: Watch,
         opened_at: float,
         began: float,
+        dialect: Dialect = Dialect.OPENAI,
     ) -> None:
         self.client = client
         self.request_id = request_id
         self.watch = watch
         self.opened_at = opened_at
         self.began = began
+        self.dialect = dialect
         self.key_id = ""
         self.priority = Priority.NORMAL
         self.model: ModelRow | None = None
@@ -107,7 +111,11 @@ class Exchange:
 
     def fits_pair(self, variant: VariantRow) -> bool:
         assert self.request is not None
-        return not self.alone and self.request.fits_pair(variant.bypass_tokens)
+        return (
+            not self.alone
+            and self.request.operation.name in variant.paired_operations
+            and self.request.fits_pair(variant.bypass_tokens)
+        )
 
     def turn_over(self) -> None:
         """The second try, if this is one, has been answered or has failed."""
@@ -117,13 +125,15 @@ class Exchange:
 
     def headers(self, form: bytes) -> bytes:
         """Of the answer, as lines: who asked what, and which workers served it how."""
-        route = self.route
+        route, request_id = self.route, self.request_id.encode()
+        if self.dialect is Dialect.ANTHROPIC:
+            form += b"request-id: %b\r\n" % request_id
         if route is None:
-            return b"%bx-request-id: %b\r\n" % (form, self.request_id.encode())
+            return b"%bx-request-id: %b\r\n" % (form, request_id)
         answerer, prefill = route.answerer, route.prefill
         return b"%bx-request-id: %b\r\n%b" % (
             form,
-            self.request_id.encode(),
+            request_id,
             _place(
                 answerer.identity,
                 route.mode,

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from gateway.api.answer import Usage, read_answer
+from gateway.api.events import EVENTS
 from gateway.errors import ApiError, BadAnswerError, DeadlineError, UnavailableError
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import TOO_LATE, Stop
@@ -60,7 +61,7 @@ class Forwarder:
         request = exchange.request
         assert request is not None
         self.active += 1
-        if request.stream and can_resume(request.body):
+        if request.stream and request.operation.resumes and can_resume(request.body):
             exchange.journal = Journal()
         try:
             route = await self._route(exchange)
@@ -128,6 +129,8 @@ class Forwarder:
     async def _tokens(self, exchange: Exchange) -> tuple[int, ...] | None:
         """The prompt's tokens by the engine's own tokenizer, for an exact look into KV caches."""
         assert exchange.request is not None
+        if not exchange.request.operation.resumes:
+            return None  # engines tokenize what they could go on with, in no other dialect
         for variant in _model(exchange).variants:
             endpoints = variant.unified or variant.prefill or variant.decode
             if variant.engine in TOKENIZING_ENGINES and endpoints:
@@ -227,8 +230,9 @@ class Forwarder:
     ) -> None:
         body = await connection.read_all(ANSWER_BYTES_MAX)
         ticket.answered()
+        assert exchange.request is not None
         try:
-            exchange.usage = read_answer(body)
+            exchange.usage = read_answer(body, exchange.request.operation)
         except BadAnswerError:
             raise leg.failed("broken_answer") from None
         exchange.first_at = self._clock()
@@ -237,8 +241,9 @@ class Forwarder:
     async def _stream(
         self, exchange: Exchange, leg: Leg, connection: Connection, ticket: Ticket
     ) -> None:
-        assert exchange.request is not None
-        relay = Relay(usage_wanted=exchange.request.wants_usage)
+        request = exchange.request
+        assert request is not None
+        relay = Relay(EVENTS[request.operation.name], usage_wanted=request.wants_usage)
         splice = Splice(exchange, connection, relay, ticket, self._clock)
         try:
             await splice.run()
@@ -273,8 +278,8 @@ def _model(exchange: Exchange) -> ModelRow:
 
 
 def _usage_of(exchange: Exchange, relay: Relay) -> Usage:
-    """Of a stream cut short there is no count: then the events sent, less the first, which
-    names the role. Each of them carried at least one token.
+    """Of a stream cut short there is no count: then the events sent, less those that frame the
+    others. Each of them carried at least one token.
     """
     usage = relay.usage
     counted = usage.completion_tokens > 0 or relay.done
@@ -282,7 +287,8 @@ def _usage_of(exchange: Exchange, relay: Relay) -> Usage:
         usage = exchange.resumption.total(usage)
     if counted:
         return usage
-    return Usage(usage.prompt_tokens, max(usage.completion_tokens, exchange.events - 1))
+    events = exchange.events - relay.form.framing
+    return Usage(usage.prompt_tokens, max(usage.completion_tokens, events))
 
 
 def _learn(exchange: Exchange, route: Route, error: LegError) -> None:
@@ -314,6 +320,7 @@ def _given_up(exchange: Exchange, failure: LegError | None) -> ApiError:
             f"The worker that had this request gave no usable answer ({failure.reason})."
         )
     reason = f"no worker could be reached ({failure.reason})" if failure else model.reason
+    reason = reason or "no worker that answers this is ready"
     return UnavailableError(
         f"The model '{model.name}' cannot answer now: {reason}.",
         retry_after_s=model.limits.retry_after_s,

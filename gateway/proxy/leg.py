@@ -8,7 +8,7 @@ import asyncio
 from types import TracebackType
 
 from gateway.api.envelope import worker_error
-from gateway.errors import ApiError
+from gateway.errors import ApiError, UnsupportedOperationError
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import (
@@ -31,6 +31,8 @@ _OVERLOADED = 503
 # The client's own fault, so the client is told. Any other status below 500 is ours to explain:
 # a 401 means that the gateway's token for the worker is wrong, not the client's key.
 _REFUSALS = frozenset({400, 413, 422, 429})
+# How an engine says that it has no such route. Of what it may lack that is no fault of its.
+_LACKING = frozenset({404, 405, 501})
 _UNANSWERED = frozenset({"connect", "reset", "hung"})
 
 
@@ -118,7 +120,7 @@ class Leg:
         try:
             return await self._wire.upstream.request(
                 self._endpoint,
-                exchange.request.path,
+                exchange.request.operation.path,
                 encode_for(self._endpoint, self._body),
                 stream=self._stream,
                 request_id=exchange.request_id,
@@ -138,7 +140,14 @@ class Leg:
                 self._connection.abort()
 
     async def _refused(self, connection: Connection) -> None:
-        status = connection.status
+        status, request = connection.status, self._exchange.request
+        assert request is not None
+        if status in _LACKING and request.operation.optional:
+            await connection.read_all(REFUSAL_BYTES_MAX)
+            raise UnsupportedOperationError(
+                f"The worker of the model {request.model!r} does not answer "
+                f"{request.operation.path}."
+            )
         if status not in _REFUSALS:
             raise self.failed(
                 f"status_{status}",

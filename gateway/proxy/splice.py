@@ -12,12 +12,11 @@ from gateway.proxy.stream import Relay
 from gateway.routing.load import Ticket
 from gateway.routing.pick import Mode
 
-_ROLE_AND_TOKEN = 2  # events
-
 
 class Splice:
-    """*ticket* hears of the first token. In a pair the first event of a chat is held back until
-    the next: it names the role and comes before anybody knows whether the KV will.
+    """*ticket* hears of the first token. In a pair what comes before it (a chat's role, say) is held
+    back until then: it says nothing, and nobody knows yet whether the KV will come. So it is
+    wherever no other worker could go on with the stream: until then, another may begin it anew.
     """
 
     __slots__ = (
@@ -51,7 +50,9 @@ class Splice:
         self._ticket = ticket
         self._clock = clock
         self._held = b""
-        self._holds = exchange.mode is Mode.DISAGGREGATED and "messages" in exchange.request.body
+        paired = exchange.mode is Mode.DISAGGREGATED
+        early = relay.form.early
+        self._holds = early > 0 and (paired or not exchange.request.operation.resumes)
         self._last = b""
         # Once nothing stands between the worker's bytes and the client's any more:
         self._write: Callable[[bytes], None] | None = None
@@ -130,7 +131,7 @@ class Splice:
 
     def _hold(self, out: bytes) -> bytes:
         self._held += out
-        if self._relay.events < _ROLE_AND_TOKEN and not self._relay.done:
+        if self._relay.events <= self._relay.form.early and not self._relay.done:
             return b""
         self._holds = False
         return self._held

@@ -2,15 +2,14 @@
 
 An event is forwarded once it is whole, however the bytes were cut. Most chunks hold whole events
 and nothing of interest: those are recognised by a few byte searches and go on as they came. Only
-an event that ends the stream, reports an error or carries usage is looked into.
+an event that ends the stream, reports an error or carries usage is looked into; which those are
+is the dialect's (`gateway.api.events`).
 """
 
 import re
-from typing import Any
 
-import msgspec
-
-from gateway.api.answer import NO_USAGE, Usage, read_chunk_usage
+from gateway.api.answer import NO_USAGE, Usage
+from gateway.api.events import COMPLETION_EVENTS, EventForm, Seen
 from gateway.errors import BadAnswerError
 
 EVENT_BYTES_MAX = 2 * 1024 * 1024
@@ -22,44 +21,44 @@ _NEWLINES = b"\r\n"
 # Strictly what RFC 9112 allows, without extensions: this may go to a client as it is.
 _CHUNK_HEAD = re.compile(rb"([0-9a-fA-F]{1,7})\r\n")
 _EVENT_AND_CHUNK_END = b"\n\n\r\n"
-_TEXT = re.compile(rb'"(?:content|text)":"((?:[^"\\\n]|\\.)*)"')
 _TEMPLATE_BYTES_MAX = 8192
-
-
-class _Reported(msgspec.Struct):
-    """A chunk that may be an error report, in one of the forms engines use."""
-
-    error: Any = None
-    object: Any = None
-    message: Any = None
-    code: Any = None
 
 
 class Relay:
     """Feed it what the worker sends; send on what it returns.
 
-    After the worker's ``[DONE]`` *done* is set; after its error event *failed* is, and that event
+    After the worker's last event *done* is set; after its error event *failed* is, and that event
     is not forwarded. Nothing behind either of them is. Without *usage_wanted* the chunk that holds
     nothing but usage is kept back.
     """
 
     __slots__ = (
+        "_end_mark",
+        "_error_mark",
+        "_first_usage",
         "_last",
         "_parts",
         "_size",
         "_template",
         "_usage",
+        "_usage_mark",
         "done",
         "events",
         "failed",
+        "form",
         "usage_wanted",
     )
 
-    def __init__(self, *, usage_wanted: bool) -> None:
+    def __init__(self, form: EventForm = COMPLETION_EVENTS, *, usage_wanted: bool) -> None:
+        self.form = form
+        self._end_mark = form.end_mark
+        self._error_mark = form.error_mark
+        self._usage_mark = form.usage_mark
         self.usage_wanted = usage_wanted
         self.done = False
         self.failed = False
         self.events = 0  # forwarded ones, the end apart
+        self._first_usage = b""
         self._usage = b""
         self._template: Template | None = None
         # An event not yet whole: its pieces, their size, their last two bytes.
@@ -73,9 +72,9 @@ class Relay:
             not self._size
             and chunk.endswith(b"\n\n")
             and chunk[-3:-2] not in _NEWLINES
-            and b'"usage"' not in chunk
-            and b"[DONE]" not in chunk
-            and b'"error"' not in chunk
+            and self._usage_mark not in chunk
+            and self._end_mark not in chunk
+            and self._error_mark not in chunk
             and not self.done
             and not self.failed
         ):
@@ -92,9 +91,9 @@ class Relay:
             self.events += 1
             return True
         if (
-            b'"usage"' in chunks
-            or b"[DONE]" in chunks
-            or b'"error"' in chunks
+            self._usage_mark in chunks
+            or self._end_mark in chunks
+            or self._error_mark in chunks
             or not _are_chunks(chunks)
             or self._size
             or self.done
@@ -103,14 +102,21 @@ class Relay:
             return False
         count = chunks.count(b"\n\n")
         self.events += count
-        if count == 1:
-            self._template = Template.of(chunks)
+        if count == 1 and self.form.text is not None:
+            self._template = Template.of(chunks, self.form.text)
         return True
 
     @property
     def usage(self) -> Usage:
         """What the worker counted, by its last word on it; zero if it said nothing."""
-        return read_chunk_usage(_data(self._usage)) if self._usage else NO_USAGE
+        if not self._usage:
+            return NO_USAGE
+        usage = self.form.usage(_data(self._usage))
+        if usage.prompt_tokens or not self._first_usage:
+            return usage
+        return Usage(
+            self.form.usage(_data(self._first_usage)).prompt_tokens, usage.completion_tokens
+        )
 
     def _feed_slowly(self, chunk: bytes) -> bytes:
         if _END.search(self._last + chunk) is None:
@@ -138,19 +144,25 @@ class Relay:
     def _take(self, event: bytes) -> bytes:
         if self.done or self.failed:
             return b""
-        if b"[DONE]" in event and _data(event) == b"[DONE]":
-            self.done = True
+        form = self.form
+        seen = Seen.NOTHING
+        if form.end_mark in event or form.error_mark in event:
+            seen = form.look(_data(event))
+        if seen is not Seen.NOTHING:
             self._template = None
-            return event
-        if b'"error"' in event and _reports_error(event):
+        if seen is Seen.FAILED:
             self.failed = True
-            self._template = None
             return b""
-        if b'"usage"' in event and _USAGE.search(event):
+        if form.usage_mark in event and _USAGE.search(event):
+            if form.split and not self._first_usage:
+                self._first_usage = event
             self._usage = event
             if not self.usage_wanted and _NO_CHOICES.search(event):
                 return b""
-        self.events += 1
+        if seen is Seen.END:
+            self.done = True
+        else:
+            self.events += 1
         return event
 
 
@@ -182,9 +194,9 @@ class Template:
         self._after_size = len(after)
 
     @classmethod
-    def of(cls, chunk: bytes) -> "Template | None":
-        """From one chunk of one event that has a text."""
-        found = _TEXT.search(chunk)
+    def of(cls, chunk: bytes, text: re.Pattern[bytes]) -> "Template | None":
+        """From one chunk of one event that has what *text* finds."""
+        found = text.search(chunk)
         if found is None:
             return None
         body = chunk.index(b"\r\n") + 2
@@ -222,11 +234,3 @@ def _data(event: bytes) -> bytes:
     """The event's data: its data lines without their field name."""
     lines = [line[5:].strip() for line in event.splitlines() if line.startswith(b"data:")]
     return b"\n".join(lines)
-
-
-def _reports_error(event: bytes) -> bool:
-    try:
-        report = msgspec.json.decode(_data(event), type=_Reported)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return False
-    return report.error is not None or report.object == "error"

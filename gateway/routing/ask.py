@@ -16,6 +16,7 @@ class Ask:
 
     *prompt* is the raw JSON of `messages` or `prompt`, *prompt_tokens* an estimate of its length
     (None: several prompts), *session* what the client calls its conversation, or empty.
+    *operation* is what is asked for; where nothing *generates* half of a pair is enough.
     *token_ids* are the prompt's, once an engine has been asked for them; only `kv_events` needs
     them. What the last route found is kept for `enter`: the model's *policy*, and *cached_tokens*,
     how much of the prompt each worker need not compute.
@@ -26,6 +27,8 @@ class Ask:
         "_token_blocks",
         "cached_tokens",
         "fits_pair",
+        "generates",
+        "operation",
         "policy",
         "prompt",
         "prompt_tokens",
@@ -41,11 +44,15 @@ class Ask:
         prompt_tokens: int | None,
         fits_pair: Callable[[VariantRow], bool],
         session: str = "",
+        operation: str = "chat.completions",
+        generates: bool = True,
     ) -> None:
         self.prompt = prompt
         self.prompt_tokens = prompt_tokens
         self.fits_pair = fits_pair
         self.session = session
+        self.operation = operation
+        self.generates = generates
         self.token_ids: tuple[int, ...] | None = None
         self.policy = RoutingPolicy.ROUND_ROBIN
         self.cached_tokens: Mapping[str, int] | None = None

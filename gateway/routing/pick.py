@@ -138,9 +138,15 @@ def choose_variant(variants: Sequence[VariantRow], random: Random) -> VariantRow
 
 
 def plan_route(
-    variant: VariantRow, *, wants_prefill: bool, barred: Barred, choose: Choose
+    variant: VariantRow,
+    *,
+    wants_prefill: bool,
+    generates: bool = True,
+    barred: Barred,
+    choose: Choose,
 ) -> Route | Full | None:
-    """Workers of one variant for one request, best shape first; None if nobody is left.
+    """Workers of one variant for one request, best shape first; None if nobody is left. Where
+    nothing is to be generated half of a pair is enough, whatever the pairing.
 
     While a variant changes its topology it has workers of both shapes: those of the shape it is
     declared with come first, and a whole shape before half of one. A shape that is full is
@@ -149,7 +155,8 @@ def plan_route(
     unified = barred.usable(variant.unified)
     if unified and not variant.disaggregated:
         return _alone(variant, Mode.AGGREGATED, choose(unified))
-    halves = variant.pairing is not Pairing.CONCURRENT  # whether one of them can serve alone
+    # Whether one of them can serve alone.
+    halves = variant.pairing is not Pairing.CONCURRENT or not generates
     decode = barred.usable(variant.decode)
     if decode and not wants_prefill and halves:
         return _alone(variant, Mode.BYPASS, choose(decode))

@@ -50,8 +50,8 @@ class Router:
     def route(
         self, model: ModelRow, ask: Ask, *, dead: set[str], avoid: set[str]
     ) -> Route | Full | None:
-        """Workers for one request. None if every worker of the model is *dead*, FULL if there are
-        some, and each has as many requests as it may have.
+        """Workers for one request. None if every worker of the model that could answer it is
+        *dead*, FULL if there are some, and each has as many requests as it may have.
         """
         ask.policy = model.policy
         ask.cached_tokens = None
@@ -59,11 +59,19 @@ class Router:
         barred = Barred(dead, shunned) if dead or shunned else NOBODY_BARRED
         choose = partial(self._choose, model, ask)
         variants = model.variants
+        if any(ask.operation not in row.operations for row in variants):
+            variants = tuple(row for row in variants if ask.operation in row.operations)
         full = False
         while variants:
             variant = variants[0] if len(variants) == 1 else choose_variant(variants, self._random)
             wanted = variant.disaggregated and ask.fits_pair(variant)
-            route = plan_route(variant, wants_prefill=wanted, barred=barred, choose=choose)
+            route = plan_route(
+                variant,
+                wants_prefill=wanted,
+                generates=ask.generates,
+                barred=barred,
+                choose=choose,
+            )
             if isinstance(route, Route):
                 return route
             full = full or route is FULL

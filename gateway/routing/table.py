@@ -10,9 +10,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from gateway.api.operations import BY_NAME
 from pipelines.engines import ENGINES
-from pipelines.engines.base import Pairing
-from registry.spec import EngineName, Limits, Role, RoutingPolicy, Variant
+from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pairing
+from registry.spec import EngineName, Limits, Role, RoutingPolicy, Task, Variant
 from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
 
 # A worker whose phase changes rarely gets a longer list than this in a reason.
@@ -51,7 +52,8 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     """A variant and its ready workers. *partners* are the prefill workers that can serve each
     decode worker, by its id: those of the same revision where there are any.
 
-    Where *pairing* is concurrent, neither role answers alone: a request needs a pair.
+    Where *pairing* is concurrent, neither role generates alone: a request needs a pair. Of its
+    *operations*, the *paired_operations* are those that a pair shares.
     """
 
     name: str
@@ -64,6 +66,8 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     decode: tuple[Endpoint, ...]
     partners: Mapping[str, tuple[Endpoint, ...]]
     pairing: Pairing = Pairing.SEQUENTIAL
+    operations: frozenset[str] = EVERY_OPERATION
+    paired_operations: frozenset[str] = EVERY_OPERATION
 
     @property
     def servable(self) -> bool:
@@ -78,7 +82,8 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """A declared model. *variants* are the servable ones; with none of them *reason* says why.
-    With some, *reason* says what is missing, or is empty.
+    With some, *reason* says what is missing, or is empty. *operations* are what the variants answer
+    when they are served, all together.
     """
 
     name: str
@@ -87,6 +92,8 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     limits: Limits
     variants: tuple[VariantRow, ...]
     reason: str
+    task: Task = Task.GENERATE
+    operations: frozenset[str] = EVERY_OPERATION
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +153,8 @@ def build_table(snapshot: Snapshot) -> RoutingTable:
 
 
 def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
-    rows = [_variant_row(variant, workers) for variant in model.spec.variants]
+    task = model.spec.task
+    rows = [_variant_row(variant, workers, task) for variant in model.spec.variants]
     servable = tuple(row for row in rows if row.servable)
     return ModelRow(
         name=model.name,
@@ -155,17 +163,20 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         limits=model.spec.limits,
         variants=servable,
         reason=_shortfall(servable) if servable else _why_none(model, workers),
+        task=task,
+        operations=frozenset[str]().union(*(row.operations for row in rows)),
     )
 
 
-def _variant_row(variant: Variant, workers: list[Worker]) -> VariantRow:
+def _variant_row(variant: Variant, workers: list[Worker], task: Task) -> VariantRow:
     ready: dict[Role, list[Endpoint]] = {role: [] for role in Role}
     for worker in workers:
         if worker.plan.variant == variant.name and worker.plan.engine == variant.engine:
             endpoint = _endpoint(worker)
             if endpoint is not None:
                 ready[worker.plan.role].append(endpoint)
-    topology = variant.topology
+    topology, engine = variant.topology, ENGINES[variant.engine]
+    apart = topology.is_disaggregated and engine.pairing is Pairing.CONCURRENT
     return VariantRow(
         name=variant.name,
         weight=variant.weight,
@@ -179,8 +190,18 @@ def _variant_row(variant: Variant, workers: list[Worker]) -> VariantRow:
             decode.worker_id: _partners(decode, ready[Role.PREFILL])
             for decode in ready[Role.DECODE]
         },
-        pairing=ENGINES[variant.engine].pairing,
+        pairing=engine.pairing,
+        operations=TASK_OPERATIONS[task] & _answered(engine, apart=apart),
+        paired_operations=engine.paired_operations,
     )
+
+
+def _answered(engine: Engine, *, apart: bool) -> frozenset[str]:
+    """*apart*: neither role generates alone. What generates nothing any worker answers."""
+    if not apart:
+        return engine.operations
+    lone = {name for name in engine.operations if not BY_NAME[name].generates}
+    return engine.paired_operations | lone
 
 
 def _partners(decode: Endpoint, prefills: list[Endpoint]) -> tuple[Endpoint, ...]:

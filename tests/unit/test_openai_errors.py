@@ -9,6 +9,7 @@ from gateway.api.envelope import render, render_event, worker_error
 
 EVERY = [
     errors.BadRequestError("m", param="n"),
+    errors.UnsupportedOperationError.of_model("m", "/v1/score", frozenset({"messages"})),
     errors.AuthenticationError("m"),
     errors.UnknownModelError("../m\r\n"),
     errors.UnknownRouteError(),

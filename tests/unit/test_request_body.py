@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from gateway.api.request import CONTROL_FIELDS, parse_request
+from gateway.api.operations import OPERATIONS
+from gateway.api.refusals import CONTROL_FIELDS
+from gateway.api.request import parse_request
 from gateway.errors import BadRequestError
 
 json_values = st.recursive(
@@ -18,6 +20,7 @@ json_values = st.recursive(
 )
 OURS = {
     *("model", "stream", "stream_options", "max_tokens", "max_completion_tokens", "min_tokens"),
+    *("logprobs", "top_logprobs", "prompt_logprobs", "max_output_tokens", "encoding_format"),
     *("n", "best_of", "messages", "vllm_xargs", "extra_body", "extra_args", "sampling_params"),
     *("nvext", "custom_params", *CONTROL_FIELDS),
 }
@@ -26,7 +29,7 @@ fields = st.dictionaries(st.text().filter(lambda name: name not in OURS), json_v
 
 def parse(data, path="/v1/completions"):
     raw = data if isinstance(data, bytes) else json.dumps(data).encode()
-    return parse_request(path, raw)
+    return parse_request(OPERATIONS[path], raw)
 
 
 def sent(request):

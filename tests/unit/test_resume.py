@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from gateway.api.answer import Usage
+from gateway.api.operations import OPERATIONS
 from gateway.api.request import parse_request
 from gateway.proxy.errors import BrokenAnswerError
 from gateway.proxy.journal import Journal
@@ -36,7 +37,7 @@ def plain(**fields):
 
 def request(path, **fields):
     data = json.dumps({"model": "m", "stream": True, **fields}).encode()
-    return parse_request(path, data).body
+    return parse_request(OPERATIONS[path], data).body
 
 
 def plainly(body):
