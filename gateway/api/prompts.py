@@ -28,7 +28,7 @@ PROMPT_FIELDS: Mapping[str, tuple[str, ...]] = {
     "detokenize": ("tokens",),
 }
 _NO_MEDIA = frozenset({"instructions", "prompt", "tokens", "tools"})
-# Media in these is what an engine might fetch: messages wherever they are, and of the prompt all but
+# Media in these is what an engine might fetch: messages wherever they are, of the prompt all but
 # text, ids and schemas, in which any name may stand.
 MEDIA_FIELDS: Mapping[str, tuple[str, ...]] = {
     name: tuple({"messages": 0, **dict.fromkeys(f for f in fields if f not in _NO_MEDIA)})

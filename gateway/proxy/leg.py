@@ -8,6 +8,7 @@ import asyncio
 from types import TracebackType
 
 from gateway.api.envelope import worker_error
+from gateway.api.request import InferenceRequest
 from gateway.errors import ApiError, UnsupportedOperationError
 from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
@@ -142,13 +143,8 @@ class Leg:
     async def _refused(self, connection: Connection) -> None:
         status, request = connection.status, self._exchange.request
         assert request is not None
-        if status in _LACKING and request.operation.optional:
-            await connection.read_all(REFUSAL_BYTES_MAX)
-            raise UnsupportedOperationError(
-                f"The worker of the model {request.model!r} does not answer "
-                f"{request.operation.path}."
-            )
-        if status not in _REFUSALS:
+        lacking = status in _LACKING and request.operation.optional
+        if status not in _REFUSALS and not lacking:
             raise self.failed(
                 f"status_{status}",
                 gone=status == _OVERLOADED,
@@ -157,6 +153,8 @@ class Leg:
         body = await connection.read_all(REFUSAL_BYTES_MAX)
         # A worker's words may name the place it runs at; that is not the client's to know.
         body = body.replace(self._endpoint.authority.encode(), b"the worker")
+        if lacking:
+            raise _unsupported(request, body)
         raise _refusal(status, body, connection.retry_after)
 
     def _check_form(self, connection: Connection) -> None:
@@ -190,6 +188,14 @@ class Leg:
         self._wire.metrics.failure(model.name, reason)
         answered = reason not in _UNANSWERED and not reason.startswith("deadline_")
         return LegError(self._endpoint.worker_id, reason, gone=gone, answered=answered)
+
+
+def _unsupported(request: InferenceRequest, body: bytes) -> ApiError:
+    error = worker_error(body)
+    return UnsupportedOperationError(
+        f"The worker of the model {request.model!r} does not answer {request.operation.path}"
+        + (f": {error.message}" if error else ".")
+    )
 
 
 def _refusal(status: int, body: bytes, retry_after: bytes) -> ApiError:

@@ -14,7 +14,7 @@ from gateway.routing.pick import Mode
 
 
 class Splice:
-    """*ticket* hears of the first token. In a pair what comes before it (a chat's role, say) is held
+    """*ticket* hears of the first token. In a pair what comes before it (a role, say) is held
     back until then: it says nothing, and nobody knows yet whether the KV will come. So it is
     wherever no other worker could go on with the stream: until then, another may begin it anew.
     """
