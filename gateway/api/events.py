@@ -133,7 +133,7 @@ def _chunks(*, early: int) -> EventForm:
         look=_look_at_chunk,
         usage=_chunk_usage,
         early=early,
-        framing=1,
+        framing=early,
         text=re.compile(rb'"(?:content|text)":"((?:[^"\\\n]|\\.)*)"'),
     )
 

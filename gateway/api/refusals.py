@@ -5,8 +5,6 @@ nothing between two requests, and run nothing but the model: what would need eit
 what to do instead, since an engine would ignore it or answer something else.
 """
 
-from typing import Any
-
 import msgspec
 
 from gateway.api.operations import Dialect, Operation
@@ -62,7 +60,7 @@ _NAMESPACE = "namespace"
 
 
 class _Tool(msgspec.Struct):
-    type: Any = "custom"  # where Anthropic's say none, it is the client's own
+    type: str | None = "custom"  # where Anthropic's say none, it is the client's own
     tools: list["_Tool"] | None = None
 
 
@@ -123,7 +121,7 @@ def _check_tools(body: Body) -> None:
             pending.extend(tool.tools or ())
         elif tool.type is not None and tool.type not in _CLIENT_TOOLS:
             raise BadRequestError(
-                f"Tools of type {str(tool.type)[:40]!r} run on a server, and there is none here. "
+                f"Tools of type {tool.type[:40]!r} run on a server, and there is none here. "
                 "Declare a tool that you run yourself: a function, or a custom one.",
                 param="tools",
             )

@@ -116,7 +116,7 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         for name in _SESSIONS:
             raw = self.body.get(name)
             if raw is not None and bytes(raw).startswith(b'"'):
-                return bytes(raw)[1 : _SESSION_BYTES_MAX + 1].decode(errors="replace")
+                return bytes(raw)[1:-1][:_SESSION_BYTES_MAX].decode(errors="replace")
         if self.operation.dialect is Dialect.ANTHROPIC and "metadata" in self.body:
             return _user(self.body["metadata"])
         return ""
