@@ -9,6 +9,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from dialects import BODIES, EVENTS
 from gateway_world import DONE, SECRET, USAGE_EVENT, a_gateway, completion, token
 
 ROOT = Path(__file__).parents[2]
@@ -70,6 +71,28 @@ async def test_a_token_costs_no_json_parse():
     long, _ = await seen(64, stream=True)
     assert decodes(short) > 0, "the request itself is parsed, or this test counts nothing"
     assert decodes(long) == decodes(short)
+
+
+@pytest.mark.parametrize("path", ["/v1/responses", "/v1/messages", "/v1/chat/completions"])
+async def test_a_token_costs_no_json_parse_in_any_dialect(path):
+    async def tell(call):
+        await call.begin_stream()
+        for data in EVENTS[path](("word",) * call.json["tokens"]):
+            await call.chunk(data)
+        await call.end_stream()
+
+    async with a_gateway(tell) as gateway:
+        parsed, calls = [], []
+        for tokens in (4, 4, 64):  # what is made once is made
+            with watched() as (called, _):
+                answer = await gateway.post(
+                    path, stream=True, tokens=tokens, prompt=None, **BODIES[path]
+                )
+            assert answer.content.count(b"word") >= tokens
+            parsed.append(decodes(called))
+            calls.append(sum(called.values()))
+    assert parsed[1] == parsed[2] > 0
+    assert (calls[2] - calls[1]) / 60 < 30
 
 
 async def test_a_token_costs_few_calls_at_all():
