@@ -1,7 +1,7 @@
 """What is read of a worker's answer: that it is one, and its usage."""
 
 from collections.abc import Mapping
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
 
@@ -45,20 +45,30 @@ class Counts(msgspec.Struct, frozen=True):
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _COUNTS = msgspec.json.Decoder(Counts)
-_DIGITS = tuple(b"%d" % digit for digit in range(10))
-# What makes a body an answer to an operation: one of these fields, whose value begins like this.
-_SIGNS: Mapping[str, tuple[tuple[str, ...], tuple[bytes, ...]]] = {
-    "chat.completions": (("choices",), (b"[",)),
-    "completions": (("choices",), (b"[",)),
-    "responses": (("output",), (b"[",)),
-    "messages": (("content",), (b"[",)),
-    "count_tokens": (("input_tokens",), _DIGITS),
-    "embeddings": (("data",), (b"[",)),
-    "rerank": (("results", "data"), (b"[",)),
-    "score": (("data", "scores"), (b"[",)),
-    "tokenize": (("tokens",), (b"[",)),
-    "detokenize": (("prompt", "text"), (b'"', b"[")),
+_RAWS = list[msgspec.Raw]
+# What makes a body an answer to an operation: one of these fields, with such a value.
+_SIGNS: Mapping[str, Mapping[str, Any]] = {
+    "chat.completions": {"choices": _RAWS},
+    "completions": {"choices": _RAWS},
+    "responses": {"output": _RAWS},
+    "messages": {"content": _RAWS},
+    "count_tokens": {"input_tokens": int},
+    "embeddings": {"data": _RAWS},
+    "rerank": {"results": _RAWS},
+    "score": {"data": _RAWS, "scores": _RAWS},
+    "tokenize": {"tokens": _RAWS},
+    "detokenize": {"prompt": str, "text": str | _RAWS},
 }
+
+
+def _decoder(field: str, kind: Any) -> msgspec.json.Decoder[Any]:
+    return msgspec.json.Decoder(
+        msgspec.defstruct("Answer", [(field, kind), ("usage", Counts | None, None)])
+    )
+
+
+# The usual form of each, at once with its usage.
+_USUAL = {name: _decoder(*next(iter(signs.items()))) for name, signs in _SIGNS.items()}
 
 
 def read_answer(body: bytes, operation: Operation) -> Usage:
@@ -66,19 +76,34 @@ def read_answer(body: bytes, operation: Operation) -> Usage:
 
     Raises BadAnswerError if the body is no answer to *operation* at all.
     """
-    fields, signs = _SIGNS[operation.name]
+    try:
+        counts: Counts | None = _USUAL[operation.name].decode(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        counts = _unusual(body, operation)
+    return counts.usage() if counts is not None and operation.metered else NO_USAGE
+
+
+def _unusual(body: bytes, operation: Operation) -> Counts | None:
     try:
         if body.startswith(b"[") and operation.name == "rerank":  # SGLang's are a bare list
             _LIST.decode(body)
-            return NO_USAGE
+            return None
         answer = _OBJECT.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         answer = {}
-    if not any(bytes(answer[name]).startswith(signs) for name in fields if name in answer):
+    if not any(
+        _is(kind, answer[name]) for name, kind in _SIGNS[operation.name].items() if name in answer
+    ):
         raise BadAnswerError(f"The worker's answer is none to {operation.path}.")
-    if not operation.metered or "usage" not in answer:
-        return NO_USAGE
     try:
-        return _COUNTS.decode(answer["usage"]).usage()
+        return _COUNTS.decode(answer["usage"]) if "usage" in answer else None
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return NO_USAGE
+        return None
+
+
+def _is(kind: Any, value: msgspec.Raw) -> bool:
+    try:
+        msgspec.json.decode(value, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return False
+    return True

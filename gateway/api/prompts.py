@@ -43,8 +43,7 @@ _SEVERAL_PROMPTS = frozenset({"completions"})
 def prompt_bytes(body: Body, operation: Operation) -> bytes:
     """The raw JSON of what is to be answered."""
     fields = PROMPT_FIELDS[operation.name]
-    parts = [bytes(body[name]) for name in fields if name in body]
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return b"".join([bytes(body[name]) for name in fields if name in body])
 
 
 def prompt_tokens(body: Body, operation: Operation) -> int | None:
@@ -63,5 +62,5 @@ def prompt_tokens(body: Body, operation: Operation) -> int | None:
             except msgspec.DecodeError:
                 if operation.name in _SEVERAL_PROMPTS:
                     return None
-        size += len(memoryview(raw))
+        size += len(memoryview(raw))  # not copied
     return size // BYTES_PER_TOKEN

@@ -135,7 +135,7 @@ def parse_request(operation: Operation, data: bytes) -> InferenceRequest:
     body = _parse_body(data)
     check_body(body, operation)
     readers = _FIELDS if operation.generates else _ONLY_MODEL
-    given = {name: _field(name, body[name], readers[name]) for name in readers if name in body}
+    given = {name: _field(name, body[name], readers[name]) for name in body if name in readers}
     if "model" not in given:
         raise BadRequestError("The field 'model' is missing.", param="model")
     for name in MEDIA_FIELDS[operation.name]:
