@@ -6,9 +6,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.api.operations import BY_NAME
+from pipelines.engines import ENGINES
+from pipelines.engines.base import TASK_OPERATIONS
 from registry.cli.main import cli
 from registry.settings import PREFIX, Settings
-from registry.spec import from_yaml
+from registry.spec import EngineName, Task, from_yaml
 
 ROOT = Path(__file__).parents[2]
 DOCS = ("README.md", "ARCHITECTURE.md", "CONTRIBUTING.md", "CHANGELOG.md")
@@ -54,3 +57,24 @@ def test_the_readmes_own_spec_is_valid():
     blocks = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 
     assert [from_yaml(block) for block in blocks]
+
+
+def test_the_readmes_table_of_routes_is_what_the_adapters_say():
+    text = (ROOT / "README.md").read_text()
+    rows = {
+        cells[0].split("`")[1].removeprefix("POST "): (cells[0], *cells[1:])
+        for line in text.splitlines()
+        if line.startswith("| `POST ") and (cells := [c.strip() for c in line[1:-1].split("|")])
+    }
+    assert list(rows) == [operation.path for operation in BY_NAME.values()]
+    for operation in BY_NAME.values():
+        first, tasks, *cells = rows[operation.path]
+        assert all(f"`{path}`" in first for path in operation.aliases)
+        answering = [task for task in Task if operation.name in TASK_OPERATIONS[task]]
+        assert tasks == ("every" if len(answering) == len(Task) else ", ".join(answering))
+        for name, cell in zip((EngineName.VLLM, EngineName.SGLANG), cells, strict=True):
+            engine = ENGINES[name]
+            paired = operation.name in engine.paired_operations
+            assert cell == (
+                "pair" if paired else "yes" if operation.name in engine.operations else "—"
+            )
