@@ -427,3 +427,69 @@ def test_a_concurrent_pair_answers_what_it_shares_and_what_generates_nothing(mon
     monkeypatch.setattr(EmulatorEngine, "paired_operations", frozenset({"chat.completions"}))
     row = a_table(models=[a_declared(topology=DISAGGREGATED)]).models["m"]
     assert row.operations == {"chat.completions", "count_tokens", "tokenize", "detokenize"}
+
+
+# Workers that are not what they seem.
+
+
+@by_path
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b"null", b'{"ok":true}', b"\xff", b"[" * 9999])
+async def test_an_answer_that_is_none_is_a_502_in_the_clients_dialect(path, body):
+    async def odd(call):
+        await call.answer(body=body)
+
+    async with a_gateway(odd, model=a_model(path)) as gateway:
+        answer = await ask(gateway, path)
+        if OPERATIONS[path].name == "rerank" and body == b"[]":
+            assert answer.status_code == 200  # a bare list, as SGLang's
+            return
+        assert_told(answer, path, 502)
+
+
+@pytest.mark.parametrize("path", UNRESUMED)
+@pytest.mark.parametrize(
+    "event",
+    [
+        b"data: " + b"x" * (3 * 1024 * 1024) + b"\n\n",
+        b'event: error\ndata: {"type":"error"}\n\n',
+        b'data: {"error":{"message":"secret"}}\n\n',
+    ],
+)
+async def test_nothing_of_a_hostile_stream_looks_like_its_end(path, event):
+    async def hostile(call):
+        await call.begin_stream()
+        for data in EVENTS[path]()[: AFTER[path]]:
+            await call.chunk(data)
+        await call.chunk(event)
+        for data in EVENTS[path]()[AFTER[path] :]:
+            await call.chunk(data)
+        await call.end_stream()
+
+    async with a_gateway(hostile) as gateway:
+        answer = await ask(gateway, path, stream=True)
+        name, error = last_event(answer)
+    assert (name, error["type"]) == (b"event: error\n", "error")
+    assert events_of(answer)[:-1] == EVENTS[path]()[: AFTER[path]]
+
+
+@streaming
+async def test_a_stream_in_one_piece_or_in_single_bytes_is_the_same_stream(path):
+    stream = b"".join(EVENTS[path]())
+
+    async def dribbles(call):
+        await call.begin_stream()
+        for byte in stream:
+            await call.chunk(bytes([byte]))
+        await call.end_stream()
+
+    async def at_once(call):
+        await call.begin_stream()
+        await call.chunk(stream + b"data: more\n\n")
+        await call.end_stream()
+
+    for behaviour in (dribbles, at_once):
+        async with a_gateway(behaviour) as gateway:
+            answer = await ask(gateway, path, stream=True, stream_options={"include_usage": True})
+            assert answer.content == stream
+            (record,) = await gateway.usage()
+            assert (record.status, record.completion_tokens) == ("ok", ANSWER_TOKENS)
