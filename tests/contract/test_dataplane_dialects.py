@@ -493,3 +493,11 @@ async def test_a_stream_in_one_piece_or_in_single_bytes_is_the_same_stream(path)
             assert answer.content == stream
             (record,) = await gateway.usage()
             assert (record.status, record.completion_tokens) == ("ok", ANSWER_TOKENS)
+
+
+async def test_half_of_a_concurrent_pair_is_asked_for_what_generates_nothing(monkeypatch):
+    monkeypatch.setattr(EmulatorEngine, "pairing", Pairing.CONCURRENT)
+    async with a_pair(prefill=[speaks], decode=[speaks]) as gateway:
+        answer = await ask(gateway, "/tokenize")
+        assert (answer.status_code, answer.headers["x-modelyard-mode"]) == (200, "bypass")
+        assert gateway.prefills[0].calls == []
