@@ -10,7 +10,13 @@ from typing import cast
 
 import httptools
 
-from gateway.proxy.errors import BrokenAnswerError, CutOffError, ResetError, UpstreamError
+from gateway.proxy.errors import (
+    BrokenAnswerError,
+    CutOffError,
+    ResetError,
+    UnfinishedError,
+    UpstreamError,
+)
 
 HEAD_BYTES_MAX = 64 * 1024
 # Read ahead of the client at most this much, then let TCP hold the worker back.
@@ -159,7 +165,7 @@ class Connection(asyncio.Protocol):
         try:
             while self._is_pumping:
                 if self.complete:
-                    raise CutOffError("the stream ended without [DONE]")
+                    raise UnfinishedError("the stream ended without its last event")
                 if self.error is not None:
                     raise self.error
                 await self._wait()

@@ -7,6 +7,7 @@ UpstreamError            *reason* is a word for metrics
 ├── CutOffError          it ended in the middle of the answer
 ├── HungError            the worker's process does not even answer its health route
 └── BrokenAnswerError    what came is not HTTP, or more of it than we take
+    └── UnfinishedError  it ended as HTTP, and not as a stream: the worker is there and has failed
 LegError                 a leg of a request failed; the request may go on elsewhere
 CannotResumeError        what a stream has said so far cannot be handed to another worker
 """
@@ -38,6 +39,10 @@ class HungError(UpstreamError):
 
 class BrokenAnswerError(UpstreamError):
     reason = "broken_answer"
+
+
+class UnfinishedError(BrokenAnswerError):
+    reason = "cut_off"
 
 
 class LegError(Exception):

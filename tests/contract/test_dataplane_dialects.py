@@ -501,3 +501,15 @@ async def test_half_of_a_concurrent_pair_is_asked_for_what_generates_nothing(mon
         answer = await ask(gateway, "/tokenize")
         assert (answer.status_code, answer.headers["x-modelyard-mode"]) == (200, "bypass")
         assert gateway.prefills[0].calls == []
+
+
+@pytest.mark.parametrize(("path", "how"), [("/v1/responses", "end"), ("/v1/messages", "error")])
+async def test_a_pair_whose_kv_does_not_come_is_replaced_unseen(path, how):
+    """As vLLM tells it: what comes before the first token, and then the end, or an error."""
+    early = forms.EVENTS[OPERATIONS[path].name].early
+    failing = once(breaks_off(after=early, how=how), speaks)
+    async with a_pair(prefill=[speaks], decode=[failing]) as gateway:
+        answer = await ask(gateway, path, stream=True)
+        assert answer.content == b"".join(EVENTS[path]())
+        assert answer.headers["x-modelyard-mode"] == "disaggregated"
+        assert len(gateway.prefills[0].calls) == len(gateway.decodes[0].calls) == 2
