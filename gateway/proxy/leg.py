@@ -15,6 +15,7 @@ from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import (
     BrokenAnswerError,
     ConnectError,
+    CutOffError,
     LegError,
     StaleError,
     UpstreamError,
@@ -170,7 +171,7 @@ class Leg:
             worker = self._endpoint.worker_id
             raise LegError(worker, error.reason, gone=False, answered=False) from error
         if isinstance(error, UpstreamError):
-            broken = isinstance(error, BrokenAnswerError)
+            broken = isinstance(error, BrokenAnswerError) or self._lacked_kv(error)
             raise self.failed(error.reason, gone=not broken, soft=broken) from error
         if isinstance(error, asyncio.CancelledError) and not self._beside:
             stop = self._exchange.watch.claim_leg()
@@ -179,6 +180,15 @@ class Leg:
                 raise LegError(worker, stop, gone=False, answered=True) from error
             if stop is not None:
                 raise self.failed(f"deadline_{stop}", soft=stop is Stop.TRANSFER) from error
+
+    def _lacked_kv(self, error: UpstreamError) -> bool:
+        """Whether it was cut as vLLM cuts a stream whose KV did not come, where it has no event to
+        say so. A worker that has gone will be found out by the next try.
+        """
+        exchange = self._exchange
+        assert exchange.request is not None
+        told = exchange.request.operation.resumes
+        return isinstance(error, CutOffError) and self._once and not told and not exchange.started
 
     def failed(self, reason: str, *, gone: bool = False, soft: bool = True) -> LegError:
         """Notes the failure and gives the error to raise."""

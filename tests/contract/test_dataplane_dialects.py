@@ -503,9 +503,12 @@ async def test_half_of_a_concurrent_pair_is_asked_for_what_generates_nothing(mon
         assert gateway.prefills[0].calls == []
 
 
-@pytest.mark.parametrize(("path", "how"), [("/v1/responses", "end"), ("/v1/messages", "error")])
+@pytest.mark.parametrize(
+    ("path", "how"),
+    [("/v1/responses", "cut"), ("/v1/responses", "end"), ("/v1/messages", "error")],
+)
 async def test_a_pair_whose_kv_does_not_come_is_replaced_unseen(path, how):
-    """As vLLM tells it: what comes before the first token, and then the end, or an error."""
+    """As vLLM tells it: what comes before the first token, and then nothing, or an error."""
     early = forms.EVENTS[OPERATIONS[path].name].early
     failing = once(breaks_off(after=early, how=how), speaks)
     async with a_pair(prefill=[speaks], decode=[failing]) as gateway:
