@@ -12,8 +12,8 @@ from gateway.errors import BadRequestError
 
 def check_media(field: str, raw: bytes) -> None:
     """Raises BadRequestError for a media URL in the JSON of *field* that is not ``data:``."""
-    # An escaped letter could hide either, and is otherwise rare enough to look closely.
-    if b'_url"' not in raw and b'"url"' not in raw and b"\\u" not in raw:
+    # "url" itself or a name that ends so; an escaped letter could hide it, and is rare enough.
+    if b'url"' not in raw and b"\\u" not in raw:
         return
     pending: list[Any] = [msgspec.json.decode(raw)]
     while pending:

@@ -121,8 +121,8 @@ def _check_tools(body: Body) -> None:
             pending.extend(tool.tools or ())
         elif tool.type is not None and tool.type not in _CLIENT_TOOLS:
             raise BadRequestError(
-                f"Tools of type {tool.type[:40]!r} run on a server, and there is none here. "
-                "Declare a tool that you run yourself: a function, or a custom one.",
+                f"Tools of type {tool.type[:40]!r} are built into somebody else's service, and "
+                "nothing here runs them. Declare a function or a custom tool that you run.",
                 param="tools",
             )
 

@@ -126,7 +126,7 @@ async def test_errors_are_the_clients_own_classes():
             assert caught.value.request_id == caught.value.body["request_id"]
         with pytest.raises(anthropic.NotFoundError):
             await create(client, model="nope")
-        with pytest.raises(anthropic.BadRequestError, match="run on a server"):
+        with pytest.raises(anthropic.BadRequestError, match="nothing here runs them"):
             await create(client, tools=[{"type": "web_search_20250305", "name": "web_search"}])
         client.gateway.plane.table = a_table(models=[a_declared()])
         with pytest.raises(anthropic.InternalServerError) as away:
