@@ -248,7 +248,8 @@ class Forwarder:
         try:
             await splice.run()
         finally:
-            exchange.events += relay.events
+            if exchange.started:  # else what came was held back, and is thrown away
+                exchange.events += relay.events
             exchange.usage = _usage_of(exchange, relay)
         if relay.failed:
             raise leg.failed("error_event")

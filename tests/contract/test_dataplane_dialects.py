@@ -516,3 +516,16 @@ async def test_a_pair_whose_kv_does_not_come_is_replaced_unseen(path, how):
         assert answer.content == b"".join(EVENTS[path]())
         assert answer.headers["x-modelyard-mode"] == "disaggregated"
         assert len(gateway.prefills[0].calls) == len(gateway.decodes[0].calls) == 2
+
+
+@pytest.mark.parametrize("path", UNRESUMED)
+async def test_what_was_held_back_and_thrown_away_is_not_counted(path):
+    early, after = forms.EVENTS[OPERATIONS[path].name].early, AFTER[path]
+    behaviour = once(breaks_off(after=early), breaks_off(after=after))
+    async with a_gateway(behaviour, workers=2) as gateway:
+        answer = await ask(gateway, path, stream=True)
+        _, error = last_event(answer)
+        (record,) = await gateway.usage()
+    assert len(events_of(answer)) == after + 1
+    assert error.get("sequence_number", after) == after
+    assert record.completion_tokens == after - FRAMING[path]
