@@ -6,7 +6,7 @@ Each lies in a file of mode 0600 under the home; the registry knows only their d
 import os
 from pathlib import Path
 
-from registry.keys import new_secret
+from registry.keys import digest, new_secret
 from registry.settings import Settings
 from registry.state import KeyKind, Principal
 from registry.store import Store
@@ -32,7 +32,8 @@ async def ensure_api_key(store: Store, settings: Settings) -> str:
 async def _ensure(store: Store, file: Path, kind: KeyKind, name: str) -> str:
     secret = _read(file) or new_secret(kind)
     key, secret = await store.create_key(name=name, kind=kind, secret=secret, by=_BY)
-    if key.revoked_at is not None:  # its owner revoked it: the next start gets another
+    # Its owner revoked it, or has rotated it away from the file: the next start gets another.
+    if key.revoked_at is not None or key.digest != digest(secret):
         _, secret = await store.create_key(name=name, kind=kind, by=_BY)
     _write(file, secret)
     return secret

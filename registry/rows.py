@@ -15,6 +15,7 @@ from registry.state import (
     EventKind,
     Key,
     KeyKind,
+    KeyLimits,
     Model,
     Node,
     NodeState,
@@ -40,6 +41,15 @@ def _plan(text: str) -> WorkerPlan:
 
 def plan_text(plan: WorkerPlan) -> str:
     return msgspec.json.encode(plan).decode()
+
+
+@lru_cache(_DECODED_MAX)
+def _limits(text: str) -> KeyLimits:
+    return msgspec.json.decode(text, type=KeyLimits)
+
+
+def limits_text(limits: KeyLimits) -> str:
+    return msgspec.json.encode(limits).decode()
 
 
 def names_text(names: tuple[str, ...]) -> str:
@@ -136,9 +146,12 @@ def key(row: t.KeyRow) -> Key:
         digest=row.digest,
         models=_names(row.models),
         priority=Priority(row.priority),
+        limits=_limits(row.limits),
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,
+        old_digest=row.old_digest,
+        old_expires_at=row.old_expires_at,
     )
 
 

@@ -3,6 +3,8 @@
 Frozen and without behaviour that reaches outside; times are seconds since the epoch, sizes bytes.
 """
 
+import math
+from datetime import UTC, datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -61,6 +63,8 @@ class EventKind(StrEnum):
     WORKER_PHASE = "worker-phase"
     MODEL_CONDITION = "model-condition"
     KEY_CREATED = "key-created"
+    KEY_CHANGED = "key-changed"
+    KEY_ROTATED = "key-rotated"
     KEY_REVOKED = "key-revoked"
 
 
@@ -89,12 +93,32 @@ _RANKS = {priority: rank for rank, priority in enumerate(Priority)}
 NANO = 1_000_000_000  # parts of a unit of currency: what money is counted in, exactly
 
 
+class BudgetWindow(msgspec.Struct, frozen=True):
+    """One day, month or all time: times *begins_at* <= t < *ends_at*; *name* as in ``2026-11``."""
+
+    name: str
+    begins_at: float
+    ends_at: float
+
+
 class BudgetPeriod(StrEnum):
     """When a budget starts anew: with each day or month, in UTC, or never."""
 
     DAY = "day"
     MONTH = "month"
     TOTAL = "total"
+
+    def window(self, at: float) -> BudgetWindow:
+        """The one that the time *at* lies in."""
+        if self is BudgetPeriod.TOTAL:
+            return BudgetWindow("total", -math.inf, math.inf)
+        first = datetime.fromtimestamp(at, UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+        if self is BudgetPeriod.DAY:
+            name, last = f"{first:%Y-%m-%d}", first + timedelta(days=1)
+        else:
+            first = first.replace(day=1)
+            name, last = f"{first:%Y-%m}", (first + timedelta(days=32)).replace(day=1)
+        return BudgetWindow(name, first.timestamp(), last.timestamp())
 
 
 class KeyLimits(_Value, frozen=True, kw_only=True):
@@ -325,14 +349,18 @@ class UsageRecord(_Value, frozen=True, kw_only=True):
 
 
 class UsageTotal(_Value, frozen=True, kw_only=True):
-    """Usage summed over the requests of one key with one model."""
+    """Usage summed over requests of one key, model and *day* (``2026-11-26``, in UTC, by when they
+    ended); what it was not told apart by is empty.
+    """
 
-    key_id: str
-    model: str
+    key_id: str = ""
+    model: str = ""
+    day: str = ""
     requests: int
     errors: int
     prompt_tokens: int
     completion_tokens: int
+    cost_nano: int
 
 
 class Principal(_Value, frozen=True, kw_only=True):

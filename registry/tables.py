@@ -194,7 +194,7 @@ class UsageRow(Base):
     __tablename__ = "usage"
     __table_args__ = (
         UniqueConstraint("request_id", "key_id", "opened_at"),
-        Index(None, "key_id", "model"),
+        Index(None, "key_id", "closed_at"),
         Index(None, "closed_at"),
     )
 

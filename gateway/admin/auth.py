@@ -7,7 +7,7 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admin.errors import request_id
-from registry.keys import digest
+from registry.keys import by_digest, digest
 from registry.state import Key, KeyKind, Principal
 from registry.store import Store
 
@@ -30,7 +30,7 @@ class AdminKeys:
         """
         await self._refresh()
         key = self._by_digest.get(digest(secret))
-        if key is None or key.revoked_at is not None:
+        if key is None:
             return None
         if key.expires_at is not None and key.expires_at <= self._clock():
             return None
@@ -40,8 +40,7 @@ class AdminKeys:
         version = await self._store.version()
         if version == self._version:
             return
-        keys = await self._store.keys()
-        self._by_digest = {key.digest: key for key in keys if key.kind is KeyKind.ADMIN}
+        self._by_digest = by_digest(await self._store.keys(), KeyKind.ADMIN)
         self._version = version  # the older of the two: a key made in between is read next time
 
 

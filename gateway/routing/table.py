@@ -13,6 +13,7 @@ import msgspec
 from gateway.api.operations import BY_NAME
 from pipelines.engines import ENGINES
 from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pairing
+from registry.keys import by_digest
 from registry.spec import EngineName, Limits, Role, RoutingPolicy, Task, Variant
 from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
 
@@ -97,7 +98,9 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
-    """*keys* are the unrevoked inference keys by digest; they may have expired."""
+    """*keys* are the unrevoked inference keys by digest, of the secret before a rotation too; they
+    may have expired.
+    """
 
     version: int
     models: Mapping[str, ModelRow]
@@ -137,11 +140,7 @@ def build_table(snapshot: Snapshot) -> RoutingTable:
         for model in sorted(snapshot.models, key=lambda model: model.name)
         if not model.deleted
     }
-    keys = {
-        key.digest: key
-        for key in snapshot.keys
-        if key.kind is KeyKind.INFERENCE and key.revoked_at is None
-    }
+    keys = by_digest(snapshot.keys, KeyKind.INFERENCE)
     return RoutingTable(
         version=snapshot.version,
         models=models,

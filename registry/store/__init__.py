@@ -5,16 +5,18 @@ row) in the same transaction; `scope.Write` does not commit a change without the
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Self
 
 from registry import db
 from registry.spec import ModelSpec
 from registry.state import (
+    NO_KEY_LIMITS,
     AuditEntry,
     Event,
     Key,
     KeyKind,
+    KeyLimits,
     Model,
     Node,
     NodeReport,
@@ -30,9 +32,11 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.store import gangs, history, keys, models, nodes, workers
+from registry.store import gangs, history, keys, models, nodes, spending, usage, workers
+from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scopes
 from registry.store.workers import ENDED_PER_SLOT_MAX
+from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine
 
 
 class Store:
@@ -67,7 +71,7 @@ class Store:
                 workers=await workers.select_workers(session, model=None, include_ended=False),
                 ended=await workers.recently_ended(session),
                 claims=await workers.claims(session),
-                keys=await keys.every(session),
+                keys=await keys.every(session, self._scopes.now()),
             )
 
     # --- what a principal asks for
@@ -100,28 +104,43 @@ class Store:
         kind: KeyKind,
         models: tuple[str, ...] = (),
         priority: Priority = Priority.NORMAL,
+        limits: KeyLimits = NO_KEY_LIMITS,
         expires_at: float | None = None,
         by: Principal,
         secret: str | None = None,
     ) -> tuple[Key, str]:
         """The key, and its secret for the only time.
 
-        With *secret* that one is taken; the key that already has it is returned as it is, revoked
-        or not. Raises SpecError, and ConflictError when *secret* opens the other listener.
+        With *secret* that one is taken; the key that already has it, or had it until its last
+        rotation, is returned as it is, revoked or not. Raises SpecError, and ConflictError when
+        *secret* opens the other listener.
+        """
+        wish = KeyWish(
+            name=name,
+            kind=kind,
+            models=models,
+            priority=priority,
+            limits=limits,
+            expires_at=expires_at,
+        )
+        async with self._scopes.write(by) as write:
+            return await keys.create(write, wish, secret)
+
+    async def update_key(self, key_id: str, change: KeyChange, *, by: Principal) -> Key:
+        """Raises NotFoundError, SpecError, and ConflictError for a revoked key."""
+        async with self._scopes.write(by) as write:
+            return await keys.update(write, key_id, change)
+
+    async def rotate_key(self, key_id: str, *, overlap_s: float, by: Principal) -> tuple[Key, str]:
+        """The key, and its new secret for the only time. The one before is good for *overlap_s*
+        more seconds; one from an earlier rotation ends now. Raises NotFoundError, SpecError, and
+        ConflictError for a key that has ended.
         """
         async with self._scopes.write(by) as write:
-            return await keys.create(
-                write,
-                name=name,
-                kind=kind,
-                models=models,
-                priority=priority,
-                expires_at=expires_at,
-                secret=secret,
-            )
+            return await keys.rotate(write, key_id, overlap_s)
 
     async def revoke_key(self, key_id: str, *, by: Principal) -> Key:
-        """Raises NotFoundError."""
+        """All secrets of it. Raises NotFoundError."""
         async with self._scopes.write(by) as write:
             return await keys.revoke(write, key_id)
 
@@ -185,9 +204,11 @@ class Store:
             await history.prune_events(write)
 
     async def record_usage(self, records: Sequence[UsageRecord]) -> None:
-        """Repeating a batch whose outcome is unknown does not count it twice."""
+        """With what they cost added to what their keys have spent. Repeating a batch whose outcome
+        is unknown does not count it twice.
+        """
         async with self._scopes.write() as write:
-            await history.record_usage(write, records)
+            await usage.record(write, records)
 
     # --- reads
 
@@ -220,7 +241,24 @@ class Store:
     async def keys(self) -> tuple[Key, ...]:
         """Revoked and expired ones too."""
         async with self._scopes.read() as session:
-            return await keys.every(session)
+            return await keys.every(session, self._scopes.now())
+
+    async def key(self, key_id: str) -> Key:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await keys.one(session, key_id, self._scopes.now())
+
+    async def key_names(self) -> dict[str, str]:
+        """By id, of revoked and expired ones too."""
+        async with self._scopes.read() as session:
+            return await keys.names(session)
+
+    async def spent(self, of: Iterable[Key]) -> dict[str, int]:
+        """By key id, in nanos, in the present period of each key's budget; who spent nothing is
+        left out. Does not move the version: ask again for newer sums.
+        """
+        async with self._scopes.read() as session:
+            return await spending.spent(session, of, self._scopes.now())
 
     async def events(
         self, *, after: int = 0, model: str | None = None, limit: int = 500, newest: bool = False
@@ -237,7 +275,23 @@ class Store:
         async with self._scopes.read() as session:
             return await history.audit(session, after=after, limit=limit)
 
-    async def usage(self) -> tuple[UsageTotal, ...]:
-        """Sums by key and model."""
+    async def usage(
+        self,
+        which: UsageFilter = ALL_USAGE,
+        *,
+        by: Sequence[UsageBy] = (UsageBy.KEY, UsageBy.MODEL),
+    ) -> tuple[UsageTotal, ...]:
+        """Sums over the requests of *which*, told apart by *by*, in its order. Raises SpecError
+        where they would be too many.
+        """
         async with self._scopes.read() as session:
-            return await history.usage(session)
+            return await usage.totals(session, which, by)
+
+    async def usage_page(
+        self, which: UsageFilter, *, after: tuple[float, int] | None = None, limit: int
+    ) -> tuple[UsageLine, ...]:
+        """The single requests of *which*, in the order they ended: the first *limit* behind the
+        place *after*. A read of its own for each page, so that a slow reader holds nothing up.
+        """
+        async with self._scopes.read() as session:
+            return await usage.page(session, which, after, limit)

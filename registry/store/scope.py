@@ -99,6 +99,9 @@ class Scopes:
         event.listen(self._writer.sync_engine, "begin", _forget_written)
         event.listen(self._writer.sync_engine, "before_cursor_execute", _note_written)
 
+    def now(self) -> float:
+        return self._clock()
+
     async def aclose(self) -> None:
         await self._engine.dispose()
 
