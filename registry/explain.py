@@ -5,6 +5,7 @@ through the type and the data. Pure.
 """
 
 import re
+from decimal import Decimal
 from typing import Any
 
 from msgspec import inspect as ins
@@ -24,6 +25,7 @@ _PLAIN: dict[type[ins.Type], str] = {
     ins.StrType: "text",
     ins.IntType: "a whole number",
     ins.FloatType: "a number",
+    ins.DecimalType: "a number",
     ins.BoolType: "true or false",
     ins.NoneType: "nothing",
     ins.DictType: "a mapping",
@@ -141,7 +143,7 @@ def _shown(value: Any) -> str:
     if isinstance(value, str):
         return ascii(value[:_VALUE_CHARS_MAX])
     small = isinstance(value, int) and value.bit_length() <= _SHOWN_BITS_MAX
-    if small or isinstance(value, float):
+    if small or isinstance(value, float | Decimal):
         return str(value).lower()
     names = {type(None): "empty", dict: "a mapping", list: "a list", int: "a huge number"}
     return names.get(type(value), f"a {type(value).__name__}")

@@ -22,6 +22,7 @@ from gateway.admin.fleet import NodeController, WorkerController
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
+from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
 from registry.store import Store
@@ -67,6 +68,7 @@ def create_admin_app(
             NodeController,
             KeyController,
             HistoryController,
+            UsageController,
         ],
         dependencies={"ctx": Provide(lambda: ctx, sync_to_thread=False)},
         middleware=[require_admin(AdminKeys(store, clock))],

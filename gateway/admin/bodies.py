@@ -1,23 +1,39 @@
 """What clients send: one struct per request body, decoded strictly, errors naming the field."""
 
 import re
-from datetime import datetime
+from datetime import UTC, datetime
+from decimal import Decimal
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import msgspec
+from msgspec import UNSET, UnsetType
 
 from gateway.admin.errors import BadRequestError
 from registry.errors import SpecError
 from registry.explain import SEPARATOR, explain
 from registry.spec import WORKERS_PER_ROLE_MAX, ModelSpec, from_data
-from registry.state import KeyKind, Priority
+from registry.state import NANO, BudgetPeriod, KeyKind, Priority
+from registry.store.keys import (
+    BUDGET_NANO_MAX,
+    LIMIT_MAX,
+    OVERLAP_S_MAX,
+    KeyChange,
+    KeyLimitsChange,
+)
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 EXPIRES_IN_S_MAX = 10 * 365 * 86_400
 NAME_CHARS_MAX = 64
 
+AMOUNT_MAX = BUDGET_NANO_MAX // NANO
+
 _Body = TypeVar("_Body", bound=msgspec.Struct)
+_Given = TypeVar("_Given")
+_NANO_DECIMALS = 9
 _MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d")
+_PLAIN = msgspec.json.Decoder()
+_EXACT = msgspec.json.Decoder(float_hook=Decimal)  # amounts of money are what was written
 _ETAG = re.compile(r'"?(\d{1,18})"?')
 
 
@@ -35,6 +51,8 @@ ShortName = Annotated[str, _documented_as(minLength=1, maxLength=NAME_CHARS_MAX)
 ModelName = Annotated[str, _documented_as(pattern=f"^{_MODEL_NAME.pattern}$")]
 Seconds = Annotated[float, _documented_as(exclusiveMinimum=0, maximum=EXPIRES_IN_S_MAX)]
 Time = Annotated[str, _documented_as(format="date-time")]
+Count = Annotated[int, _documented_as(minimum=0, maximum=LIMIT_MAX)]
+Amount = Annotated[Decimal, _documented_as(type="number", minimum=0, maximum=AMOUNT_MAX)]
 
 
 class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -54,44 +72,142 @@ class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
                 _refuse(field, f"is {value}, allowed is 1 to {WORKERS_PER_ROLE_MAX}")
 
 
+class BudgetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What may be spent in a *period*: *amount* in your currency, with nine decimals at most."""
+
+    amount: Amount
+    period: BudgetPeriod = BudgetPeriod.MONTH
+
+    def __post_init__(self) -> None:
+        exponent = self.amount.as_tuple().exponent
+        if not isinstance(exponent, int) or not 0 <= self.amount <= AMOUNT_MAX:
+            _refuse("amount", f"allowed is 0 (none) to {AMOUNT_MAX}")
+        if exponent < -_NANO_DECIMALS:
+            _refuse("amount", f"allowed are at most {_NANO_DECIMALS} decimals")
+
+    @property
+    def nano(self) -> int:
+        return int(self.amount.scaleb(_NANO_DECIMALS))
+
+
+class KeyLimitsBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a key may use, over all gateway processes; 0 or null is no limit. *tokens_per_minute*
+    are prompt and answer together, *in_flight* requests at once.
+    """
+
+    requests_per_minute: Count | UnsetType | None = UNSET
+    tokens_per_minute: Count | UnsetType | None = UNSET
+    in_flight: Count | UnsetType | None = UNSET
+    budget: BudgetBody | UnsetType | None = UNSET
+
+    def change(self) -> KeyLimitsChange:
+        budget = self.budget
+        period = budget.period if isinstance(budget, BudgetBody) else UNSET
+        return KeyLimitsChange(
+            requests_per_minute=_none_is_0(self.requests_per_minute),
+            tokens_per_minute=_none_is_0(self.tokens_per_minute),
+            in_flight=_none_is_0(self.in_flight),
+            budget_nano=budget.nano if isinstance(budget, BudgetBody) else _none_is_0(budget),
+            budget_period=period,
+        )
+
+
+def _none_is_0(value: int | UnsetType | None) -> int | UnsetType:
+    return 0 if value is None else value
+
+
 class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A new key. No *models* means all of them. *priority* is that of its requests where a model's
-    queue them. Its end is *expires_in_s*, or *expires_at* (ISO
-    8601 with its zone), or never.
+    queue them. Its end is *expires_in_s*, or *expires_at* (ISO 8601 with its zone), or never.
     """
 
     name: ShortName
     kind: KeyKind = KeyKind.INFERENCE
     models: tuple[ModelName, ...] = ()
     priority: Priority = Priority.NORMAL
+    limits: KeyLimitsBody = KeyLimitsBody()
     expires_in_s: Seconds | None = None
     expires_at: Time | None = None
 
     def __post_init__(self) -> None:
-        if not 1 <= len(self.name) <= NAME_CHARS_MAX or not self.name.isprintable():
-            _refuse("name", f"allowed are 1 to {NAME_CHARS_MAX} printable characters")
-        for index, model in enumerate(self.models):
-            if not _MODEL_NAME.fullmatch(model):
-                _refuse(f"models[{index}]", f"is {model[:80]!r}, which no model can be named")
-        if self.kind is KeyKind.ADMIN and self.models:
-            _refuse("models", "an admin key is for all models: leave it out")
-        if self.kind is KeyKind.ADMIN and self.priority is not Priority.NORMAL:
-            _refuse("priority", "an admin key's requests never queue: leave it out")
-        if self.expires_in_s is not None and not 0 < self.expires_in_s <= EXPIRES_IN_S_MAX:
-            _refuse("expires_in_s", f"is {self.expires_in_s}, allowed is 1 to {EXPIRES_IN_S_MAX}")
-        if self.expires_in_s is not None and self.expires_at is not None:
-            _refuse("expires_at", "and expires_in_s are two ways to say it: give one")
+        _check_name(self.name)
+        _check_models(self.models)
+        _check_expiry(self.expires_in_s, self.expires_at)
 
     def expiry(self, now: float) -> float | None:
         """Seconds since the epoch. Raises SpecError for a time that is none, or past."""
-        if self.expires_in_s is not None:
-            return now + self.expires_in_s
-        if self.expires_at is None:
-            return None
-        at = _timestamp("expires_at", self.expires_at)
-        if not now < at <= now + EXPIRES_IN_S_MAX:
-            raise SpecError("expires_at", "allowed is a time in the next ten years")
-        return at
+        return _expiry(self.expires_in_s, self.expires_at, now)
+
+
+class KeyPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What of a key is to be otherwise; what is left out stays. A limit of 0 or null is lifted, an
+    *expires_at* of null is never.
+    """
+
+    name: ShortName | UnsetType = UNSET
+    models: tuple[ModelName, ...] | UnsetType = UNSET
+    priority: Priority | UnsetType = UNSET
+    limits: KeyLimitsBody | UnsetType = UNSET
+    expires_in_s: Seconds | UnsetType = UNSET
+    expires_at: Time | UnsetType | None = UNSET
+
+    def __post_init__(self) -> None:
+        if self.name is not UNSET:
+            _check_name(self.name)
+        if self.models is not UNSET:
+            _check_models(self.models)
+        _check_expiry(_unset_is_none(self.expires_in_s), _unset_is_none(self.expires_at))
+
+    def change(self, now: float) -> KeyChange:
+        """Raises SpecError for an end that is none, or past."""
+        ends = _unset_is_none(self.expires_in_s), _unset_is_none(self.expires_at)
+        stays = self.expires_in_s is UNSET and self.expires_at is UNSET
+        return KeyChange(
+            name=self.name,
+            models=self.models,
+            priority=self.priority,
+            limits=UNSET if isinstance(self.limits, UnsetType) else self.limits.change(),
+            expires_at=UNSET if stays else _expiry(*ends, now),
+        )
+
+
+class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """For how long the secret of before stays good beside the new one; 0 ends it at once."""
+
+    overlap_s: Annotated[float, _documented_as(minimum=0, maximum=OVERLAP_S_MAX)]
+
+
+def _unset_is_none(value: _Given | UnsetType | None) -> _Given | None:
+    return None if isinstance(value, UnsetType) else value
+
+
+def _check_name(name: str) -> None:
+    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
+        _refuse("name", f"allowed are 1 to {NAME_CHARS_MAX} printable characters")
+
+
+def _check_models(models: tuple[str, ...]) -> None:
+    for index, model in enumerate(models):
+        if not _MODEL_NAME.fullmatch(model):
+            _refuse(f"models[{index}]", f"is {model[:80]!r}, which no model can be named")
+
+
+def _check_expiry(expires_in_s: float | None, expires_at: str | None) -> None:
+    if expires_in_s is not None and not 0 < expires_in_s <= EXPIRES_IN_S_MAX:
+        _refuse("expires_in_s", f"is {expires_in_s}, allowed is 1 to {EXPIRES_IN_S_MAX}")
+    if expires_in_s is not None and expires_at is not None:
+        _refuse("expires_at", "and expires_in_s are two ways to say it: give one")
+
+
+def _expiry(expires_in_s: float | None, expires_at: str | None, now: float) -> float | None:
+    if expires_in_s is not None:
+        return now + expires_in_s
+    if expires_at is None:
+        return None
+    at = _timestamp("expires_at", expires_at)
+    if not now < at <= now + EXPIRES_IN_S_MAX:
+        raise SpecError("expires_at", "allowed is a time in the next ten years")
+    return at
 
 
 def _timestamp(field: str, text: str) -> float:
@@ -104,9 +220,25 @@ def _timestamp(field: str, text: str) -> float:
     return moment.timestamp()
 
 
+def query_time(field: str, text: str | None) -> float | None:
+    """A day (in UTC) or a time of a query, in seconds since the epoch. Raises BadRequestError."""
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(text)
+        if _DATE.fullmatch(text):
+            moment = moment.replace(tzinfo=UTC)
+        if moment.tzinfo is not None:
+            return moment.timestamp()
+    except (ValueError, OverflowError):
+        pass
+    allowed = "allowed is a day as in 2026-01-31, or a time as in 2026-01-31T12:00:00Z"
+    raise BadRequestError(f"{field}: is {text[:40]!r}, {allowed}", field=field)
+
+
 def decode(body: bytes, kind: type[_Body]) -> _Body:
     """Raises BadRequestError for what is not JSON, SpecError for JSON that does not fit."""
-    data = _parse(body)
+    data = _parse(body, _EXACT)
     try:
         return msgspec.convert(data, kind)
     except (msgspec.ValidationError, ValueError, OverflowError) as error:
@@ -121,9 +253,9 @@ def decode_spec(body: bytes, *, name: str | None) -> ModelSpec:
     return spec
 
 
-def _parse(body: bytes) -> Any:
+def _parse(body: bytes, decoder: msgspec.json.Decoder[Any] = _PLAIN) -> Any:
     try:
-        return msgspec.json.decode(body)
+        return decoder.decode(body)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise BadRequestError(f"the body is not JSON: {error}") from None
 

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
+from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -86,6 +86,10 @@ class AdminContext:
 Context = NamedDependency[AdminContext]
 
 
-def stream(chunks: AsyncGenerator[bytes, None], media_type: str) -> Stream:
+def stream(
+    chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+) -> Stream:
     """A streamed answer whose generator is closed when the client goes, wherever it then is."""
-    return Stream(chunks, media_type=media_type, background=BackgroundTask(chunks.aclose))
+    return Stream(
+        chunks, media_type=media_type, headers=headers, background=BackgroundTask(chunks.aclose)
+    )

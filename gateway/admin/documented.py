@@ -9,7 +9,7 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
-from gateway.admin.bodies import KeyBody, ScaleBody
+from gateway.admin.bodies import KeyBody, KeyPatchBody, RotateBody, ScaleBody
 from gateway.admin.errors import ErrorView
 from registry.spec import ModelSpec
 
@@ -76,6 +76,8 @@ def _refusal(description: str) -> ResponseSpec:
 TakesSpec = _taking(ModelSpec)
 TakesScale = _taking(ScaleBody)
 TakesKey = _taking(KeyBody)
+TakesKeyPatch = _taking(KeyPatchBody)
+TakesRotate = _taking(RotateBody)
 
 REFUSALS = {
     400: _refusal("The request is malformed"),

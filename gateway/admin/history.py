@@ -1,4 +1,4 @@
-"""Routes of what happened: events, audit, usage."""
+"""Routes of what happened: events and audit."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -12,7 +12,7 @@ from litestar.response import Stream
 
 from gateway.admin.context import AdminContext, Context, stream
 from gateway.admin.documented import REFUSALS, STREAM_REFUSALS
-from gateway.admin.records import AuditList, UsageList, audit_view, usage_view
+from gateway.admin.records import AuditList, audit_view
 from gateway.admin.views import EventList, event_view
 from registry.errors import UnavailableError
 from registry.state import Event
@@ -63,12 +63,6 @@ class HistoryController(Controller):
         entries = await ctx.store.audit(after=after, limit=limit)
         last_id = entries[-1].id if entries else after
         return AuditList(items=tuple(map(audit_view, entries)), last_id=last_id)
-
-    @get("/usage", operation_id="readUsage", responses=REFUSALS)
-    async def read_usage(self, ctx: Context) -> UsageList:
-        names = {key.id: key.name for key in await ctx.store.keys()}
-        totals = await ctx.store.usage()
-        return UsageList(items=tuple(usage_view(total, names) for total in totals))
 
 
 async def _read(

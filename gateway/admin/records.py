@@ -4,12 +4,15 @@ from collections.abc import Mapping
 
 from gateway.admin.views import View, iso, iso_or_none
 from registry.state import (
+    NANO,
     AuditEntry,
+    BudgetPeriod,
     Claim,
     Device,
     DeviceKind,
     Key,
     KeyKind,
+    KeyLimits,
     Node,
     NodeState,
     Priority,
@@ -72,16 +75,39 @@ def _device_view(device: Device, claims: tuple[Claim, ...]) -> DeviceView:
     )
 
 
+class MoneyView(View, frozen=True, kw_only=True):
+    """An *amount* in your currency, for a *period*."""
+
+    amount: float
+    period: BudgetPeriod
+
+
+class KeyLimitsView(View, frozen=True, kw_only=True):
+    """Over all gateway processes; 0, or no budget, is no limit."""
+
+    requests_per_minute: int
+    tokens_per_minute: int
+    in_flight: int
+    budget: MoneyView | None
+
+
 class KeyView(View, frozen=True, kw_only=True):
+    """*spent* is what its requests have cost in the present period of its budget, or in this month
+    where it has none. *old_secret_until* is null unless the secret of before still opens it.
+    """
+
     id: str
     name: str
     kind: KeyKind
     models: tuple[str, ...]
     priority: Priority
+    limits: KeyLimitsView
+    spent: MoneyView
     state: str  # active, expired or revoked
     created_at: str
     expires_at: str | None
     revoked_at: str | None
+    old_secret_until: str | None
 
 
 class KeyList(View, frozen=True, kw_only=True):
@@ -97,17 +123,35 @@ class NewKeyView(View, frozen=True, kw_only=True):
 
 def key_view(key: Key, *, now: float) -> KeyView:
     expired = key.expires_at is not None and key.expires_at <= now
+    overlaps = key.old_expires_at is not None and key.old_expires_at > now
     return KeyView(
         id=key.id,
         name=key.name,
         kind=key.kind,
         models=key.models,
         priority=key.priority,
+        limits=_limits_view(key.limits),
+        spent=_money(key.spent_nano, key.limits.budget_period),
         state="revoked" if key.revoked_at is not None else "expired" if expired else "active",
         created_at=iso(key.created_at),
         expires_at=iso_or_none(key.expires_at),
         revoked_at=iso_or_none(key.revoked_at),
+        old_secret_until=iso_or_none(key.old_expires_at) if overlaps else None,
     )
+
+
+def _limits_view(limits: KeyLimits) -> KeyLimitsView:
+    budget = _money(limits.budget_nano, limits.budget_period) if limits.budget_nano else None
+    return KeyLimitsView(
+        requests_per_minute=limits.requests_per_minute,
+        tokens_per_minute=limits.tokens_per_minute,
+        in_flight=limits.in_flight,
+        budget=budget,
+    )
+
+
+def _money(nano: int, period: BudgetPeriod) -> MoneyView:
+    return MoneyView(amount=nano / NANO, period=period)
 
 
 class AuditView(View, frozen=True, kw_only=True):
@@ -142,13 +186,17 @@ def audit_view(entry: AuditEntry) -> AuditView:
 
 
 class UsageView(View, frozen=True, kw_only=True):
+    """A sum; what it was not asked to be told apart by is empty. *cost* is in your currency."""
+
     key_id: str
     key_name: str
     model: str
+    day: str
     requests: int
     errors: int
     prompt_tokens: int
     completion_tokens: int
+    cost: float
 
 
 class UsageList(View, frozen=True, kw_only=True):
@@ -160,8 +208,10 @@ def usage_view(total: UsageTotal, key_names: Mapping[str, str]) -> UsageView:
         key_id=total.key_id,
         key_name=key_names.get(total.key_id, ""),
         model=total.model,
+        day=total.day,
         requests=total.requests,
         errors=total.errors,
         prompt_tokens=total.prompt_tokens,
         completion_tokens=total.completion_tokens,
+        cost=total.cost_nano / NANO,
     )

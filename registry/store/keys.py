@@ -233,7 +233,7 @@ async def every(session: AsyncSession, now: float) -> tuple[Key, ...]:
 async def names(session: AsyncSession) -> dict[str, str]:
     """By id, of revoked and expired ones too."""
     found = await session.execute(select(t.KeyRow.id, t.KeyRow.name))
-    return dict(found.tuples())
+    return {row.id: row.name for row in found}
 
 
 async def _with_spending(
