@@ -21,7 +21,10 @@ _ERRORS: Mapping[int, type[CliError]] = {404: MissingError, 409: StaleError, 412
 _TIMEOUT = httpx.Timeout(30.0, connect=5.0)
 _FOLLOW_TIMEOUT = httpx.Timeout(5.0, read=None)
 
-Params = Mapping[str, str | int | bool | None]
+_JSON = msgspec.json.Encoder(decimal_format="number")
+
+Param = str | int | bool | list[str] | None
+Params = Mapping[str, Param]
 
 
 class _Fault(msgspec.Struct):
@@ -69,25 +72,23 @@ class Api:
     ) -> None:
         self._client.close()
 
-    def get(self, path: str, **params: str | int | bool | None) -> Answer:
+    def get(self, path: str, **params: Param) -> Answer:
         return self._call("GET", path, params=params)
 
     def put(self, path: str, content: bytes, headers: Mapping[str, str], **params: bool) -> Answer:
         return self._call("PUT", path, content=content, headers=headers, params=params)
 
     def post(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        return self._call("POST", path, content=msgspec.json.encode(body) if body else b"")
+        return self._call("POST", path, content=_JSON.encode(body) if body else b"")
 
     def patch(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
-        return self._call("PATCH", path, content=msgspec.json.encode(body), headers=headers)
+        return self._call("PATCH", path, content=_JSON.encode(body), headers=headers)
 
     def delete(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         return self._call("DELETE", path, headers=headers)
 
     @contextmanager
-    def stream(
-        self, path: str, *, follow: bool, **params: str | int | bool | None
-    ) -> Iterator[httpx.Response]:
+    def stream(self, path: str, *, follow: bool, **params: Param) -> Iterator[httpx.Response]:
         """An answer to be read as it comes; *follow* waits for more without a limit."""
         timeout = _FOLLOW_TIMEOUT if follow else _TIMEOUT
         query = _given({**params, "follow": follow})
@@ -163,10 +164,14 @@ def _segment(part: str) -> str:
     return quote(part, safe=":")
 
 
-def _given(params: Params) -> dict[str, str]:
+def _given(params: Params) -> dict[str, str | list[str]]:
     """Only what was given, booleans as the API spells them."""
     return {
-        name: str(value).lower() if isinstance(value, bool) else str(value)
+        name: value if isinstance(value, list) else _spelled(value)
         for name, value in params.items()
         if value is not None and value is not False
     }
+
+
+def _spelled(value: str | int) -> str:
+    return str(value).lower() if isinstance(value, bool) else str(value)

@@ -1,6 +1,7 @@
 """`describe`: one thing, whole, on a page."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import click
@@ -15,8 +16,9 @@ from registry.cli.command import (
     output_option,
     pass_session,
 )
-from registry.cli.complete import model_names, worker_ids
+from registry.cli.complete import key_ids, model_names, worker_ids
 from registry.cli.exits import clean
+from registry.cli.limits import limits_text, spent_text
 from registry.cli.output import (
     STYLES,
     Cell,
@@ -28,10 +30,13 @@ from registry.cli.output import (
     show_rows,
     span,
     state,
+    until,
 )
 from registry.cli.reading import short_devices
+from registry.cli.usage import usage_rows, usage_titles
 
 EVENT_TITLES = ("AGE>", "KIND", "ABOUT", "MESSAGE")
+USAGE_DAYS = 30
 _WORKERS_DRAWN_MAX = 8
 
 View = dict[str, Any]
@@ -39,7 +44,7 @@ View = dict[str, Any]
 
 @click.group(cls=PluralGroup)
 def describe() -> None:
-    """Everything about one model or one worker."""
+    """Everything about one model, worker or key."""
 
 
 @describe.command()
@@ -68,6 +73,22 @@ def worker(session: Session, worker_id: str, output: str) -> None:
         _worker_page(answer.data)
 
 
+@describe.command()
+@click.argument("key_id", metavar="ID", shell_complete=key_ids)
+@admin_url_option
+@output_option
+@pass_session
+def key(session: Session, key_id: str, output: str) -> None:
+    """A key: what it may do, how much, and what it used in the last 30 days."""
+    since = f"{datetime.now(UTC) - timedelta(days=USAGE_DAYS):%Y-%m-%dT%H:%M:%SZ}"
+    with session.api() as api:
+        answer = api.get(path("keys", key_id))
+        if emit(answer, output):
+            return
+        used = api.get("/usage", key=answer.data["id"], since=since, by=["model"])
+    _key_page(answer.data, used.data["items"])
+
+
 def _model_page(view: View) -> None:
     show(Text.assemble((clean(view["name"]), "bold"), "  ", state(view["state"])))
     show(
@@ -75,6 +96,9 @@ def _model_page(view: View) -> None:
             [
                 ("Condition", Text(clean(view["condition"]), style="yellow")),
                 ("Source", view["spec"].get("source", "")),
+                ("Task", view["spec"].get("task", "")),
+                ("Price", price_text(view["spec"].get("price", {}))),
+                ("Limits", limits_text(view["spec"].get("limits", {}))),
                 ("Revision", f"{view['revision']} (generation {view['generation']})"),
                 ("Updated", f"{ago(view['updated_at'])} ago"),
             ]
@@ -93,6 +117,12 @@ def _model_page(view: View) -> None:
     if view["events"]:
         heading("Events")
         show_rows(EVENT_TITLES, map(event_row, view["events"]))
+
+
+def price_text(price: Mapping[str, float]) -> str:
+    """What a spec says of it, which leaves out what is 0; "" where nothing costs anything."""
+    parts = [f"{price[side]:,.3f} for {side}" for side in ("input", "output") if price.get(side)]
+    return f"{', '.join(parts)}, per million tokens" if parts else ""
 
 
 def event_row(event: View) -> tuple[Cell, ...]:
@@ -201,3 +231,27 @@ def _counts(counts: View) -> Iterator[tuple[str, Cell]]:
         "Tokens",
         f"{counts['prompt_tokens']:,} prompt, {counts['generation_tokens']:,} generated",
     )
+
+
+def _key_page(view: View, used: list[View]) -> None:
+    show(Text.assemble((clean(view["id"]), "bold"), "  ", state(view["state"])))
+    old = view["old_secret_until"]
+    admin = view["kind"] == "admin"
+    show(
+        facts(
+            [
+                ("Name", view["name"]),
+                ("Opens", "the admin API" if admin else ", ".join(view["models"]) or "all models"),
+                ("Priority", "" if admin else view["priority"]),
+                ("Limits", limits_text(view["limits"]) or ("" if admin else "none")),
+                ("Spent", "" if admin else spent_text(view)),
+                ("Created", f"{ago(view['created_at'])} ago"),
+                ("Expires", until(view["expires_at"])),
+                ("Old secret", f"ends {until(old)}" if old else ""),
+                ("Revoked", f"{ago(view['revoked_at'])} ago" if view["revoked_at"] else ""),
+            ]
+        )
+    )
+    if used:
+        heading(f"Usage of the last {USAGE_DAYS} days")
+        show_rows(usage_titles(("model",)), usage_rows(used, ("model",)))

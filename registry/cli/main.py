@@ -4,13 +4,13 @@ import sys
 
 import click
 
-from registry.cli import access, describe, fleet, machine, models, reading
+from registry.cli import access, describe, fleet, machine, models, reading, usage
 from registry.cli.command import RootGroup, admin_url_option
 
 _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("apply", "scale", "delete"),
-    "Look": ("get", "describe", "logs", "events"),
+    "Look": ("get", "describe", "usage", "logs", "events"),
     "Operate": ("keys", "cordon", "uncordon"),
     "More": ("completion", "version"),
 }
@@ -30,7 +30,7 @@ cli.sections = _SECTIONS
 for _command in (
     *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
     *(models.apply, models.scale, models.delete),
-    *(reading.get, describe.describe, fleet.logs, fleet.events),
+    *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, fleet.cordon, fleet.uncordon),
     *(machine.completion, machine.version),
 ):

@@ -15,6 +15,7 @@ from registry.cli.command import (
 )
 from registry.cli.complete import model_names
 from registry.cli.exits import clean
+from registry.cli.limits import limits_text, spent_text
 from registry.cli.output import Cell, ago, emit, show_rows, size, span, state, until
 
 Items = Sequence[dict[str, Any]]
@@ -23,7 +24,7 @@ Rows = Iterator[tuple[Cell, ...]]
 
 @click.group(cls=PluralGroup)
 def get() -> None:
-    """List models, workers, nodes, keys, revisions, usage or audit."""
+    """List models, workers, nodes, keys, revisions or audit."""
 
 
 @get.command()
@@ -166,7 +167,10 @@ def _node_rows(items: Items) -> Rows:
 @pass_session
 def keys(session: Session, output: str) -> None:
     """API keys (their secrets are shown only when they are made)."""
-    titles = ("KEY", "NAME", "KIND", "PRIORITY", "STATE", "EXPIRES", "AGE", "MODELS")
+    titles = (
+        *("KEY", "NAME", "KIND", "PRIORITY", "STATE", "EXPIRES", "AGE", "SPENT", "LIMITS"),
+        "MODELS",
+    )
     _list(
         session,
         "/keys",
@@ -187,6 +191,8 @@ def _key_rows(items: Items) -> Rows:
             state(item["state"]),
             until(item["expires_at"]),
             ago(item["created_at"]),
+            spent_text(item),
+            limits_text(item["limits"]) or "-",
             ", ".join(item["models"]) or "all",
         )
 
@@ -229,23 +235,6 @@ def shape(variant: dict[str, Any]) -> str:
         return f"{name}: {variant['engine']}, {count} worker{'s' if count > 1 else ''}"
     prefill, decode = (topology[role].get("workers", 1) for role in ("prefill", "decode"))
     return f"{name}: {variant['engine']}, {prefill} prefill : {decode} decode"
-
-
-@get.command()
-@admin_url_option
-@output_option
-@pass_session
-def usage(session: Session, output: str) -> None:
-    """Requests and tokens, summed for each key and model."""
-    titles = ("KEY", "NAME", "MODEL", "REQUESTS>", "ERRORS>", "PROMPT>", "COMPLETION>")
-    _list(session, "/usage", output, titles=titles, rows=_usage_rows, nothing="no usage yet")
-
-
-def _usage_rows(items: Items) -> Rows:
-    numbers = ("requests", "errors", "prompt_tokens", "completion_tokens")
-    for item in items:
-        counts = (f"{item[field]:,}" for field in numbers)
-        yield (item["key_id"], item["key_name"], item["model"], *counts)
 
 
 @get.command()
