@@ -24,7 +24,6 @@ from registry.store.keys import (
 BODY_BYTES_MAX = 4 * 1024 * 1024
 EXPIRES_IN_S_MAX = 10 * 365 * 86_400
 NAME_CHARS_MAX = 64
-
 AMOUNT_MAX = BUDGET_NANO_MAX // NANO
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
@@ -52,7 +51,7 @@ ModelName = Annotated[str, _documented_as(pattern=f"^{_MODEL_NAME.pattern}$")]
 Seconds = Annotated[float, _documented_as(exclusiveMinimum=0, maximum=EXPIRES_IN_S_MAX)]
 Time = Annotated[str, _documented_as(format="date-time")]
 Count = Annotated[int, _documented_as(minimum=0, maximum=LIMIT_MAX)]
-Amount = Annotated[Decimal, _documented_as(type="number", minimum=0, maximum=AMOUNT_MAX)]
+Amount = Annotated[Decimal, _documented_as(minimum=0, maximum=AMOUNT_MAX)]
 
 
 class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -34,6 +34,8 @@ def _inlined(node: Any, definitions: dict[str, Any]) -> Any:
         return node
     if "$ref" in node:
         return _inlined(definitions[node["$ref"].removeprefix("#/$defs/")], definitions)
+    if node.get("format") == "decimal":  # msgspec writes decimals as texts, people as numbers
+        node = {**node, "type": "number"}
     # A discriminator maps to definitions; each of its choices has its tag as a constant anyway.
     return {
         name: _inlined(value, definitions)

@@ -8,7 +8,7 @@ from gateway.admin.views import iso
 from registry.state import NANO
 from registry.usage import UsageLine
 
-MEDIA_TYPE = "text/csv; charset=utf-8; header=present"
+MEDIA_TYPE = "text/csv; header=present"
 COLUMNS = (
     *("opened_at", "closed_at", "request_id", "key_id", "key_name", "model", "variant"),
     *("revision", "mode", "operation", "status", "prompt_tokens", "completion_tokens", "cost"),
@@ -29,17 +29,26 @@ def decimal_text(nano: int) -> str:
 
 def _row(line: UsageLine, key_names: Mapping[str, str]) -> tuple[object, ...]:
     record = line.record
-    texts = (
-        *(record.request_id, record.key_id, key_names.get(record.key_id, "")),
-        *(record.model, record.variant),
-    )
     return (
         iso(record.opened_at),
         iso(record.closed_at),
-        *(f"'{text}" if text.startswith(_FORMULA) else text for text in texts),
-        *(record.revision, record.mode, record.operation, record.status.value),
-        *(record.prompt_tokens, record.completion_tokens, decimal_text(record.cost_nano)),
+        _harmless(record.request_id),
+        _harmless(record.key_id),
+        _harmless(key_names.get(record.key_id, "")),
+        _harmless(record.model),
+        _harmless(record.variant),
+        record.revision,
+        record.mode,
+        record.operation,
+        record.status.value,
+        record.prompt_tokens,
+        record.completion_tokens,
+        decimal_text(record.cost_nano),
     )
+
+
+def _harmless(text: str) -> str:
+    return f"'{text}" if text.startswith(_FORMULA) else text
 
 
 def _text(rows: Iterable[Sequence[object]]) -> bytes:

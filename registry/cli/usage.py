@@ -83,7 +83,7 @@ def _chosen(function: _F) -> _F:
 def usage(
     context: click.Context, /, *, by: Sequence[str], output: str, **which: str | None
 ) -> None:
-    """Requests, tokens and cost, summed up; `usage export` lists the single requests.
+    """Sum up requests, tokens and cost; export them singly.
 
     modelyard usage --since 7d --by day
     """
@@ -122,7 +122,7 @@ def _columns(by: Sequence[str]) -> dict[str, str]:
 @admin_url_option
 @pass_session
 def export(session: Session, /, **which: str | None) -> None:
-    """Every single request as CSV, in the order they ended:
+    """List every single request as CSV, in the order they ended.
 
     modelyard usage export --since 2026-01-01 --until 2026-02-01 > january.csv
 

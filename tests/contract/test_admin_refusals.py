@@ -23,6 +23,13 @@ SCALE = "PATCH /admin/v1/models/smollm2/scale"
 SCALE_PD = "PATCH /admin/v1/models/smollm2-pd/scale"
 SCALE_CANARY = "PATCH /admin/v1/models/canary/scale"
 KEY = "POST /admin/v1/keys"
+CHANGE = "PATCH /admin/v1/keys/{key}"
+ROTATE = "POST /admin/v1/keys/{key}/rotate"
+
+
+def bad_limits(**limits):
+    return {"name": "k", "limits": limits}
+
 
 # request, body (bytes go as they are), headers, status, field ("*": any)
 TABLE = [
@@ -99,7 +106,55 @@ TABLE = [
     (KEY, {"name": "k", "expires_at": "2030-01-01T00:00:00"}, {}, 422, "expires_at"),
     (KEY, {"name": "k", "secret": "mine"}, {}, 422, "secret"),
     (KEY, {"name": "k", "digest": "00"}, {}, 422, "digest"),
+    (KEY, {"name": "k", "limits": 5}, {}, 422, "limits"),
+    (KEY, {"name": "k", "limits": None}, {}, 422, "limits"),
+    (KEY, bad_limits(requests_per_minute=-1), {}, 422, "limits.requests_per_minute"),
+    (KEY, bad_limits(requests_per_minute=1.5), {}, 422, "limits.requests_per_minute"),
+    (KEY, bad_limits(tokens_per_minute=10**13), {}, 422, "limits.tokens_per_minute"),
+    (KEY, bad_limits(tokens_per_minute=10**30), {}, 422, "limits.tokens_per_minute"),
+    (KEY, bad_limits(in_flight="4"), {}, 422, "limits.in_flight"),
+    (KEY, bad_limits(per_second=4), {}, 422, "limits.per_second"),
+    (KEY, bad_limits(budget=25), {}, 422, "limits.budget"),
+    (KEY, bad_limits(budget={}), {}, 422, "limits.budget.amount"),
+    (KEY, bad_limits(budget={"amount": -1}), {}, 422, "limits.budget.amount"),
+    (KEY, bad_limits(budget={"amount": 10**9 + 1}), {}, 422, "limits.budget.amount"),
+    (KEY, bad_limits(budget={"amount": "NaN"}), {}, 422, "limits.budget.amount"),
+    (KEY, bad_limits(budget={"amount": "Infinity"}), {}, 422, "limits.budget.amount"),
+    (KEY, bad_limits(budget={"amount": 1e-10}), {}, 422, "limits.budget.amount"),
+    (KEY, bad_limits(budget={"amount": True}), {}, 422, "limits.budget.amount"),
+    (KEY, b'{"name": "k", "limits": {"budget": {"amount": 1e999999999}}}', {}, 422, "*"),
+    (KEY, bad_limits(budget={"amount": 1, "period": "week"}), {}, 422, "limits.budget.period"),
+    (KEY, bad_limits(in_flight=1) | {"kind": "admin"}, {}, 422, "limits"),
     ("DELETE /admin/v1/keys/key_none", None, {}, 404, ""),
+    ("GET /admin/v1/keys/key_none", None, {}, 404, ""),
+    ("PATCH /admin/v1/keys/key_none", {"name": "k"}, {}, 404, ""),
+    (CHANGE, b"", {}, 400, ""),
+    (CHANGE, [], {}, 422, ""),
+    (CHANGE, {"name": ""}, {}, 422, "name"),
+    (CHANGE, {"name": None}, {}, 422, "name"),
+    (CHANGE, {"kind": "admin"}, {}, 422, "kind"),
+    (CHANGE, {"digest": "00"}, {}, 422, "digest"),
+    (CHANGE, {"models": ["../m"]}, {}, 422, "models[0]"),
+    (CHANGE, {"priority": "urgent"}, {}, 422, "priority"),
+    (CHANGE, {"expires_at": "2020-01-01T00:00:00Z"}, {}, 422, "expires_at"),
+    (CHANGE, {"expires_in_s": -1}, {}, 422, "expires_in_s"),
+    (CHANGE, {"expires_in_s": 1, "expires_at": "2030-01-01T00:00:00Z"}, {}, 422, "expires_at"),
+    (CHANGE, {"limits": {"in_flight": -1}}, {}, 422, "limits.in_flight"),
+    (CHANGE, {"limits": {"budget": {"amount": -1}}}, {}, 422, "limits.budget.amount"),
+    ("POST /admin/v1/keys/key_none/rotate", {"overlap_s": 0}, {}, 404, ""),
+    (ROTATE, b"", {}, 400, ""),
+    (ROTATE, {}, {}, 422, "overlap_s"),
+    (ROTATE, {"overlap_s": -1}, {}, 422, "overlap_s"),
+    (ROTATE, {"overlap_s": 91 * 86_400}, {}, 422, "overlap_s"),
+    (ROTATE, {"overlap_s": "1h"}, {}, 422, "overlap_s"),
+    (ROTATE, {"overlap_s": 0, "secret": "mine"}, {}, 422, "secret"),
+    ("GET /admin/v1/usage?since=yesterday", None, {}, 400, "since"),
+    ("GET /admin/v1/usage?since=2026-01-01T00:00:00", None, {}, 400, "since"),
+    ("GET /admin/v1/usage?until=2026-13-01", None, {}, 400, "until"),
+    ("GET /admin/v1/usage?by=colour", None, {}, 400, "by"),
+    ("GET /admin/v1/usage?by=key&by=day&by=model&by=key", None, {}, 400, "by"),
+    ("GET /admin/v1/usage.csv?since=1", None, {}, 400, "since"),
+    ("POST /admin/v1/usage.csv", None, {}, 405, ""),
     ("GET /admin/v1/events?after=-1", None, {}, 400, "after"),
     ("GET /admin/v1/events?limit=0", None, {}, 400, "limit"),
     ("GET /admin/v1/events?limit=100000", None, {}, 400, "limit"),
@@ -113,8 +168,9 @@ TABLE = [
 async def test_bad_requests(tmp_path: Path):
     async with world(tmp_path) as admin, admin.client() as client:
         before = await admin.store.version()
+        (key,) = (key for key in await admin.store.keys() if key.name == "app")
         for request, body, headers, status, field in TABLE:
-            method, url = request.split(" ", 1)
+            method, url = request.replace("{key}", key.id).split(" ", 1)
             content = {"content" if isinstance(body, bytes) else "json": body}
             answer = await client.request(method, url, headers=headers, **content)
             case = (request, str(body)[:80], headers, answer.text[:300])

@@ -62,7 +62,7 @@ def writes(tmp_path: Path):
         yield Cli(made.url, tmp_path)
 
 
-@pytest.mark.parametrize("what", ["models", "workers", "nodes", "keys", "usage", "audit"])
+@pytest.mark.parametrize("what", ["models", "workers", "nodes", "keys", "audit"])
 def test_lists_are_the_apis_json_or_yaml_or_a_table(reads: Cli, shared: World, what: str):
     raw = httpx.get(
         f"{shared.url}/admin/v1/{what}", headers={"authorization": f"Bearer {ADMIN_SECRET}"}

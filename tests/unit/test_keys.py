@@ -3,8 +3,15 @@ import base64
 import pytest
 
 from registry.errors import SpecError
-from registry.keys import SECRET_CHARS_MAX, check_secret, digest, new_key_id, new_secret
-from registry.state import KeyKind
+from registry.keys import (
+    SECRET_CHARS_MAX,
+    by_digest,
+    check_secret,
+    digest,
+    new_key_id,
+    new_secret,
+)
+from registry.state import Key, KeyKind
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [(KeyKind.INFERENCE, "mk-"), (KeyKind.ADMIN, "mka-")])
@@ -53,3 +60,41 @@ def test_a_secret_has_a_longest_length() -> None:
     check_secret("a" * SECRET_CHARS_MAX)
     with pytest.raises(SpecError):
         check_secret("a" * (SECRET_CHARS_MAX + 1))
+
+
+def a_rotated_key(**changes: object) -> Key:
+    facts = {
+        "id": "key_1",
+        "name": "app",
+        "kind": KeyKind.INFERENCE,
+        "digest": digest("mk-new"),
+        "models": (),
+        "created_at": 0.0,
+        "expires_at": None,
+        "revoked_at": None,
+        "old_digest": digest("mk-old"),
+        "old_expires_at": 50.0,
+    }
+    return Key(**(facts | changes))
+
+
+@pytest.mark.parametrize(("key_ends_at", "old_ends_at"), [(None, 50.0), (90.0, 50.0), (20.0, 20.0)])
+def test_both_secrets_of_a_rotated_key_open_it_each_until_its_end(
+    key_ends_at: float | None, old_ends_at: float
+) -> None:
+    key = a_rotated_key(expires_at=key_ends_at)
+    found = by_digest([key], KeyKind.INFERENCE)
+    assert found[digest("mk-new")] == key
+    old = found[digest("mk-old")]
+    assert (old.id, old.limits, old.expires_at) == (key.id, key.limits, old_ends_at)
+
+
+def test_a_revoked_key_has_no_secret_and_neither_has_one_of_the_other_listener() -> None:
+    assert by_digest([a_rotated_key(revoked_at=1.0)], KeyKind.INFERENCE) == {}
+    assert by_digest([a_rotated_key()], KeyKind.ADMIN) == {}
+
+
+def test_a_present_secret_goes_before_an_old_one() -> None:
+    taken = a_rotated_key(id="key_2", digest=digest("mk-old"), old_digest=None)
+    for keys in ([a_rotated_key(), taken], [taken, a_rotated_key()]):
+        assert by_digest(keys, KeyKind.INFERENCE)[digest("mk-old")] == taken

@@ -7,8 +7,11 @@ from gateway_world import AGGREGATED, DISAGGREGATED, a_declared, a_fleet, a_key,
 from hypothesis import given
 from hypothesis import strategies as st
 
+from gateway.auth import KeyRing
+from gateway.errors import AuthenticationError
 from gateway.routing.table import EMPTY_TABLE, build_table
 from pipelines.topology import expand
+from registry.keys import digest
 from registry.state import LIVE_PHASES, KeyKind, Phase
 
 URL = "http://10.0.0.1:9000"
@@ -74,6 +77,17 @@ def test_only_inference_keys_that_are_not_revoked_are_known():
     ]
     table = a_table(models=[], keys=keys)
     assert list(table.keys.values()) == [keys[0], keys[3]]
+
+
+def test_a_key_ring_ends_the_old_secret_in_its_time_even_where_it_remembers_it():
+    key = a_key("mk-new-secret", old_digest=digest("mk-old-secret"), old_expires_at=50.0)
+    ring = KeyRing(a_table(models=[], keys=[key]).keys)
+    for now in (10.0, 49.9):
+        assert ring.authenticate(b"Bearer mk-old-secret", now).id == key.id
+    for _ in range(2):
+        with pytest.raises(AuthenticationError):
+            ring.authenticate(b"Bearer mk-old-secret", 50.0)
+    assert ring.authenticate(b"Bearer mk-new-secret", 1e9) == key
 
 
 def test_a_key_sees_its_models_only():
