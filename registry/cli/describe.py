@@ -18,7 +18,7 @@ from registry.cli.command import (
 )
 from registry.cli.complete import key_ids, model_names, worker_ids
 from registry.cli.exits import clean
-from registry.cli.limits import limits_text, spent_text
+from registry.cli.limits import amount_text, limits_text, spent_text
 from registry.cli.output import (
     STYLES,
     Cell,
@@ -121,7 +121,9 @@ def _model_page(view: View) -> None:
 
 def price_text(price: Mapping[str, float]) -> str:
     """What a spec says of it, which leaves out what is 0; "" where nothing costs anything."""
-    parts = [f"{price[side]:,.3f} for {side}" for side in ("input", "output") if price.get(side)]
+    parts = [
+        f"{amount_text(price[side])} for {side}" for side in ("input", "output") if price.get(side)
+    ]
     return f"{', '.join(parts)}, per million tokens" if parts else ""
 
 

@@ -164,3 +164,18 @@ def test_amounts_are_short_and_never_wrongly_nothing(amount: float, text: str):
 
 def test_no_limits_are_no_words():
     assert limits_text({"requests_per_minute": 0, "budget": None}) == ""
+
+
+def test_describe_shows_what_a_model_costs_and_how_much_of_it_there_is(cli: Cli):
+    model = """
+name: priced
+source: hf://org/priced
+variants: [{engine: emulator, topology: {type: aggregated}}]
+price: {input: 0.15, output: 1200}
+limits: {requests_per_minute: 600, in_flight: 32, queued: 7}
+"""
+    assert cli("apply", "-f", "-", stdin=model).exit_code == 0
+    page = cli("describe", "model", "priced").stdout
+    assert "0.15 for input, 1,200 for output, per million tokens" in page
+    assert "600 requests/min, 32 at once" in page
+    assert "Price" not in cli("describe", "model", "smollm2").stdout
