@@ -300,6 +300,9 @@ class Key(_Value, frozen=True, kw_only=True):
     old_digest: bytes | None = None
     old_expires_at: float | None = None
 
+    def __repr__(self) -> str:  # digests are nobody's business
+        return f"<Key {self.id}>"
+
 
 class Event(_Value, frozen=True, kw_only=True):
     id: int
