@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from registry.spec.model import COST_NANO_MAX, Price
 from registry.state import BudgetPeriod
 
 AT = datetime(2028, 2, 29, 23, 59, 59, 999_000, UTC).timestamp()
@@ -42,3 +43,13 @@ def test_every_moment_lies_in_one_window_and_the_next_begins_where_it_ends(at, p
         after = period.window(window.ends_at)
         assert after.begins_at == window.ends_at
         assert after.name > window.name
+
+
+def test_what_a_token_costs_is_exact_and_an_absurd_count_is_bounded():
+    price = Price(input=0.15, output=1234.567)
+
+    assert price.cost_nano(1, 0) == 150
+    assert price.cost_nano(0, 1) == 1_234_567
+    assert price.cost_nano(3_000_000, 7) == 450_000_000 + 7 * 1_234_567
+    assert Price().cost_nano(2**40, 2**40) == 0
+    assert Price(input=10**6).cost_nano(2**40, 2**40) == COST_NANO_MAX < 2**63 // 900
