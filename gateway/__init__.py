@@ -10,7 +10,7 @@ openai/       the API's forms: requests, answers, models, the error envelope
 routing/      the table made of the registry's snapshot, the choice, what fails lately
 proxy/        connections to workers, deadlines, SSE, retries, prefill and decode
 refresh       swaps the routing table when the registry has changed
-metering      usage records, in batches, to the registry
+metering/     what requests used, to the registry, through crashes
 metrics       Prometheus
 admin/        the admin API on its own listener
 ============  ======================================================================

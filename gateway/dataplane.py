@@ -37,7 +37,7 @@ from gateway.errors import (
 )
 from gateway.kv_feed import KvFeed
 from gateway.listener import ClientGoneError, ClientRequest
-from gateway.metering import Metering, Sink
+from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.pages import is_page, render_page
 from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
@@ -67,7 +67,7 @@ _log = structlog.get_logger("gateway.dataplane")
 class DataPlane:
     """Call it with each request of the inference listener; let `watch_workers` run beside it.
 
-    *usage_sink* gets usage records in batches. `table` may be set at any time, from the same
+    *metering* is closed with it. `table` may be set at any time, from the same
     event loop. Call `aclose` when the listener has stopped.
     """
 
@@ -75,7 +75,7 @@ class DataPlane:
         self,
         *,
         metrics: GatewayMetrics,
-        usage_sink: Sink,
+        metering: Metering,
         engines: Mapping[EngineName, Engine] = ENGINES,
         clock: Callable[[], float] = time.monotonic,
         wall_clock: Callable[[], float] = time.time,
@@ -99,7 +99,7 @@ class DataPlane:
         self.admission = Admission()
         self.router.on_leave = self.admission.freed
         self._kv_feed = KvFeed(self.router.kv)
-        self._metering = Metering(usage_sink, metrics.usage_dropped.inc)
+        self._metering = metering
         self._access_log = access_log or AccessLog()
         self._reporter = Reporter(metrics, self._metering, self._access_log)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
@@ -112,6 +112,7 @@ class DataPlane:
             silent_s=silent_s,
             ping_s=ping_s,
         )
+        metrics.watch_usage(lambda: metering.counts)
         metrics.watch(
             in_flight=lambda: self.router.in_flight,
             queued=lambda: self.admission.waiting,
@@ -252,6 +253,13 @@ class DataPlane:
         )
         exchange.first_token_at = exchange.began + limits.first_token_s
         watch.total_at = exchange.began + limits.total_s
+        if operation.metered:
+            exchange.opened = self._metering.open(
+                request_id=exchange.request_id,
+                key_id=key.id,
+                model=model.name,
+                operation=operation.name,
+            )
         await self._forwarder.serve(exchange)
 
     def _tell(self, exchange: Exchange, error: ApiError) -> None:

@@ -18,6 +18,8 @@ from prometheus_client.core import (
 )
 from prometheus_client.registry import Collector
 
+from gateway.metering.counts import UsageCollector, UsageCounts
+
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600)
 _TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1, 5)
 _LAG_SECONDS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.015, 0.02, 0.03, 0.05, 0.1, 0.25, 1, 5)
@@ -96,11 +98,6 @@ class GatewayMetrics:
             "Requests that one half of a prefill/decode pair served alone, without KV transfer.",
             ("model", "variant"),
         )
-        self.usage_dropped = Counter(
-            "modelyard_usage_records_dropped",
-            "Usage records lost because the registry took none for too long.",
-            registry=registry,
-        )
         self.loop_lag = Histogram(
             "modelyard_event_loop_lag_seconds",
             "How late the event loop came to what was due.",
@@ -112,6 +109,9 @@ class GatewayMetrics:
             "The registry event that the routing table reflects.",
             registry=registry,
         )
+
+    def watch_usage(self, read: Callable[[], UsageCounts]) -> None:
+        self._registry.register(UsageCollector(read))
 
     def watch(
         self,

@@ -2,7 +2,7 @@
 
 from gateway.access_log import AccessLine, AccessLog
 from gateway.api.operations import OPERATIONS
-from gateway.metering import Metering
+from gateway.metering import Metering, Opened
 from gateway.metrics import GatewayMetrics, Served
 from gateway.proxy.exchange import Exchange
 from registry.state import UsageRecord, UsageStatus
@@ -31,9 +31,8 @@ class Reporter:
         variant, mode = (route.variant.name, route.mode.value) if route else ("", "")
         served = self._metrics.served(model, variant, mode)
         served.request(status)
-        request = exchange.request
-        if exchange.reached and request is not None and request.operation.metered:
-            self._metering.add(_record(exchange, now))
+        if exchange.opened is not None:
+            self._metering.close(exchange.opened, _record(exchange, exchange.opened, now))
         if exchange.first_at is not None:
             self._observe(exchange, exchange.first_at, served)
         failed = exchange.error is not None and exchange.error.status >= _SERVER_ERROR
@@ -73,23 +72,26 @@ def _status(exchange: Exchange) -> str:
     return str(exchange.status)
 
 
-def _record(exchange: Exchange, now: float) -> UsageRecord:
+def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:
+    """Of a request that never reached a worker, too: it has no variant then, and no tokens."""
     assert exchange.model is not None
-    assert exchange.route is not None
     if exchange.finished and exchange.error is None:
         status = UsageStatus.OK
     else:
         status = UsageStatus.CANCELLED if exchange.client_gone else UsageStatus.ERROR
+    route, usage = exchange.route, exchange.usage
     return UsageRecord(
-        request_id=exchange.request_id,
-        key_id=exchange.key_id,
-        model=exchange.model.name,
-        variant=exchange.route.variant.name,
-        revision=exchange.route.answerer.revision,
-        mode=exchange.route.mode,
+        request_id=opened.request_id,
+        key_id=opened.key_id,
+        model=opened.model,
+        variant=route.variant.name if route else "",
+        revision=route.answerer.revision if route else 0,
+        mode=route.mode if route else "",
         status=status,
-        prompt_tokens=exchange.usage.prompt_tokens,
-        completion_tokens=exchange.usage.completion_tokens,
-        opened_at=exchange.opened_at,
-        closed_at=now,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        opened_at=opened.opened_at,
+        closed_at=max(now, opened.opened_at),
+        operation=opened.operation,
+        cost_nano=exchange.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens),
     )

@@ -20,6 +20,7 @@ from gateway.children import Children
 from gateway.dataplane import DataPlane
 from gateway.exposition import Exposition, gathered, of_registry, published
 from gateway.listener import Listener
+from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
 from pipelines.cluster.local import LocalCluster
@@ -129,9 +130,12 @@ async def serve_inference(
 ) -> None:
     """The inference listener, until *stopped*; then open answers may finish."""
     metrics = GatewayMetrics(registry)
+    metering = Metering(
+        store.record_usage, settings.usage, journal_bytes_max=settings.usage_journal_bytes_max
+    )
     dataplane = DataPlane(
         metrics=metrics,
-        usage_sink=store.record_usage,
+        metering=metering,
         access_log=AccessLog(failures_only=settings.log_level in ("warning", "error")),
     )
     listener = Listener(dataplane)
@@ -141,6 +145,7 @@ async def serve_inference(
             beside = [
                 tasks.create_task(follow(store, dataplane)),
                 tasks.create_task(dataplane.watch_workers()),
+                tasks.create_task(metering.sweep_dead()),
                 tasks.create_task(_measure_lag(metrics)),
             ]
             await _first_table(dataplane, stopped)

@@ -18,6 +18,7 @@ _ALLOWED = {
     "admin_port": (0, 65_535),
     "gateway_workers": (1, 256),
     "cpu_slots": (0, 1024),
+    "usage_journal_bytes_max": (2**20, 2**50),
 }
 
 
@@ -43,6 +44,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_url: str = ""  # where the CLI finds the admin API; empty: admin_host:admin_port
     admin_token: str = ""  # the CLI's credential; empty: read from home/admin.token
     api_key: str = ""  # an inference key to accept; empty: one is made once
+    usage_journal_bytes_max: int = 2**30  # of each gateway process, while the registry is away
     node_name: str = "local"
     cpu_slots: int = 0  # CPU slots to offer; 0: by the machine's memory
     log_level: Literal["debug", "info", "warning", "error"] = "info"
@@ -71,6 +73,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def workers(self) -> Path:
         return self.home / "workers"
+
+    @property
+    def usage(self) -> Path:
+        """Where gateway processes keep what is not in the registry yet."""
+        return self.home / "usage"
 
     @property
     def admin_token_file(self) -> Path:

@@ -6,7 +6,9 @@ import hashlib
 import json
 import re
 import socket
+import tempfile
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -15,6 +17,7 @@ from prometheus_client import CollectorRegistry
 
 from gateway.dataplane import DataPlane
 from gateway.listener import Listener
+from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.routing.table import build_table
 from pipelines.topology import expand
@@ -243,8 +246,10 @@ class Gateway:
         self._listening = listening or {}
         self.records = []
         self.metrics_registry = CollectorRegistry()
+        self._home = tempfile.TemporaryDirectory(prefix="modelyard-usage-")
+        self.metering = Metering(self._keep, Path(self._home.name))
         self.plane = DataPlane(
-            metrics=GatewayMetrics(self.metrics_registry), usage_sink=self._keep, **options
+            metrics=GatewayMetrics(self.metrics_registry), metering=self.metering, **options
         )
 
     async def _keep(self, records):
@@ -275,6 +280,17 @@ class Gateway:
         await asyncio.gather(self._vigil, return_exceptions=True)
         await self.listener.aclose()
         await self.plane.aclose()
+        if kind is None:
+            self.assert_metered()
+        self._home.cleanup()
+
+    def assert_metered(self):
+        """Every request that was let in has ended as exactly one record."""
+        counts = self.metering.counts
+        assert (counts.open, counts.unaccounted, counts.dropped, counts.waiting) == (0, 0, 0, 0)
+        assert len({(r.request_id, r.opened_at) for r in self.records}) == counts.opened
+        assert len(self.records) == counts.opened
+        assert not list(Path(self._home.name).glob("*/[0-9]*")), "nothing is left to be swept"
 
     async def assert_quiet(self):
         """Nothing is in flight and no connection is in use."""
@@ -288,7 +304,7 @@ class Gateway:
 
     async def usage(self):
         """The records so far, written out."""
-        await self.plane._metering.aclose()
+        await self.metering.settle()
         return self.records
 
     def sample(self, name, **labels):

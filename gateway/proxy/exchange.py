@@ -7,6 +7,7 @@ from gateway.api.operations import Dialect
 from gateway.api.request import InferenceRequest
 from gateway.errors import ApiError
 from gateway.listener import ClientRequest
+from gateway.metering import Opened
 from gateway.proxy.deadline import Stop, Watch
 from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption
@@ -46,6 +47,7 @@ class Exchange:
         "key_id",
         "leg",
         "model",
+        "opened",
         "opened_at",
         "pairs_failed",
         "priority",
@@ -82,6 +84,7 @@ class Exchange:
         self.priority = Priority.NORMAL
         self.model: ModelRow | None = None
         self.request: InferenceRequest | None = None
+        self.opened: Opened | None = None  # its usage, once it has been let in
         self.ask: Ask | None = None
         self.dead: set[str] = set()  # workers that took no part or went away
         self.avoid: set[str] = set()  # workers that did not do well

@@ -14,7 +14,7 @@ from gateway.api.operations import BY_NAME
 from pipelines.engines import ENGINES
 from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pairing
 from registry.keys import by_digest
-from registry.spec import EngineName, Limits, Role, RoutingPolicy, Task, Variant
+from registry.spec import EngineName, Limits, Price, Role, RoutingPolicy, Task, Variant
 from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
 
 # A worker whose phase changes rarely gets a longer list than this in a reason.
@@ -95,6 +95,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     task: Task = Task.GENERATE
     operations: frozenset[str] = EVERY_OPERATION
+    price: Price = Price()
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -164,6 +165,7 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         reason=_shortfall(servable) if servable else _why_none(model, workers),
         task=task,
         operations=frozenset[str]().union(*(row.operations for row in rows)),
+        price=model.spec.price,
     )
 
 
