@@ -51,7 +51,6 @@ class Exchange:
         "opened_at",
         "pairs_failed",
         "priority",
-        "reached",
         "request",
         "request_id",
         "resumption",
@@ -92,7 +91,6 @@ class Exchange:
         self.alone = False  # pairs have failed it: decode alone, without KV transfer
         self.route: Route | None = None
         self.leg: Endpoint | None = None  # the worker that is being waited for
-        self.reached = False  # some worker has been given the request
         self.started = False  # the client has the answer's head
         self.streaming = False  # … which is a stream's
         self.finished = False  # … and the end

@@ -14,7 +14,6 @@ from gateway.proxy.connection import Connection
 from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import (
     BrokenAnswerError,
-    ConnectError,
     CutOffError,
     LegError,
     StaleError,
@@ -118,20 +117,15 @@ class Leg:
         exchange = self._exchange
         assert exchange.request is not None
         assert exchange.model is not None
-        reached, exchange.reached = exchange.reached, True
-        try:
-            return await self._wire.upstream.request(
-                self._endpoint,
-                exchange.request.operation.path,
-                encode_for(self._endpoint, self._body),
-                stream=self._stream,
-                request_id=exchange.request_id,
-                connect_s=exchange.model.limits.connect_s,
-                once=self._once,
-            )
-        except ConnectError:
-            exchange.reached = reached
-            raise
+        return await self._wire.upstream.request(
+            self._endpoint,
+            exchange.request.operation.path,
+            encode_for(self._endpoint, self._body),
+            stream=self._stream,
+            request_id=exchange.request_id,
+            connect_s=exchange.model.limits.connect_s,
+            once=self._once,
+        )
 
     def _leave(self, *, keep: bool) -> None:
         self._under_way = False

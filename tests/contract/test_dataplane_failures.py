@@ -75,10 +75,11 @@ async def test_at_most_three_workers_are_asked():
         assert answer.headers["retry-after"] == "5"
         assert answer.json()["error"]["code"] == "model_unavailable"
         assert sum(len(worker.calls) for worker in gateway.workers) == 3
-        assert await gateway.usage()  # it did reach one
+        (record,) = await gateway.usage()
+        assert (record.status, record.completion_tokens) == ("error", 0)
 
 
-async def test_when_the_only_worker_is_gone_it_fails_fast_and_without_usage():
+async def test_when_the_only_worker_is_gone_it_fails_fast_and_at_no_charge():
     async with Gateway() as gateway:
         model = a_declared()
         fleet = a_fleet(model, unified=[closed_port_url()])
@@ -87,7 +88,8 @@ async def test_when_the_only_worker_is_gone_it_fails_fast_and_without_usage():
             answer = await gateway.post()
             assert answer.status_code == 503
             assert "127.0.0.1" not in answer.text
-        assert await gateway.usage() == []
+        records = await gateway.usage()
+        assert [(record.status, record.cost_nano) for record in records] == [("error", 0)] * 3
 
 
 @pytest.mark.parametrize("status", [500, 502, 503, 504])
