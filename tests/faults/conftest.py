@@ -13,7 +13,12 @@ from registry.store import Store
 
 @pytest.fixture(scope="session")
 def ground(tmp_path_factory):
-    home = tmp_path_factory.mktemp("home")
+    with a_ground(tmp_path_factory.mktemp("home")) as made:
+        yield made
+
+
+@contextlib.contextmanager
+def a_ground(home):
     database = f"sqlite+aiosqlite:///{home / 'modelyard.db'}"
     pool = Pool()
     with contextlib.ExitStack() as stack:

@@ -168,6 +168,17 @@ class GatewayProcess:
     def terminate(self):
         self._process.terminate()
 
+    def kill(self):
+        """This one process, as the kernel does it."""
+        self._process.kill()
+        self._process.wait(_GONE_S)
+
+    def stop(self):
+        self._process.send_signal(signal.SIGSTOP)
+
+    def cont(self):
+        self._process.send_signal(signal.SIGCONT)
+
     def wait(self, timeout_s: float) -> int:
         return self._process.wait(timeout_s)
 

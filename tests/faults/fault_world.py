@@ -182,6 +182,10 @@ class World:
                     return found[0]
                 await asyncio.sleep(0.1)
 
+    async def seen_by(self, gateway) -> None:
+        """*gateway* routes by what the registry says now."""
+        await _seen(self._store, gateway)
+
     def answerer(self, call: Call) -> Emulator:
         """The worker whose stream *call* reads."""
         (found,) = [each for each in self.workers if call.worker_line.endswith(each.worker_id)]
@@ -236,8 +240,19 @@ def mixed(turn: int, **given):
 
 
 @contextlib.asynccontextmanager
-async def a_world(ground: Ground, *, workers=2, pair=(), limits=(), policy="round_robin", pace=()):
-    """*workers* that do both phases, or a *pair* of so many prefills and decodes."""
+async def a_world(
+    ground: Ground,
+    *,
+    workers=2,
+    pair=(),
+    limits=(),
+    policy="round_robin",
+    pace=(),
+    through=None,
+):
+    """*workers* that do both phases, or a *pair* of so many prefills and decodes. The gateways find
+    them at what ``await through(url)`` makes of their addresses.
+    """
     wanted = dict(zip((Role.PREFILL, Role.DECODE), pair, strict=True)) if pair else {}
     wanted = wanted or {Role.UNIFIED: workers}
     emulators = ground.pool.take(wanted, {**PACE, **dict(pace)})
@@ -247,7 +262,7 @@ async def a_world(ground: Ground, *, workers=2, pair=(), limits=(), policy="roun
     world = World(ground, emulators, store)
     try:
         await _declare(store, wanted, {**LIMITS, **dict(limits)}, policy)
-        await _register(store, emulators)
+        await _register(store, emulators, through)
         await _seen(store, ground.gateway)
         yield world
         await asyncio.gather(*world.calls, return_exceptions=True)
@@ -288,7 +303,7 @@ async def _declare(store: Store, wanted: dict[Role, int], limits: dict, policy: 
     await store.apply_model(from_data(spec), by=ME)
 
 
-async def _register(store: Store, emulators: dict[Role, list[Emulator]]) -> None:
+async def _register(store: Store, emulators: dict[Role, list[Emulator]], through) -> None:
     model = await store.model("m")
     plans = [plan for gang in expand(model) for plan in gang]
     planned = [
@@ -303,7 +318,8 @@ async def _register(store: Store, emulators: dict[Role, list[Emulator]]) -> None
     for worker in await store.commit_gang(PlannedGang(workers=tuple(planned))):
         emulator = emulators[worker.plan.role][worker.plan.ordinal]
         emulator.worker_id = worker.id
-        await store.set_worker(worker.id, Phase.READY, url=emulator.url)
+        url = await through(emulator.url) if through else emulator.url
+        await store.set_worker(worker.id, Phase.READY, url=url)
 
 
 async def _end(store: Store, gateway: GatewayProcess) -> None:
