@@ -32,7 +32,7 @@ class Reporter:
         served = self._metrics.served(model, variant, mode)
         served.request(status)
         if exchange.opened is not None:
-            self._metering.close(exchange.opened, _record(exchange, exchange.opened, now))
+            self._metering.close(_record(exchange, exchange.opened, now))
         if exchange.first_at is not None:
             self._observe(exchange, exchange.first_at, served)
         failed = exchange.error is not None and exchange.error.status >= _SERVER_ERROR

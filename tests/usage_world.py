@@ -77,22 +77,25 @@ class Process(Metering):
         )
 
     def answer(self, opened: Opened, status=UsageStatus.OK, **changes) -> None:
-        self.close(opened, a_record(opened, status, **changes))
+        self.close(a_record(opened, status, **changes))
 
-    def served(self, count: int, *, first=0) -> None:
+    def served(self, count: int, *, first=0, at_once=5) -> None:
         for number in range(first, first + count):
             self.answer(self.ask(f"r{number}"))
+            if not (number + 1) % at_once:
+                self.note()
+        self.note()
 
-    def flush(self) -> None:
+    def note(self) -> None:
         """As the timer does, a moment after a request's end."""
-        self._flush_journal()
+        self._note()
 
     def kill(self) -> None:
         """As SIGKILL: nothing more is written, and the kernel closes what was open."""
         if self._writer is not None:
             self._writer.cancel()
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         journal = self._journal
         assert journal is not None
         if journal._current is not None:

@@ -1,4 +1,4 @@
-"""What stands in a journal: a request was opened, a request was closed. Pure.
+"""What stands in a journal: a request was opened, requests were closed. Pure.
 
 Each entry is a frame: the payload's length, its CRC-32, the payload in MessagePack. A process that
 is killed in the middle of a write leaves a torn last frame, which is recognised and left out.
@@ -11,8 +11,15 @@ import msgspec
 
 from registry.state import UsageRecord
 
-ENTRY_BYTES_MAX = 16 * 1024
+CLOSED_MAX = 1_000  # requests in one entry
+ENTRY_BYTES_MAX = 2 * 1024 * 1024
 _HEAD = struct.Struct("<II")
+
+Identity = tuple[str, str, float]  # the registry's: a row with it is there at most once
+
+
+def identity(record: UsageRecord) -> Identity:
+    return (record.request_id, record.key_id, record.opened_at)
 
 
 class Opened(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="open", gc=False):
@@ -25,19 +32,14 @@ class Opened(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag="op
     opened_at: float
 
     @property
-    def identity(self) -> tuple[str, str, float]:
-        """The registry's: a row with it is there at most once."""
+    def identity(self) -> Identity:
         return (self.request_id, self.key_id, self.opened_at)
 
 
-class Closed(msgspec.Struct, frozen=True, array_like=True, tag="close", gc=False):
-    """How it ended."""
+class Closed(msgspec.Struct, frozen=True, array_like=True, tag="close"):
+    """How requests ended that did at about the same time."""
 
-    record: UsageRecord
-
-    @property
-    def identity(self) -> tuple[str, str, float]:
-        return (self.record.request_id, self.record.key_id, self.record.opened_at)
+    records: list[UsageRecord]
 
 
 Entry = Opened | Closed
@@ -54,6 +56,15 @@ class Read(msgspec.Struct, frozen=True, kw_only=True):
     entries: list[Entry]
     torn_bytes: int
     unknown: int
+
+    @property
+    def closed(self) -> list[UsageRecord]:
+        return [
+            record
+            for entry in self.entries
+            if isinstance(entry, Closed)
+            for record in entry.records
+        ]
 
 
 def framed(entry: Entry) -> bytes:

@@ -3,19 +3,19 @@
 Entries go to the kernel by plain writes: they outlive the process, not the machine's power. A
 segment is deleted once all that was opened in it has been closed and all that was closed in it is
 in the registry, oldest first: so a request that is open on disk and closed nowhere was really open.
-Blocks nobody: what cannot be written is counted and told, and the request goes on.
+Blocks nobody: what cannot be written is told, and the request goes on.
 """
 
 import contextlib
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import structlog
 
-from gateway.metering.entries import Closed, Opened, Read, framed, read_entries
+from gateway.metering.entries import CLOSED_MAX, Closed, Opened, Read, framed, read_entries
 from gateway.metering.lane import Lane
 from registry.state import UsageRecord
 
@@ -45,8 +45,8 @@ class Segment:
 
 
 class Journal:
-    """*bytes_max* is what it may take of the disk: beyond it no request is opened here. *lost* is
-    called with how many spilled requests a failed write has cost. *clock* gives monotonic seconds.
+    """*bytes_max* is what it may take of the disk: beyond it no request is opened here. *clock*
+    gives monotonic seconds.
     """
 
     def __init__(
@@ -54,14 +54,12 @@ class Journal:
         lane: Lane,
         *,
         bytes_max: int,
-        lost: Callable[[int], None],
         segment_bytes: int = SEGMENT_BYTES,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lane = lane
         self._bytes_max = bytes_max
         self._segment_bytes = segment_bytes
-        self._lost = lost
         self._clock = clock
         self._segments: deque[Segment] = deque()
         self._current: Segment | None = None  # then *_file* is open, and it is the last of them
@@ -69,8 +67,6 @@ class Journal:
         self._bytes = 0
         self._last = 0
         self._open: dict[float, tuple[bytes, Segment]] = {}  # by their times, which differ
-        self._buffer: list[bytes] = []  # closed ones, for *_current*
-        self._buffered_spilled = 0
         self._retry_at: float | None = None  # while writing fails
         self._pause_s = _PAUSE_S
         self._full = False
@@ -82,68 +78,38 @@ class Journal:
 
     def open(self, opened: Opened) -> None:
         """On disk when this returns, or `failing`."""
-        if self._bytes >= self._bytes_max:
-            self._tell_full(full=True)
-            return
-        if self._full:
-            self._tell_full(full=False)
-        segment = self._writable()
-        if segment is None:
+        full = self._bytes >= self._bytes_max
+        if full is not self._full:
+            self._tell_full(full=full)
+        if full:
             return
         entry = framed(opened)
-        self._buffer.append(entry)
-        if self.flush():
+        segment = self._write(entry)
+        if segment is not None:
             segment.open += 1
             self._open[opened.opened_at] = (entry, segment)
 
-    def close(self, opened: Opened, record: UsageRecord) -> Segment | None:
-        """Where it will be with the next `flush`; None if nowhere."""
-        found = self._open.pop(opened.opened_at, None)
-        if found is not None:
-            found[1].open -= 1
-        elif self._bytes >= self._bytes_max:
-            return None
-        segment = self._writable()
-        if segment is not None:
-            self._buffer.append(framed(Closed(record)))
-        return segment
-
-    def spilled(self, segment: Segment) -> None:
-        """What was just closed there is kept nowhere else."""
-        segment.spilled += 1
-        self._buffered_spilled += 1
-
-    def flush(self) -> bool:
-        """Writes what is buffered; whether that went well."""
-        buffer, spilled = self._buffer, self._buffered_spilled
-        if not buffer:
-            return True
-        segment = self._current
-        assert segment is not None
-        data = buffer[0] if len(buffer) == 1 else b"".join(buffer)
-        self._buffer, self._buffered_spilled = [], 0
-        try:
-            written = os.write(self._file, data)
-            if written < len(data):
-                raise OSError("the disk is full")
-        except OSError as error:
-            segment.spilled -= spilled
-            self._lost(spilled)
-            self._failed(segment, error)
-            return False
-        segment.bytes += written
-        self._bytes += written
-        if self._retry_at is not None:
-            self._retry_at, self._pause_s = None, _PAUSE_S
-            _log.info("usage-journal-works", message="usage survives a crash again")
-        if segment.bytes >= self._segment_bytes:
-            self._roll()
-        return True
+    def close(self, records: Sequence[UsageRecord]) -> tuple[Segment | None, list[UsageRecord]]:
+        """Where they are on disk now, and which of them are not: those opened beyond the bound, or
+        all while writing fails. At most `CLOSED_MAX`.
+        """
+        assert len(records) <= CLOSED_MAX
+        into: list[UsageRecord] = []
+        left: list[UsageRecord] = []
+        full = self._bytes >= self._bytes_max
+        for record in records:
+            found = self._open.pop(record.opened_at, None)
+            if found is not None:
+                found[1].open -= 1
+            (left if found is None and full else into).append(record)
+        segment = self._write(framed(Closed(into))) if into else None
+        return segment, left if segment is not None else [*into, *left]
 
     def seal(self, segment: Segment) -> None:
         """Nothing more will be written to *segment*."""
         if segment is self._current:
-            self._roll()
+            os.close(self._file)
+            self._current = None
 
     def oldest_spilled(self) -> Segment | None:
         for segment in self._segments:
@@ -172,34 +138,47 @@ class Journal:
 
     def end(self) -> None:
         """Leaves behind what is not in the registry, and lets go of the lane."""
-        self._roll()
+        if self._current is not None:
+            self.seal(self._current)
         if not any(each.open or each.unrecorded or each.spilled for each in self._segments):
             remove(each.path for each in self._segments)
         self._segments.clear()
         self._lane.release()
 
-    def _roll(self) -> None:
-        """The next entry begins a new segment."""
-        self.flush()
-        if self._current is not None:
-            os.close(self._file)
-            self._current = None
-
-    def _writable(self) -> Segment | None:
-        """The segment to write to; None while writing fails."""
+    def _write(self, data: bytes) -> Segment | None:
+        """Where *data* is on disk now; None if it is not."""
         if self._retry_at is not None and self._clock() < self._retry_at:
             return None
-        if self._current is None:
-            path = self._lane.folder / f"{self._last + 1:012d}"
-            try:
-                flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-                self._file = os.open(path, flags, 0o600)
-            except OSError as error:
-                self._pause(error)
-                return None
-            self._last += 1
-            self._current = Segment(path)
-            self._segments.append(self._current)
+        segment = self._current or self._begin()
+        if segment is None:
+            return None
+        try:
+            written = os.write(self._file, data)
+            if written < len(data):
+                raise OSError("the disk is full")
+        except OSError as error:
+            self._failed(segment, error)
+            return None
+        segment.bytes += written
+        self._bytes += written
+        if self._retry_at is not None:
+            self._retry_at, self._pause_s = None, _PAUSE_S
+            _log.info("usage-journal-works", message="usage survives a crash again")
+        if segment.bytes >= self._segment_bytes:
+            self.seal(segment)
+        return segment
+
+    def _begin(self) -> Segment | None:
+        path = self._lane.folder / f"{self._last + 1:012d}"
+        try:
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
+            self._file = os.open(path, flags, 0o600)
+        except OSError as error:
+            self._pause(error)
+            return None
+        self._last += 1
+        self._current = Segment(path)
+        self._segments.append(self._current)
         return self._current
 
     def _carried(self, oldest: Segment) -> bool:
@@ -210,12 +189,9 @@ class Journal:
             return False
         if oldest.open * _OPENED_BYTES > self._segment_bytes // 2:
             return False
-        segment = self._writable()
-        if segment is None:
-            return False
         carried = [(at, entry) for at, (entry, of) in self._open.items() if of is oldest]
-        self._buffer += (entry for _, entry in carried)
-        if not self.flush():
+        segment = self._write(b"".join(entry for _, entry in carried))
+        if segment is None:
             return False
         segment.open += len(carried)
         oldest.open = 0
@@ -244,14 +220,14 @@ class Journal:
         self._pause_s = min(2 * self._pause_s, _PAUSE_S_MAX)
 
     def _tell_full(self, *, full: bool) -> None:
-        if full and not self._full:
+        self._full = full
+        if full:
             _log.error(
                 "usage-journal-full",
                 message="the registry takes no usage, and MODELYARD_USAGE_JOURNAL_BYTES_MAX is "
                 "reached: what is opened now is lost if memory has no room for it either",
                 bytes=self._bytes,
             )
-        self._full = full
 
 
 def read_segment(path: Path) -> Read:

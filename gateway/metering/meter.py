@@ -1,7 +1,8 @@
 """Requests as they are opened and closed, and the closed ones on their way to the registry.
 
-A request never waits for the database. What is closed waits in memory, up to a bound, then on disk
-alone, in the journal, up to another; beyond both it is dropped and counted.
+A request never waits for the database. What was closed is noted together, many times a second: in
+the journal, and in memory up to a bound, beyond it on disk alone up to another; then it is dropped
+and counted.
 """
 
 import asyncio
@@ -9,13 +10,13 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
-from itertools import islice
 from pathlib import Path
 
+import msgspec
 import structlog
 
 from gateway.metering.counts import UsageCounts
-from gateway.metering.entries import Closed, Opened
+from gateway.metering.entries import CLOSED_MAX, Opened
 from gateway.metering.journal import Journal, Segment, read_segment, remove
 from gateway.metering.lane import LANE_OF_NONE, Lane, Moments, NoLaneError
 from gateway.metering.recorder import BATCH_MAX, Recorded, Recorder, Sink
@@ -24,15 +25,22 @@ from registry.state import UsageRecord
 
 WAITING_MAX = 20_000
 JOURNAL_BYTES_MAX = 2**30
-# How long the end of a request may be on its way to the journal: meanwhile its process's death
-# makes it a swept one.
-_FLUSH_JOURNAL_S = 0.02
+# How long the end of a request may go without being noted: its process's death makes it a swept
+# one meanwhile.
+_NOTE_S = 0.02
 _FLUSH_S = 1.0
 _PAUSE_S_MAX = 10.0
 _CLOSING_PAUSE_S = 0.02
 _CLOSE_S_MAX = 5.0
 
 _log = structlog.get_logger("gateway.metering")
+
+
+class _Batch(msgspec.Struct, frozen=True):
+    """Requests noted together, and where on disk; with None, they are in memory only."""
+
+    records: list[UsageRecord]
+    segment: Segment | None
 
 
 class Metering:
@@ -57,18 +65,21 @@ class Metering:
         self._moments = Moments(lane.number if lane else LANE_OF_NONE, wall_clock)
         self._journal: Journal | None = None
         if lane is not None:
-            self._journal = Journal(lane, bytes_max=journal_bytes_max, lost=self._drop)
+            self._journal = Journal(lane, bytes_max=journal_bytes_max)
         self._sweeper = Sweeper(folder, self._recorder, wall_clock) if folder is not None else None
-        self._waiting: deque[tuple[UsageRecord, Segment | None]] = deque()
+        self._closed: list[UsageRecord] = []  # not noted yet
+        self._waiting: deque[_Batch] = deque()
+        self._waiting_count = 0
         self._writer: asyncio.Task[None] | None = None
-        self._flush_timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.TimerHandle | None = None
         self._closing = asyncio.Event()
 
     @property
     def counts(self) -> UsageCounts:
         """As they are now."""
+        self._note()
         counts = self._counts
-        counts.waiting = len(self._waiting)
+        counts.waiting = self._waiting_count
         counts.journal_failing = self._journal is None or self._journal.failing
         if self._journal is not None:
             counts.waiting += self._journal.spilled_count
@@ -90,27 +101,11 @@ class Metering:
             self._journal.open(opened)
         return opened
 
-    def close(self, opened: Opened, record: UsageRecord) -> None:
-        """*record* says how *opened* ended; it has the same identity."""
-        closed = self._counts.closed
-        closed[record.status] = closed.get(record.status, 0) + 1
-        journal, segment = self._journal, None
-        if journal is not None:
-            segment = journal.close(opened, record)
-            if self._flush_timer is None:
-                loop = asyncio.get_running_loop()
-                self._flush_timer = loop.call_later(_FLUSH_JOURNAL_S, self._flush_journal)
-        if len(self._waiting) < WAITING_MAX:
-            self._waiting.append((record, segment))
-            if segment is not None:
-                segment.unrecorded += 1
-        elif journal is not None and segment is not None:
-            journal.spilled(segment)
-        else:
-            self._drop(1)
-            return
-        if self._writer is None or self._writer.done():
-            self._writer = asyncio.get_running_loop().create_task(self._write())
+    def close(self, record: UsageRecord) -> None:
+        """How a request ended that was opened with this identity."""
+        self._closed.append(record)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(_NOTE_S, self._note)
 
     async def sweep_dead(self) -> None:
         """Records what dead processes of this home have left behind, until cancelled."""
@@ -119,6 +114,7 @@ class Metering:
 
     async def settle(self) -> None:
         """Writes what waits, if that goes quickly."""
+        self._note()
         if self._writer is None or self._writer.done():
             return
         self._closing.set()
@@ -134,25 +130,47 @@ class Metering:
             self._writer.cancel()
             await asyncio.wait({self._writer})
             self._writer = None
-        if self._flush_timer is not None:
-            self._flush_timer.cancel()
-            self._flush_timer = None
-        left = len(self._waiting)
-        lost = sum(segment is None for _, segment in self._waiting)
+        left = self.counts.waiting
+        lost = sum(len(batch.records) for batch in self._waiting if batch.segment is None)
         self._waiting.clear()
-        if lost:
-            self._drop(lost)
+        self._waiting_count = 0
+        self._drop(lost)
         if self._journal is not None:
-            left += self._journal.spilled_count
             self._journal.end()
             self._journal = None
         if left:
             _log.warning("usage-left", message="the next gateway records it", left=left, lost=lost)
 
-    def _flush_journal(self) -> None:
-        self._flush_timer = None
+    def _note(self) -> None:
+        """Takes what was closed to the journal, and into the queue to the registry."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        closed, self._closed = self._closed, []
+        if not closed:
+            return
+        by_status = self._counts.closed
+        for record in closed:
+            by_status[record.status] = by_status.get(record.status, 0) + 1
+        for start in range(0, len(closed), CLOSED_MAX):
+            self._keep(closed[start : start + CLOSED_MAX])
+        if self._writer is None or self._writer.done():
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    def _keep(self, records: list[UsageRecord]) -> None:
+        """In memory, or on disk alone, or not."""
+        segment, left = None, records
         if self._journal is not None:
-            self._journal.flush()
+            segment, left = self._journal.close(records)
+        if self._waiting_count + len(records) <= WAITING_MAX:
+            self._waiting.append(_Batch(records, segment))
+            self._waiting_count += len(records)
+            if segment is not None:
+                segment.unrecorded += len(records)
+            return
+        if segment is not None:
+            segment.spilled += len(records) - len(left)
+        self._drop(len(left))
 
     def _drop(self, count: int) -> None:
         if count and not self._counts.dropped:
@@ -177,19 +195,25 @@ class Metering:
             pause_s = 0.0 if full else _FLUSH_S
 
     async def _write_batch(self) -> bool:
-        """What waits in memory; whether more than a batch did."""
-        batch = list(islice(self._waiting, BATCH_MAX))
-        if not batch:
+        """What waits in memory; whether it was as much as one batch takes."""
+        batches: list[_Batch] = []
+        records: list[UsageRecord] = []
+        for batch in self._waiting:
+            if records and len(records) + len(batch.records) > BATCH_MAX:
+                break
+            batches.append(batch)
+            records += batch.records
+        if not records:
             return False
-        if self._journal is not None:
-            self._journal.flush()  # a row that its journal does not know of would be swept, too
-        await self._recorder([record for record, _ in batch])
-        for _, segment in batch:
+        full = len(batches) < len(self._waiting)
+        await self._recorder(records)
+        for batch in batches:
             self._waiting.popleft()
-            if segment is not None:
-                segment.unrecorded -= 1
-        self._counts.recorded += len(batch)
-        return len(batch) == BATCH_MAX
+            if batch.segment is not None:
+                batch.segment.unrecorded -= len(batch.records)
+        self._waiting_count -= len(records)
+        self._counts.recorded += len(records)
+        return full
 
     async def _write_spilled(self) -> None:
         """The oldest segment with what had no room in memory. What was in memory, too, is written
@@ -207,8 +231,7 @@ class Metering:
             segment.spilled -= count
             self._drop(count)
             return
-        records = [entry.record for entry in read.entries if isinstance(entry, Closed)]
-        await self._recorder.in_batches(records)
+        await self._recorder.in_batches(read.closed)
         segment.spilled -= count
         self._counts.recorded += count
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import structlog
 
-from gateway.metering.entries import Opened
+from gateway.metering.entries import Identity, Opened, identity
 from gateway.metering.journal import read_segment, remove
 from gateway.metering.lane import Lane, used
 from gateway.metering.recorder import Recorder
@@ -59,25 +59,24 @@ class Sweeper:
 
     async def _take_over(self, lane: Lane) -> None:
         paths = await asyncio.to_thread(lane.segments)
-        open_: dict[tuple[str, str, float], Opened] = {}
-        recorded = 0
+        open_: dict[Identity, Opened] = {}
+        closed = 0
         for path in paths:
             read = await asyncio.to_thread(read_segment, path)
-            closed: list[UsageRecord] = []
             for entry in read.entries:
                 if isinstance(entry, Opened):
                     open_[entry.identity] = entry
                 else:
-                    open_.pop(entry.identity, None)
-                    closed.append(entry.record)
-            await self._recorder.in_batches(closed)
-            recorded += len(closed)
+                    for record in entry.records:
+                        open_.pop(identity(record), None)
+            await self._recorder.in_batches(read.closed)
+            closed += len(read.closed)
         now = self._wall_clock()
         await self._recorder.in_batches([_swept(opened, now) for opened in open_.values()])
         # Not before: until now, what is open was known to no one else.
         await asyncio.to_thread(remove, paths)
         self.swept += len(open_)
-        _log.warning("usage-swept", lane=lane.number, closed=recorded, swept=len(open_))
+        _log.warning("usage-swept", lane=lane.number, closed=closed, swept=len(open_))
 
 
 def _swept(opened: Opened, now: float) -> UsageRecord:

@@ -28,10 +28,17 @@ openeds = st.builds(
     opened_at=st.floats(min_value=0, max_value=2**31),
 )
 closeds = st.builds(
-    lambda opened, status, tokens: Closed(a_record(opened, status, completion_tokens=tokens)),
-    openeds,
-    st.sampled_from(UsageStatus),
-    st.integers(0, 2**40),
+    Closed,
+    st.lists(
+        st.builds(
+            lambda opened, status, tokens: a_record(opened, status, completion_tokens=tokens),
+            openeds,
+            st.sampled_from(UsageStatus),
+            st.integers(0, 2**40),
+        ),
+        min_size=1,
+        max_size=3,
+    ),
 )
 entries = st.lists(st.one_of(openeds, closeds), max_size=6)
 
@@ -134,16 +141,10 @@ def clock():
 
 
 @pytest.fixture
-def lost():
-    return []
-
-
-@pytest.fixture
-def journal(tmp_path, clock, lost):
+def journal(tmp_path, clock):
     made = Journal(
         Lane.claim(tmp_path),
         bytes_max=MIB,
-        lost=lost.append,
         segment_bytes=2_000,
         clock=clock,
     )
@@ -154,11 +155,9 @@ def journal(tmp_path, clock, lost):
 def served(journal, number, *, recorded=True):
     opened = an_opened(number)
     journal.open(opened)
-    segment = journal.close(opened, a_record(opened))
-    segment.unrecorded += 1
-    if recorded:
-        journal.flush()
-        segment.unrecorded -= 1
+    segment, left = journal.close([a_record(opened)])
+    assert left == []
+    segment.unrecorded += not recorded
     return segment
 
 
@@ -170,14 +169,14 @@ def on_disk(tmp_path):
     ]
 
 
-def test_what_was_opened_is_on_disk_at_once_and_its_end_with_the_next_write(journal, tmp_path):
+def test_what_it_was_told_is_on_disk_at_once_and_for_its_owner_alone(journal, tmp_path):
     first, second = an_opened(1), an_opened(2)
     journal.open(first)
     assert on_disk(tmp_path) == [first]
-    journal.close(first, a_record(first))
-    assert on_disk(tmp_path) == [first]
     journal.open(second)
-    assert on_disk(tmp_path) == [first, Closed(a_record(first)), second]
+    ends = [a_record(first), a_record(second)]
+    journal.close(ends)
+    assert on_disk(tmp_path) == [first, second, Closed(ends)]
     assert (tmp_path / "000/000000000001").stat().st_mode & 0o777 == 0o600
     assert (tmp_path / "000").stat().st_mode & 0o777 == 0o700
 
@@ -207,8 +206,7 @@ def test_long_requests_do_not_hold_on_to_all_that_came_after_them(journal, tmp_p
         opened = [entry for entry in on_disk(tmp_path) if isinstance(entry, Opened)]
         assert {entry.request_id for entry in opened} >= {"r1000", "r2000"}
     assert seen <= 9
-    for opened in long:
-        journal.close(opened, a_record(opened))
+    journal.close([a_record(opened) for opened in long])
 
 
 def test_many_open_requests_are_not_written_anew_for_ever(journal, tmp_path):
@@ -218,13 +216,12 @@ def test_many_open_requests_are_not_written_anew_for_ever(journal, tmp_path):
     before = segments(tmp_path)
     assert journal.disposable() == []
     assert segments(tmp_path) == before
-    for each in opened:
-        journal.close(each, a_record(each))
+    journal.close([a_record(each) for each in opened])
 
 
-def test_at_its_end_it_leaves_only_what_is_not_in_the_registry(tmp_path, clock, lost):
+def test_at_its_end_it_leaves_only_what_is_not_in_the_registry(tmp_path, clock):
     for recorded in (True, False):
-        journal = Journal(Lane.claim(tmp_path), bytes_max=MIB, lost=lost.append, clock=clock)
+        journal = Journal(Lane.claim(tmp_path), bytes_max=MIB, clock=clock)
         served(journal, 1, recorded=recorded)
         journal.end()
         assert bool(segments(tmp_path)) is not recorded
@@ -234,25 +231,23 @@ def test_at_its_end_it_leaves_only_what_is_not_in_the_registry(tmp_path, clock, 
 # What the disk does not take.
 
 
-def test_what_is_opened_beyond_the_bound_is_not_in_it_but_what_was_is_closed(tmp_path, clock, lost):
-    journal = Journal(
-        Lane.claim(tmp_path), bytes_max=5_000, lost=lost.append, segment_bytes=2_000, clock=clock
-    )
+def test_what_is_opened_beyond_the_bound_is_not_in_it_but_what_was_is_closed(tmp_path, clock):
+    journal = Journal(Lane.claim(tmp_path), bytes_max=5_000, segment_bytes=2_000, clock=clock)
     taken = [an_opened(number) for number in range(300)]
     for each in taken:
         journal.open(each)
     assert journal.failing
     inside = [entry.request_id for entry in on_disk(tmp_path)]
     assert 50 < len(inside) < 250
-    kept = [journal.close(each, a_record(each)) for each in taken]
-    assert [segment is not None for segment in kept] == [
-        number < len(inside) for number in range(300)
-    ]
-    journal.flush()
+    ends = [a_record(each) for each in taken]
+    segment, left = journal.close(ends)
+    assert segment is not None
+    assert left == ends[len(inside) :]
+    journal.seal(segment)
     journals.remove(journal.disposable())
     journal.open(an_opened(500))
     assert not journal.failing, "what was recorded has made room"
-    journal.close(an_opened(500), a_record(an_opened(500)))
+    journal.close([a_record(an_opened(500))])
     journal.end()
 
 
@@ -296,7 +291,8 @@ def test_a_disk_that_takes_nothing_stops_nobody_and_spoils_nothing(
     disk.how, disk.broken = fault
     journal.open(during)
     assert journal.failing
-    assert journal.close(before, a_record(before)) is None, "not at every request anew"
+    end = [a_record(before)]
+    assert journal.close(end) == (None, end), "not at every request anew"
     disk.how = ""
     clock.now += 0.5
     journal.open(an_opened(4))
@@ -305,15 +301,4 @@ def test_a_disk_that_takes_nothing_stops_nobody_and_spoils_nothing(
     journal.open(after)
     assert not journal.failing
     assert on_disk(tmp_path) == [before, after]
-    journal.close(after, a_record(after))
-
-
-def test_what_was_on_its_way_to_the_disk_alone_is_lost_with_the_write(journal, lost, disk):
-    opened = [an_opened(number) for number in range(3)]
-    for each in opened:
-        journal.open(each)
-    for each in opened:
-        journal.spilled(journal.close(each, a_record(each)))
-    disk.how = "full"
-    assert not journal.flush()
-    assert (lost, journal.spilled_count) == ([3], 0)
+    journal.close([a_record(after)])

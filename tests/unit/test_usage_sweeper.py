@@ -7,6 +7,7 @@ import pytest
 from usage_world import Process, Registry, segments
 
 from gateway.metering import meter, sweeper
+from gateway.metering.entries import read_entries
 from registry.state import UsageStatus
 
 
@@ -14,7 +15,7 @@ from registry.state import UsageStatus
 def quick(monkeypatch):
     monkeypatch.setattr(meter, "_FLUSH_S", 0.001)
     monkeypatch.setattr(meter, "_PAUSE_S_MAX", 0.002)
-    monkeypatch.setattr(meter, "_FLUSH_JOURNAL_S", 0.001)
+    monkeypatch.setattr(meter, "_NOTE_S", 0.001)
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ async def test_what_was_closed_is_recorded_as_it_was_and_what_was_open_as_swept(
     asked = [dead.ask(f"r{number}") for number in range(4)]
     dead.answer(asked[0], completion_tokens=11)
     dead.answer(asked[1], UsageStatus.ERROR)
-    dead.flush()
+    dead.note()
     dead.kill()
     registry.away = False
     heir = start()
@@ -79,19 +80,24 @@ async def test_an_end_that_was_on_its_way_to_the_journal_makes_a_swept_request(r
     await heir.aclose()
 
 
-async def test_a_row_is_never_there_before_its_end_is_in_the_journal(registry, start, monkeypatch):
+async def test_a_row_is_never_there_before_its_end_is_in_the_journal(registry, tmp_path):
     """Else the process's death right then would have the sweeper call it swept, too."""
-    monkeypatch.setattr(meter, "_FLUSH_JOURNAL_S", 60)
-    dead = start()
-    dead.answer(dead.ask())
-    while not registry.rows:  # noqa: ASYNC110
-        await asyncio.sleep(0.001)
-    dead.kill()
-    heir = start()
-    await heir.sweep()
-    assert registry.statuses() == ["ok"]
-    assert heir.counts.swept == 0
-    await heir.aclose()
+
+    async def sink(records):
+        on_disk = [
+            record
+            for path in segments(tmp_path)
+            for record in read_entries((tmp_path / path).read_bytes()).closed
+        ]
+        assert [record for record in records if record not in on_disk] == []
+        await registry.record_usage(records)
+
+    process = Process(sink, tmp_path)
+    for turn in range(5):
+        process.served(20, first=20 * turn, at_once=100)
+        await asyncio.sleep(0.005)
+    await process.aclose()
+    assert len(registry.rows) == 100
 
 
 async def test_a_torn_last_entry_costs_only_itself(registry, start, tmp_path):
@@ -111,7 +117,7 @@ async def test_a_torn_last_entry_costs_only_itself(registry, start, tmp_path):
 async def test_a_sweep_that_fails_is_done_again_and_counts_once(registry, start, tmp_path, how):
     dead = start()
     dead.served(3)
-    dead.flush()
+    dead.note()
     dead.ask("open")
     dead.kill()
     heir = start()
@@ -206,13 +212,13 @@ class History:
 
     def _kill(self, process):
         if self.dice.random() < 0.5:
-            process.flush()
+            process.note()
         else:  # what was on its way is not known to have ended
-            buffered = len(process._journal._buffer)
+            buffered = len(process._closed)
             mine = [key for key, (_, of) in self.ended.items() if of is process]
             for identity in mine[len(mine) - buffered :]:
                 del self.ended[identity]
-        self.swept += process.counts.swept
+        self.swept += process._sweeper.swept  # `counts` would note what was closed
         process.kill()
         self.under_way = [pair for pair in self.under_way if pair[0] is not process]
         self.living.remove(process)
