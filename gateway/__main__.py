@@ -8,6 +8,7 @@ from typing import Any
 import click
 import uvloop
 
+from gateway.limits import LedgerError
 from gateway.serve import serve as serve_gateway
 from gateway.serve import serve_process
 from gateway.up import UpError
@@ -91,7 +92,7 @@ def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     follow_parent()
     try:
         uvloop.run(work(settings))
-    except (RegistryError, OSError) as error:
+    except (RegistryError, LedgerError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

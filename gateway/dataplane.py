@@ -28,7 +28,9 @@ from gateway.errors import (
     DeadlineError,
     InternalError,
     MethodError,
+    OverLimitError,
     QueueTimeoutError,
+    RateLimitError,
     ShutdownError,
     UnavailableError,
     UnknownModelError,
@@ -36,6 +38,7 @@ from gateway.errors import (
     UnsupportedOperationError,
 )
 from gateway.kv_feed import KvFeed
+from gateway.limits import Limiter, estimate
 from gateway.listener import ClientGoneError, ClientRequest
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
@@ -54,7 +57,7 @@ from gateway.routing.table import EMPTY_TABLE, ModelRow, RoutingTable
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
 from registry.spec import EngineName
-from registry.state import Priority
+from registry.state import Key, Priority
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BODY_TIMEOUT_S = 30.0
@@ -83,6 +86,7 @@ class DataPlane:
         silent_s: float = SILENT_S,
         ping_s: float = PING_S,
         access_log: AccessLog | None = None,
+        limiter: Limiter | None = None,
     ) -> None:
         # Request ids of our own: unique over all processes, and cheap.
         self._id_prefix = token_hex(10)
@@ -101,6 +105,7 @@ class DataPlane:
         self._kv_feed = KvFeed(self.router.kv)
         self._metering = metering
         self._access_log = access_log or AccessLog()
+        self._limiter = limiter or Limiter(wall_clock=wall_clock)
         self._reporter = Reporter(metrics, self._metering, self._access_log)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
         self._forwarder = Forwarder(self._wire, self.admission, engines, clock, self._row)
@@ -128,6 +133,7 @@ class DataPlane:
         """Requests under way keep the rows they have; what nobody names any more is forgotten."""
         self._table = table
         self._keys = KeyRing(table.keys)
+        self._limiter.spending_read()
         workers = table.worker_ids()
         self.router.keep(workers, frozenset(table.models))
         self.upstream.keep(workers)
@@ -141,17 +147,19 @@ class DataPlane:
         return self._forwarder.active
 
     async def watch_workers(self) -> None:
-        """Lets go of workers that hang and learns what others hold in their KV caches, until
-        cancelled.
+        """Lets go of workers that hang, learns what others hold in their KV caches, and looks after
+        the ledger of limits, until cancelled.
         """
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._vigil.run())
             tasks.create_task(self._kv_feed.run())
+            tasks.create_task(self._limiter.watch())
 
     async def aclose(self) -> None:
         """Closes every connection to workers and writes the usage that still waits."""
         self.upstream.close()
         self._sweep.close()
+        self._limiter.close()
         self._access_log.flush()
         await self._metering.aclose()
 
@@ -179,6 +187,7 @@ class DataPlane:
             client.on_gone = client.on_stop = None
             exchange.ask = None  # it refers back: a cycle a request would be the collector's work
             exchange.ended_at = self._clock()
+            exchange.settle()
             self._reporter.ended(exchange, client.path, self._wall_clock())
 
     async def _outcome(self, exchange: Exchange, work: Awaitable[None]) -> ApiError | None:
@@ -251,6 +260,7 @@ class DataPlane:
             operation=operation.name,
             generates=operation.generates,
         )
+        await self._let_in(exchange, key, model)
         exchange.first_token_at = exchange.began + limits.first_token_s
         watch.total_at = exchange.began + limits.total_s
         if operation.metered:
@@ -261,6 +271,20 @@ class DataPlane:
                 operation=operation.name,
             )
         await self._forwarder.serve(exchange)
+
+    async def _let_in(self, exchange: Exchange, key: Key, model: ModelRow) -> None:
+        """Takes what it may use from the limits of both. Raises ApiError if there is too little."""
+        request, ask = exchange.request, exchange.ask
+        assert request is not None
+        assert ask is not None
+        if not self._limiter.limits(key, model):
+            return
+        wanted = estimate(request.body, ask.tokens)
+        try:
+            exchange.permit = await self._limiter.admit(key, model, wanted)
+        except (RateLimitError, OverLimitError) as error:
+            self._metrics.limited(model.name, error.reason)
+            raise
 
     def _tell(self, exchange: Exchange, error: ApiError) -> None:
         """Sends *error* in the form that the answer so far allows."""

@@ -2,6 +2,7 @@
 
 ApiError
 ├── BadRequestError       400  the request itself; *param* names the field
+│   └── OverLimitError         it asks for more than a limit ever allows
 ├── UnsupportedOperationError  400  the model's workers do not answer this
 ├── AuthenticationError   401  no key, or none that is good now
 ├── UnknownModelError     404  undeclared, or not this key's to see
@@ -10,10 +11,12 @@ ApiError
 ├── BodyTimeoutError      408  the body did not arrive in time
 ├── BodyTooLargeError     413
 ├── QueueFullError        429  too many requests wait for this model already
+├── RateLimitError        429  a limit of the key or of the model is reached
 ├── InternalError         500  our own fault; the log has the rest under the request id
 ├── BadAnswerError        502  a worker answered, but not usefully
 ├── UnavailableError      503  declared, but no worker can answer now
 ├── QueueTimeoutError     503  no worker had room in time
+├── LimitsUnavailableError 503 whether a limit is reached cannot be told
 ├── ShutdownError         503  the gateway ends
 └── DeadlineError         504  a worker took longer than the model's limits allow
 """
@@ -24,6 +27,7 @@ from typing import Any
 from gateway.api.operations import BY_NAME, shown
 
 _NO_HEADERS: Mapping[str, str] = {}
+_QUOTA = "insufficient_quota"
 
 
 class ApiError(Exception):
@@ -66,6 +70,14 @@ class UnsupportedOperationError(ApiError):
         cls, name: str, path: str, answered: frozenset[str]
     ) -> "UnsupportedOperationError":
         return cls(f"The model {name!r} does not answer {path}. It answers {shown(answered)}.")
+
+
+class OverLimitError(BadRequestError):
+    """*reason* names the limit."""
+
+    def __init__(self, message: str, *, reason: str) -> None:
+        super().__init__(message, param="max_tokens", code=reason)
+        self.reason = reason
 
 
 class AuthenticationError(ApiError):
@@ -146,6 +158,21 @@ class QueueFullError(ApiError):
         )
 
 
+class RateLimitError(ApiError):
+    """*reason* names the limit; a budget that is spent has the names that OpenAI's clients know."""
+
+    status = 429
+    type = "rate_limit_error"
+
+    def __init__(
+        self, message: str, *, reason: str, headers: Mapping[str, str], is_quota: bool = False
+    ) -> None:
+        super().__init__(message, code=_QUOTA if is_quota else reason, headers=headers)
+        self.reason = reason
+        if is_quota:
+            self.type = _QUOTA
+
+
 class InternalError(ApiError):
     status = 500
     code = "internal_error"
@@ -177,6 +204,19 @@ class QueueTimeoutError(ApiError):
         super().__init__(
             f"The model {model!r} had no room for this request within {queued_s:g} s.",
             headers={"retry-after": str(retry_after_s)},
+        )
+
+
+class LimitsUnavailableError(ApiError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "limits_unavailable"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This key or model has limits, and the gateway cannot tell now whether they are "
+            "reached. Its log says why.",
+            headers={"retry-after": "1"},
         )
 
 

@@ -98,6 +98,11 @@ class GatewayMetrics:
             "Requests that one half of a prefill/decode pair served alone, without KV transfer.",
             ("model", "variant"),
         )
+        self._limited = counter(
+            "modelyard_limited_requests",
+            "Requests that a limit of their key or model turned away, by which one.",
+            ("model", "reason"),
+        )
         self.loop_lag = Histogram(
             "modelyard_event_loop_lag_seconds",
             "How late the event loop came to what was due.",
@@ -163,6 +168,9 @@ class GatewayMetrics:
 
     def degraded(self, model: str, variant: str) -> None:
         self._degraded.labels(model, variant).inc()
+
+    def limited(self, model: str, reason: str) -> None:
+        self._limited.labels(model, reason).inc()
 
 
 class _Requests(Collector):

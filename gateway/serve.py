@@ -19,6 +19,7 @@ from gateway.admin.app import create_admin_app
 from gateway.children import Children
 from gateway.dataplane import DataPlane
 from gateway.exposition import Exposition, gathered, of_registry, published
+from gateway.limits import LEDGER_NAME, Ledger, Limiter
 from gateway.listener import Listener
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
@@ -54,6 +55,8 @@ async def serve(settings: Settings) -> None:
     """
     raise_file_limit()
     stopped = stop_on_signals()
+    # Where it cannot be used, that is told before anything runs.
+    Ledger.open(_ledger(settings)).close()
     store = await Store.open(settings.database)
     try:
         if settings.gateway_workers == 1:
@@ -137,6 +140,7 @@ async def serve_inference(
         metrics=metrics,
         metering=metering,
         access_log=AccessLog(failures_only=settings.log_level in ("warning", "error")),
+        limiter=Limiter(Ledger.open(_ledger(settings))),
     )
     listener = Listener(dataplane)
     sock = _bind(settings.host, settings.port, reuse_port=reuse_port)
@@ -199,6 +203,10 @@ async def _close(listener: Listener, dataplane: DataPlane) -> None:
 
 def _socket(settings: Settings, number: int) -> Path:
     return settings.home / "run" / f"inference-{number}.sock"
+
+
+def _ledger(settings: Settings) -> Path:
+    return settings.home / "run" / LEDGER_NAME
 
 
 def _bind(host: str, port: int, *, reuse_port: bool) -> socket.socket:

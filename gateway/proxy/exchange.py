@@ -6,6 +6,7 @@ from gateway.api.answer import NO_USAGE
 from gateway.api.operations import Dialect
 from gateway.api.request import InferenceRequest
 from gateway.errors import ApiError
+from gateway.limits import Permit
 from gateway.listener import ClientRequest
 from gateway.metering import Opened
 from gateway.proxy.deadline import Stop, Watch
@@ -50,6 +51,7 @@ class Exchange:
         "opened",
         "opened_at",
         "pairs_failed",
+        "permit",
         "priority",
         "request",
         "request_id",
@@ -84,6 +86,7 @@ class Exchange:
         self.model: ModelRow | None = None
         self.request: InferenceRequest | None = None
         self.opened: Opened | None = None  # its usage, once it has been let in
+        self.permit: Permit | None = None  # of its limits, if its key or its model has any
         self.ask: Ask | None = None
         self.dead: set[str] = set()  # workers that took no part or went away
         self.avoid: set[str] = set()  # workers that did not do well
@@ -124,8 +127,23 @@ class Exchange:
             self.turn.over()
             self.turn = None
 
+    def settle(self) -> None:
+        """It is over: in place of what its limits set aside for it comes what it used."""
+        permit = self.permit
+        if permit is not None:
+            assert self.model is not None
+            usage = self.usage
+            permit.settle(
+                usage.prompt_tokens + usage.completion_tokens,
+                self.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens),
+            )
+
     def headers(self, form: bytes) -> bytes:
-        """Of the answer, as lines: who asked what, and which workers served it how."""
+        """Of the answer, as lines: who asked what, which workers served it how, what is left of
+        its limits.
+        """
+        if self.permit is not None:
+            form += self.permit.head
         route, request_id = self.route, self.request_id.encode()
         if self.dialect is Dialect.ANTHROPIC:
             form += b"request-id: %b\r\n" % request_id
