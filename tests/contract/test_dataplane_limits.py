@@ -99,7 +99,6 @@ async def test_a_budget_is_spent_by_what_answers_cost():
         statuses = [(await gateway.post(max_tokens=9)).status_code for _ in range(7)]
         assert statuses == [200] * 5 + [429] * 2
         assert held(gateway)[:3] == (0, 0, 35 * TOKEN)
-        assert (await gateway.post()).status_code == 200, "an open answer is let into what is left"
         refused = await gateway.post(max_tokens=9)
         assert refused.json()["error"]["code"] == "insufficient_quota"
         assert refused.headers["x-should-retry"] == "false"
