@@ -279,7 +279,7 @@ class DataPlane:
         assert ask is not None
         if not self._limiter.limits(key, model):
             return
-        wanted = estimate(request.body, ask.tokens)
+        wanted = estimate(request.body, ask.prompt, ask.tokens)
         try:
             exchange.permit = await self._limiter.admit(key, model, wanted)
         except (RateLimitError, OverLimitError) as error:

@@ -1,5 +1,6 @@
 """What a request may come to use, before any worker has counted it. Pure."""
 
+import re
 from typing import NamedTuple
 
 from pipelines.engines.base import Body
@@ -10,6 +11,11 @@ ASSUMED_TOKENS = 512
 _LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
 _SEVERAL = ("n", "best_of")
 _DIGITS_MAX = 12
+# Of an image or a sound within the prompt, however many bytes it has.
+MEDIA_TOKENS = 1000
+_MEDIA_MARKS = (b"base64", b"input_audio")
+_MEDIA = re.compile(rb"[A-Za-z0-9+/=_-]{1024,}")
+_BYTES_PER_TOKEN = 4
 
 
 class Estimate(NamedTuple):
@@ -36,8 +42,14 @@ class Estimate(NamedTuple):
         return cost_nano
 
 
-def estimate(body: Body, prompt_tokens: int, *, generates: bool = True) -> Estimate:
-    """*body* is the request's, parsed and checked; *generates*: tokens are made for it."""
+def estimate(body: Body, prompt: bytes, prompt_tokens: int, *, generates: bool = True) -> Estimate:
+    """*body* is the request's, parsed and checked; *prompt* the raw JSON of its prompt, which has
+    *prompt_tokens* if it is text; *generates*: tokens are made for it.
+    """
+    if any(mark in prompt for mark in _MEDIA_MARKS):
+        media = [found.end() - found.start() for found in _MEDIA.finditer(prompt)]
+        prompt_tokens -= sum(media) // _BYTES_PER_TOKEN
+        prompt_tokens = max(0, prompt_tokens) + MEDIA_TOKENS * len(media)
     if not generates:
         return Estimate(prompt_tokens, 0)
     answers = max(_count(body, name) or 1 for name in _SEVERAL)

@@ -24,6 +24,7 @@ from registry.state import (
     DeviceClaim,
     DeviceKind,
     KeyKind,
+    KeyLimits,
     NodeReport,
     Phase,
     PlannedGang,
@@ -141,9 +142,10 @@ class World:
         self.calls: list[Call] = []
         self._before = {each: each.counts() for each in self.workers}
 
-    def call(self, request, *, key="", **more) -> Call:
+    def call(self, request, *, key="", by: GatewayProcess | None = None, **more) -> Call:
         """*key* is a secret; without one it is the one of normal priority."""
-        call = Call(self.gateway.url, request, key=key or self.key, **more)
+        gateway = by or self.gateway
+        call = Call(gateway.url, request, key=key or self.key, **more)
         self.calls.append(call)
         return call
 
@@ -167,10 +169,13 @@ class World:
     def key(self) -> str:
         return self.ground.keys[Priority.NORMAL]
 
-    async def new_key(self) -> tuple[str, str]:
-        """The id and the secret of a key that nobody else uses."""
-        key, secret = await self._store.create_key(name="own", kind=KeyKind.INFERENCE, by=ME)
-        await _seen(self._store, self.gateway)
+    async def new_key(self, *others: GatewayProcess, **limits) -> tuple[str, str]:
+        """The id and the secret of a key that nobody else uses; *others* know it, too."""
+        key, secret = await self._store.create_key(
+            name="own", kind=KeyKind.INFERENCE, limits=KeyLimits(**limits), by=ME
+        )
+        for gateway in (self.gateway, *others):
+            await _seen(self._store, gateway)
         return key.id, secret
 
     async def charged(self, key_id: str, requests: int) -> UsageTotal:
@@ -248,6 +253,7 @@ async def a_world(
     limits=(),
     policy="round_robin",
     pace=(),
+    price=(),
     through=None,
 ):
     """*workers* that do both phases, or a *pair* of so many prefills and decodes. The gateways find
@@ -261,7 +267,7 @@ async def a_world(
     store = await Store.open(ground.database)
     world = World(ground, emulators, store)
     try:
-        await _declare(store, wanted, {**LIMITS, **dict(limits)}, policy)
+        await _declare(store, wanted, {**LIMITS, **dict(limits)}, policy, dict(price))
         await _register(store, emulators, through)
         await _seen(store, ground.gateway)
         yield world
@@ -284,7 +290,9 @@ async def a_world(
         await store.aclose()
 
 
-async def _declare(store: Store, wanted: dict[Role, int], limits: dict, policy: str) -> None:
+async def _declare(
+    store: Store, wanted: dict[Role, int], limits: dict, policy: str, price: dict
+) -> None:
     roles = {
         role.value: {"workers": count, "memory": str(MEMORY_BYTES)}
         for role, count in wanted.items()
@@ -298,6 +306,7 @@ async def _declare(store: Store, wanted: dict[Role, int], limits: dict, policy: 
         "source": "hf://org/m",
         "routing": {"policy": policy},
         "limits": limits,
+        "price": price,
         "variants": [{"engine": "emulator", "topology": topology}],
     }
     await store.apply_model(from_data(spec), by=ME)

@@ -3,6 +3,7 @@
 import asyncio
 import errno
 import fcntl
+import gc
 import os
 
 import msgspec
@@ -329,12 +330,37 @@ def test_amounts_and_durations_are_short_and_exact():
     ],
 )
 def test_an_estimate_is_what_the_client_asks_for(body, expected):
-    assert estimate({name.decode(): raw for name, raw in body.items()}, 10) == expected
+    assert estimate({name.decode(): raw for name, raw in body.items()}, b"", 10) == expected
 
 
 def test_what_makes_no_tokens_is_its_prompt():
-    assert estimate({"max_tokens": b"7"}, 10, generates=False) == (10, 0, False)
+    assert estimate({"max_tokens": b"7"}, b"", 10, generates=False) == (10, 0, False)
     assert tokens(4, 6, assumed=True).cost_within(3000, Price(input=1, output=1)) == 4000
+
+
+def test_an_image_is_not_counted_by_its_bytes():
+    url = b"data:image/png;base64," + b"iVBORw0KGgo" * 100_000
+    prompt = b'[{"content":[{"image_url":{"url":"%b"}},{"text":"What is it?"}]}]' % url
+    wanted = estimate({"max_tokens": b"7"}, prompt, len(prompt) // 4)
+    assert 1000 < wanted.prompt_tokens < 1050
+
+
+def test_a_request_leaves_nothing_to_the_garbage_collector(process):
+    key, model = a_limited(requests_per_minute=99, budget_nano=NANO), a_row(in_flight=9)
+    process.admit(key, model).settle(1, 1)
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in range(5):
+            process.admit(key, model).settle(1, 1)
+        gc.set_debug(gc.DEBUG_SAVEALL)
+        gc.collect()
+        ours = [o for o in gc.garbage if type(o).__module__.startswith("gateway.limits")]
+    finally:
+        gc.set_debug(0)
+        gc.garbage.clear()
+        gc.enable()
+    assert not ours
 
 
 # The file.
