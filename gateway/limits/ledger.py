@@ -54,7 +54,9 @@ _MAGIC_AT, _BOOT_AT, _USED_AT, _OWNERS_AT = 0, 1, 3, 64
 _MAGIC = int.from_bytes(b"mylimit1", "little")  # another form of the file gets another name, too
 FILE_NAME = "limits-1.ledger"
 
-_IDLE_S = 600  # a row not used for so long may become another subject's
+# A row not used for so long may become another subject's: nothing is left of its windows, and what
+# it has spent has long been in the registry.
+_IDLE_S, _IDLE_SPENDER_S = BUCKETS, 600
 _SPINS = 10
 _OPEN_S_MAX = 5.0
 
@@ -132,7 +134,7 @@ class Ledger:
         mine = os.fstat(self._fd)
         try:
             found = self._path.stat()
-        except FileNotFoundError:
+        except OSError:
             return False
         return (found.st_dev, found.st_ino) == (mine.st_dev, mine.st_ino)
 
@@ -184,15 +186,16 @@ class Ledger:
         words, by_age = self.words, []
         for row in rows:
             last = words[ROWS_AT + row * ROW_WORDS + SECOND]
+            spends = words[ROWS_AT + row * ROW_WORDS + PERIOD] > 0
             at = COLUMNS_AT + 2 * row
             end = at + self.used * COLUMN_WORDS
             under_way = any(words[at:end:COLUMN_WORDS]) or any(words[at + 1 : end : COLUMN_WORDS])
-            if second - last > _IDLE_S and not under_way:
+            if second - last > (_IDLE_SPENDER_S if spends else _IDLE_S) and not under_way:
                 by_age.append((last, row))
         if not by_age:
             raise LedgerFullError(
                 f"the ledger of limits has no room: all {_WAYS} rows that this key or model may "
-                f"have were used in the last {_IDLE_S} s. It holds about {ROWS // 2} at a time."
+                f"have are in use. It holds about {ROWS // 2} keys and models at a time."
             )
         return min(by_age)[1]
 

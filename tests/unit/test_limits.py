@@ -432,15 +432,16 @@ def test_a_full_disk_is_told_at_the_start_and_lets_nobody_in_later(clock, path, 
 
 def test_a_full_table_lets_nobody_new_in_until_a_row_is_idle(process, clock, monkeypatch):
     monkeypatch.setattr(ledgers, "_SETS", 1)
-    keys = [a_limited(f"k{n}", in_flight=1) for n in range(17)]
+    keys = [a_limited(f"k{n}", in_flight=1, budget_nano=n % 2 * NANO) for n in range(25)]
     permits = [process.admit(key, FREE) for key in keys[:16]]
     assert isinstance(process.refusal(keys[16], FREE), LimitsUnavailableError)
     for permit in permits[1:]:
         permit.settle(1, 0)
-    clock.move(601)
-    process.admit(keys[16], FREE)
+    clock.move(62)
+    assert len([key for key in keys[16:] if process.many(key, FREE, 1)]) == 7
     process.refusal(keys[0], FREE)  # still under way: its row is its own
-    process.admit(keys[1], FREE)
+    clock.move(601)
+    assert process.admit(keys[24], FREE), "what it had spent is in the registry"
 
 
 def test_no_more_processes_than_columns(clock, path, monkeypatch):
