@@ -279,7 +279,9 @@ class DataPlane:
         assert ask is not None
         if not self._limiter.limits(key, model):
             return
-        wanted = estimate(request.body, ask.prompt, ask.tokens)
+        wanted = estimate(
+            ask.prompt, ask.tokens, request.answer_tokens_max(), answers=request.answers
+        )
         try:
             exchange.permit = await self._limiter.admit(key, model, wanted)
         except (RateLimitError, OverLimitError) as error:

@@ -3,14 +3,10 @@
 import re
 from typing import NamedTuple
 
-from pipelines.engines.base import Body
 from registry.spec import Price
 
 # Of an answer whose length the client leaves open. What it comes to is known at its end.
 ASSUMED_TOKENS = 512
-_LENGTHS = ("max_completion_tokens", "max_tokens", "max_output_tokens")
-_SEVERAL = ("n", "best_of")
-_DIGITS_MAX = 12
 # Of an image or a sound within the prompt, however many bytes it has.
 MEDIA_TOKENS = 1000
 _MEDIA_MARKS = (b"base64", b"input_audio")
@@ -42,27 +38,16 @@ class Estimate(NamedTuple):
         return cost_nano
 
 
-def estimate(body: Body, prompt: bytes, prompt_tokens: int, *, generates: bool = True) -> Estimate:
-    """*body* is the request's, parsed and checked; *prompt* the raw JSON of its prompt, which has
-    *prompt_tokens* if it is text; *generates*: tokens are made for it.
+def estimate(
+    prompt: bytes, prompt_tokens: int, answer_tokens: int | None, *, answers: int = 1
+) -> Estimate:
+    """*prompt* is the raw JSON of the prompt, which has *prompt_tokens* if it is text;
+    *answer_tokens* what may come back, all answers together, None if nothing bounds them.
     """
     if any(mark in prompt for mark in _MEDIA_MARKS):
         media = [found.end() - found.start() for found in _MEDIA.finditer(prompt)]
         prompt_tokens -= sum(media) // _BYTES_PER_TOKEN
         prompt_tokens = max(0, prompt_tokens) + MEDIA_TOKENS * len(media)
-    if not generates:
-        return Estimate(prompt_tokens, 0)
-    answers = max(_count(body, name) or 1 for name in _SEVERAL)
-    for name in _LENGTHS:
-        most = _count(body, name)
-        if most is not None:
-            return Estimate(prompt_tokens, most * answers)
-    return Estimate(prompt_tokens, ASSUMED_TOKENS * answers, assumed=True)
-
-
-def _count(body: Body, name: str) -> int | None:
-    raw = body.get(name)
-    if raw is None:
-        return None
-    text = bytes(raw)
-    return int(text) if text.isdigit() and len(text) <= _DIGITS_MAX else None
+    if answer_tokens is None:
+        return Estimate(prompt_tokens, ASSUMED_TOKENS * answers, assumed=True)
+    return Estimate(prompt_tokens, answer_tokens)

@@ -4,6 +4,7 @@ import asyncio
 import errno
 import fcntl
 import gc
+import json
 import os
 
 import msgspec
@@ -12,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits_world import Clock, Process, a_limited, a_row, tokens
 
+from gateway.api.request import parse_request
 from gateway.errors import LimitsUnavailableError, OverLimitError, RateLimitError
 from gateway.limits import Ledger, LedgerError, Limiter, estimate
 from gateway.limits import ledger as ledgers
@@ -316,32 +318,34 @@ def test_amounts_and_durations_are_short_and_exact():
     assert [duration(s) for s in (0.02, 1, 59.2, 61, 360)] == ["20ms", "1s", "1m0s", "1m1s", "6m0s"]
 
 
+def test_an_estimate_is_what_the_client_asks_for():
+    assert estimate(b"", 10, 7) == (10, 7, False)
+    assert estimate(b"", 10, 0) == (10, 0, False)
+    assert estimate(b"", 10, None) == (10, 512, True)
+    assert estimate(b"", 10, None, answers=2) == (10, 1024, True)
+    assert tokens(4, 6, assumed=True).cost_within(3000, Price(input=1, output=1)) == 4000
+
+
 @pytest.mark.parametrize(
-    ("body", "expected"),
+    ("fields", "most"),
     [
-        ({b"max_tokens": b"7"}, (10, 7, False)),
-        ({b"max_completion_tokens": b"9", b"max_tokens": b"7"}, (10, 9, False)),
-        ({b"max_output_tokens": b"5"}, (10, 5, False)),
-        ({b"max_tokens": b"7", b"n": b"3"}, (10, 21, False)),
-        ({b"max_tokens": b"7", b"n": b"2", b"best_of": b"4"}, (10, 28, False)),
-        ({b"max_tokens": b"null"}, (10, 512, True)),
-        ({b"n": b"2"}, (10, 1024, True)),
-        ({b"max_tokens": b'"x"'}, (10, 512, True)),
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
+        ({"max_tokens": 7, "n": 3}, 21),
+        ({"max_tokens": 7, "n": 2, "best_of": 4}, 28),
+        ({"max_tokens": None}, None),
+        ({}, None),
     ],
 )
-def test_an_estimate_is_what_the_client_asks_for(body, expected):
-    assert estimate({name.decode(): raw for name, raw in body.items()}, b"", 10) == expected
-
-
-def test_what_makes_no_tokens_is_its_prompt():
-    assert estimate({"max_tokens": b"7"}, b"", 10, generates=False) == (10, 0, False)
-    assert tokens(4, 6, assumed=True).cost_within(3000, Price(input=1, output=1)) == 4000
+def test_what_may_come_back_is_of_all_answers(fields, most):
+    body = json.dumps({"model": "m", "prompt": "hi", **fields}).encode()
+    assert parse_request("/v1/completions", body).answer_tokens_max() == most
 
 
 def test_an_image_is_not_counted_by_its_bytes():
     url = b"data:image/png;base64," + b"iVBORw0KGgo" * 100_000
     prompt = b'[{"content":[{"image_url":{"url":"%b"}},{"text":"What is it?"}]}]' % url
-    wanted = estimate({"max_tokens": b"7"}, prompt, len(prompt) // 4)
+    wanted = estimate(prompt, len(prompt) // 4, 7)
     assert 1000 < wanted.prompt_tokens < 1050
 
 
