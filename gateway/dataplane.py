@@ -185,9 +185,9 @@ class DataPlane:
         finally:
             watch.close()
             client.on_gone = client.on_stop = None
+            exchange.settle()
             exchange.ask = None  # it refers back: a cycle a request would be the collector's work
             exchange.ended_at = self._clock()
-            exchange.settle()
             self._reporter.ended(exchange, client.path, self._wall_clock())
 
     async def _outcome(self, exchange: Exchange, work: Awaitable[None]) -> ApiError | None:

@@ -49,6 +49,13 @@ class Side:
             or account.spent_nano + account.reserved_nano + cost_nano <= self.budget_nano
         )
 
+    def requests_left(self) -> int | None:
+        """None where they are not limited."""
+        return max(0, self.requests_most - self.account.requests) if self.requests_most else None
+
+    def tokens_left(self) -> int | None:
+        return max(0, self.tokens_most - self.account.tokens) if self.tokens_most else None
+
     def shortages(
         self, tokens: int, cost_nano: int, now: float, ends_in_s: float
     ) -> list[Shortage]:

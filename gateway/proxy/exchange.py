@@ -128,15 +128,20 @@ class Exchange:
             self.turn = None
 
     def settle(self) -> None:
-        """It is over: in place of what its limits set aside for it comes what it used."""
+        """It is over: in place of what its limits set aside for it comes what it used. A stream cut
+        short has said nothing of its prompt, which a worker has read all the same: the estimate
+        stays. It costs what its usage record says.
+        """
         permit = self.permit
         if permit is not None:
             assert self.model is not None
+            assert self.ask is not None
             usage = self.usage
-            permit.settle(
-                usage.prompt_tokens + usage.completion_tokens,
-                self.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens),
-            )
+            tokens = usage.prompt_tokens + usage.completion_tokens
+            if self.streaming and not usage.prompt_tokens:
+                tokens += self.ask.tokens
+            cost_nano = self.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens)
+            permit.settle(tokens, cost_nano)
 
     def headers(self, form: bytes) -> bytes:
         """Of the answer, as lines: who asked what, which workers served it how, what is left of

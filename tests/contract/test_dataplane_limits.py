@@ -152,13 +152,18 @@ SHORT = {"first_token_s": 0.3, "between_tokens_s": 0.3, "total_s": 1, "queued_s"
 async def test_however_it_ends_nothing_stays_in_flight_or_set_aside(behaviour, stream):
     async with a_gateway(behaviour) as gateway:
         limit(gateway, a_declared(price=PRICE, limits=SHORT), in_flight=1, budget_nano=NANO)
-        await gateway.post(stream=stream, max_tokens=20)
+        prompt = "Tell me of the sea, its ships and its storms."  # 47 bytes as JSON
+        await gateway.post(stream=stream, max_tokens=20, prompt=prompt)
         await until_free(gateway)
         (record,) = await gateway.usage() or [None]
         in_flight, reserved, spent, requests, tokens = held(gateway)
         assert (in_flight, reserved, requests) == (0, 0, 1)
-        assert tokens == record.prompt_tokens + record.completion_tokens
-        assert spent == tokens * TOKEN
+        known = record.prompt_tokens + record.completion_tokens
+        assert spent == known * TOKEN
+        if behaviour in (breaks_off, hangs_in_stream) and stream:
+            assert tokens == 11 + known, "a worker has read the prompt"
+        else:
+            assert tokens == known
 
 
 @pytest.mark.parametrize("stream", [False, True])
