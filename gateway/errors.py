@@ -2,7 +2,7 @@
 
 ApiError
 ├── BadRequestError       400  the request itself; *param* names the field
-│   └── OverLimitError         it asks for more than a limit ever allows
+├── OverLimitError        400  it asks for more than a limit ever allows
 ├── UnsupportedOperationError  400  the model's workers do not answer this
 ├── AuthenticationError   401  no key, or none that is good now
 ├── UnknownModelError     404  undeclared, or not this key's to see
@@ -72,8 +72,11 @@ class UnsupportedOperationError(ApiError):
         return cls(f"The model {name!r} does not answer {path}. It answers {shown(answered)}.")
 
 
-class OverLimitError(BadRequestError):
+class OverLimitError(ApiError):
     """*reason* names the limit."""
+
+    status = 400
+    type = "invalid_request_error"
 
     def __init__(self, message: str, *, reason: str) -> None:
         super().__init__(message, param="max_tokens", code=reason)

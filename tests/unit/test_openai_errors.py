@@ -10,6 +10,7 @@ from gateway.api.envelope import render, render_event, worker_error
 EVERY = [
     errors.BadRequestError("m", param="n"),
     errors.UnsupportedOperationError.of_model("m", "/v1/score", frozenset({"messages"})),
+    errors.OverLimitError("m", reason="tokens_per_minute"),
     errors.AuthenticationError("m"),
     errors.UnknownModelError("../m\r\n"),
     errors.UnknownRouteError(),
@@ -17,6 +18,8 @@ EVERY = [
     errors.BodyTimeoutError(1.0),
     errors.BodyTooLargeError(7),
     errors.QueueFullError("m", 3, 5),
+    errors.RateLimitError("m", reason="in_flight", headers={"retry-after": "1"}),
+    errors.LimitsUnavailableError(),
     errors.QueueTimeoutError("m", 1.5, 5),
     errors.ShutdownError(),
     errors.InternalError("id"),
