@@ -1,6 +1,7 @@
 """Limits over the wire: who is turned away and how, and that every end gives back what it held."""
 
 import asyncio
+import json
 
 import pytest
 from gateway_world import (
@@ -67,6 +68,27 @@ async def test_an_answer_says_what_is_left(stream):
         assert answer.headers["x-ratelimit-remaining-requests"] == "9"
         assert int(answer.headers["x-ratelimit-remaining-tokens"]) < 950
         assert answer.headers["x-modelyard-mode"] == "aggregated"
+
+
+@pytest.mark.parametrize(
+    ("fields", "most"),
+    [
+        ({"max_tokens": 7}, 7),
+        ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
+        ({"max_tokens": 7, "n": 3}, 21),
+        ({"max_tokens": None}, 512),
+        ({"n": 2}, 1024),
+    ],
+)
+async def test_what_all_answers_may_come_to_is_set_aside(fields, most):
+    async with a_gateway() as gateway:
+        limit(gateway, tokens_per_minute=10_000)
+        messages = [{"role": "user", "content": "hi"}]
+        body = {"model": "m", "messages": messages, **fields}
+        answer = await gateway.client.post("/v1/chat/completions", json=body)
+        prompt_tokens = len(json.dumps(messages, separators=(",", ":"))) // 4
+        left = int(answer.headers["x-ratelimit-remaining-tokens"])
+        assert left == 10_000 - prompt_tokens - most
 
 
 async def test_without_limits_nothing_is_said_and_no_ledger_is_made():

@@ -4,7 +4,6 @@ import asyncio
 import errno
 import fcntl
 import gc
-import json
 import os
 
 import msgspec
@@ -13,7 +12,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from limits_world import Clock, Process, a_limited, a_row, tokens
 
-from gateway.api.request import parse_request
 from gateway.errors import LimitsUnavailableError, OverLimitError, RateLimitError
 from gateway.limits import Ledger, LedgerError, Limiter, estimate
 from gateway.limits import ledger as ledgers
@@ -324,22 +322,6 @@ def test_an_estimate_is_what_the_client_asks_for():
     assert estimate(b"", 10, None) == (10, 512, True)
     assert estimate(b"", 10, None, answers=2) == (10, 1024, True)
     assert tokens(4, 6, assumed=True).cost_within(3000, Price(input=1, output=1)) == 4000
-
-
-@pytest.mark.parametrize(
-    ("fields", "most"),
-    [
-        ({"max_tokens": 7}, 7),
-        ({"max_completion_tokens": 9, "max_tokens": 7}, 9),
-        ({"max_tokens": 7, "n": 3}, 21),
-        ({"max_tokens": 7, "n": 2, "best_of": 4}, 28),
-        ({"max_tokens": None}, None),
-        ({}, None),
-    ],
-)
-def test_what_may_come_back_is_of_all_answers(fields, most):
-    body = json.dumps({"model": "m", "prompt": "hi", **fields}).encode()
-    assert parse_request("/v1/completions", body).answer_tokens_max() == most
 
 
 def test_an_image_is_not_counted_by_its_bytes():
