@@ -165,17 +165,6 @@ class GatewayProcess:
         """Those that serve inference, where there are several."""
         return psutil.Process(self._process.pid).children()
 
-    def kill(self):
-        self._process.kill()
-        self._process.wait(_GONE_S)
-
-    def stop(self):
-        """Its sockets and its locks stay, and it does nothing."""
-        self._process.send_signal(signal.SIGSTOP)
-
-    def cont(self):
-        self._process.send_signal(signal.SIGCONT)
-
     def terminate(self):
         self._process.terminate()
 
@@ -185,6 +174,7 @@ class GatewayProcess:
         self._process.wait(_GONE_S)
 
     def stop(self):
+        """Its sockets and its locks stay, and it does nothing."""
         self._process.send_signal(signal.SIGSTOP)
 
     def cont(self):
