@@ -11,8 +11,8 @@ from typing import NamedTuple
 from fault_client import CHAT, Answer, Call
 from fault_processes import PACE
 
-from pipelines.engines.emulator.requests import read_chat, read_completion
 from pipelines.engines.emulator.options import Options
+from pipelines.engines.emulator.requests import read_chat, read_completion
 from pipelines.engines.emulator.text import state_of, tokens
 
 OPTIONS = Options(model="m", max_model_len=PACE["max-model-len"])
