@@ -37,6 +37,7 @@ from gateway.kv_feed import KvFeed
 from gateway.listener import ClientGoneError, ClientRequest
 from gateway.metering import Metering, Sink
 from gateway.metrics import GatewayMetrics
+from gateway.observed import observe
 from gateway.pages import is_page, render_page
 from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange
@@ -111,10 +112,13 @@ class DataPlane:
             silent_s=silent_s,
             ping_s=ping_s,
         )
-        metrics.watch(
-            in_flight=lambda: self.router.in_flight,
-            queued=lambda: self.admission.waiting,
-            kv_events=self._kv_feed.counts.by_kind,
+        observe(
+            metrics,
+            table=lambda: self._table,
+            router=self.router,
+            admission=self.admission,
+            kv_feed=self._kv_feed,
+            clock=clock,
         )
 
     @property

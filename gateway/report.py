@@ -1,14 +1,18 @@
 """What remains of a request when it is over: a usage record, metrics, one log line."""
 
 from gateway.access_log import AccessLine, AccessLog
+from gateway.errors import ApiError
 from gateway.metering import Metering
-from gateway.metrics import GatewayMetrics, Served
+from gateway.metrics import GatewayMetrics
 from gateway.proxy.exchange import Exchange
+from gateway.routing.pick import Mode
+from gateway.tallies import Served
 from registry.state import UsageRecord, UsageStatus
 
 # They are asked every few seconds, by machines.
 _QUIET = frozenset({"/healthz", "/readyz"})
-_KNOWN = _QUIET | {"/v1/chat/completions", "/v1/completions", "/v1/models"}
+_OPERATIONS = {"/v1/chat/completions": "chat.completions", "/v1/completions": "completions"}
+_KNOWN = _QUIET | _OPERATIONS.keys() | {"/v1/models"}
 _CLIENT_GONE = "499"
 _BROKEN_STREAM = "broken_stream"
 _SERVER_ERROR = 500
@@ -28,8 +32,13 @@ class Reporter:
         model = exchange.model.name if exchange.model else ""
         route = exchange.route
         variant, mode = (route.variant.name, route.mode.value) if route else ("", "")
+        operation = _OPERATIONS.get(path, "")
         served = self._metrics.served(model, variant, mode)
-        served.request(status)
+        served.request(operation, status)
+        if exchange.queued_s is not None:
+            served.queue.observe(exchange.queued_s)
+        if exchange.error is not None:
+            self._metrics.error(model, _reason(exchange.error))
         if exchange.reached:
             self._metering.add(_record(exchange, now))
         if exchange.first_at is not None:
@@ -42,11 +51,14 @@ class Reporter:
                 request_id=exchange.request_id,
                 key=exchange.key_id,
                 path=path if path in _KNOWN else "other",
+                operation=operation,
                 model=model,
                 variant=variant,
                 mode=mode,
                 status=status,
                 error=str(exchange.error.code) if exchange.error else None,
+                worker=route.answerer.worker_id if route else "",
+                prefill_worker=route.prefill.worker_id if route and route.prefill else "",
                 duration_ms=round((exchange.ended_at - exchange.began) * 1000, 1),
             )
         )
@@ -55,6 +67,7 @@ class Reporter:
         served.e2e.observe(exchange.ended_at - exchange.began)
         usage = exchange.usage
         served.prompt_tokens += usage.prompt_tokens
+        served.prompt_tokens_cached += _cached_tokens(exchange)
         served.generation_tokens += usage.completion_tokens
         if exchange.streaming:
             served.first_token.observe(first_at - exchange.began)
@@ -69,6 +82,21 @@ def _status(exchange: Exchange) -> str:
     if exchange.streaming and (exchange.error or not exchange.finished):
         return _BROKEN_STREAM
     return str(exchange.status)
+
+
+def _reason(error: ApiError) -> str:
+    """The code of *error*'s kind. Not its own: that may be a worker's word."""
+    kind = type(error)
+    if kind is ApiError:
+        return "worker_refused"
+    return str(kind.code or kind.type)
+
+
+def _cached_tokens(exchange: Exchange) -> int:
+    """In a pair prefill is who knows: for decode the whole prompt comes out of a cache."""
+    if exchange.mode is Mode.DISAGGREGATED:
+        return exchange.cached_tokens or 0
+    return exchange.usage.cached_tokens
 
 
 def _record(exchange: Exchange, now: float) -> UsageRecord:

@@ -292,7 +292,14 @@ class Gateway:
         return self.records
 
     def sample(self, name, **labels):
-        return self.metrics_registry.get_sample_value(name, labels)
+        """The sum of the samples that have *labels*, and maybe others; None if there is none."""
+        found = [
+            sample.value
+            for family in self.metrics_registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found) if found else None
 
     async def post(self, path="/v1/completions", *, headers=None, **fields):
         body = {"model": "m", "prompt": "hi", **fields}

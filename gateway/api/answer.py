@@ -9,9 +9,27 @@ from gateway.errors import BadAnswerError
 _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 
 
+class _PromptDetails(msgspec.Struct):
+    cached_tokens: _Tokens | None = None
+
+
+_PROMPT_DETAILS = msgspec.json.Decoder(_PromptDetails)
+
+
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: _Tokens = 0
     completion_tokens: _Tokens = 0
+    prompt_tokens_details: msgspec.Raw | None = None
+
+    @property
+    def cached_tokens(self) -> int:
+        """Of the prompt, found in the worker's cache; 0 where it does not say, or nonsense."""
+        if self.prompt_tokens_details is None:
+            return 0
+        try:
+            return _PROMPT_DETAILS.decode(self.prompt_tokens_details).cached_tokens or 0
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+            return 0
 
 
 NO_USAGE = Usage()

@@ -31,6 +31,7 @@ class Exchange:
         "ask",
         "avoid",
         "began",
+        "cached_tokens",
         "client",
         "client_gone",
         "dead",
@@ -46,7 +47,9 @@ class Exchange:
         "model",
         "opened_at",
         "pairs_failed",
+        "prefilled_at",
         "priority",
+        "queued_s",
         "reached",
         "request",
         "request_id",
@@ -55,6 +58,7 @@ class Exchange:
         "started",
         "status",
         "streaming",
+        "token_at",
         "turn",
         "usage",
         "watch",
@@ -93,10 +97,14 @@ class Exchange:
         self.error: ApiError | None = None  # what the client was told instead
         self.status = 0
         self.first_at: float | None = None
+        self.token_at: float | None = None  # the first of the leg that answers
+        self.prefilled_at: float | None = None  # prefill's answer, of the last pair
+        self.queued_s: float | None = None  # waited for room, all tries together
         self.ended_at = 0.0
         self.first_token_at = 0.0  # the deadline
         self.events = 0  # streamed to the client
         self.usage = NO_USAGE
+        self.cached_tokens: int | None = None  # as the prefill worker counts them
         self.journal: Journal | None = None  # of a stream that another worker could go on with
         self.resumption: Resumption | None = None  # once one does
         self.turn: Turn | None = None  # in the budget for second tries

@@ -79,7 +79,10 @@ class Leg:
     async def __aenter__(self) -> Connection:
         if not self._beside:
             self._exchange.leg = self._endpoint
+            self._exchange.token_at = None
         self._under_way = True
+        endpoint = self._endpoint
+        self._wire.metrics.legs(endpoint.model, endpoint.variant, endpoint.role).started += 1
         try:
             connection = self._connection = await self._request()
             if connection.status != _OK:
@@ -175,10 +178,8 @@ class Leg:
 
     def failed(self, reason: str, *, gone: bool = False, soft: bool = True) -> LegError:
         """Notes the failure and gives the error to raise."""
-        model = self._exchange.model
-        assert model is not None
         self._wire.router.health.failed(self._endpoint.worker_id, self._wire.clock(), soft=soft)
-        self._wire.metrics.failure(model.name, reason)
+        self._wire.failed(self._endpoint, reason)
         answered = reason not in _UNANSWERED and not reason.startswith("deadline_")
         return LegError(self._endpoint.worker_id, reason, gone=gone, answered=answered)
 

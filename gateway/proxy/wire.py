@@ -37,9 +37,13 @@ class Wire:
     def stalled(self, exchange: Exchange, stop: Stop) -> None:
         """The first token did not come in time: the worker that is waited for is set aside."""
         endpoint = exchange.leg
-        if stop is Stop.FIRST_TOKEN and endpoint is not None and exchange.model is not None:
+        if stop is Stop.FIRST_TOKEN and endpoint is not None:
             self.router.health.failed(endpoint.worker_id, self.clock())
-            self.metrics.failure(exchange.model.name, f"deadline_{stop}")
+            self.failed(endpoint, f"deadline_{stop}")
+
+    def failed(self, endpoint: Endpoint, reason: str) -> None:
+        """Counts a leg that failed."""
+        self.metrics.failure(endpoint.model, endpoint.variant, endpoint.role, reason)
 
     async def tokens(
         self, exchange: Exchange, endpoint: Endpoint, body: Body
