@@ -50,6 +50,7 @@ from gateway.routing.admission import Admission
 from gateway.routing.ask import Ask
 from gateway.routing.router import Router
 from gateway.routing.table import EMPTY_TABLE, ModelRow, RoutingTable
+from gateway.tracing import Tracer
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
 from registry.spec import EngineName
@@ -83,6 +84,7 @@ class DataPlane:
         silent_s: float = SILENT_S,
         ping_s: float = PING_S,
         access_log: AccessLog | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         # Request ids of our own: unique over all processes, and cheap.
         self._id_prefix = token_hex(10)
@@ -101,7 +103,8 @@ class DataPlane:
         self._kv_feed = KvFeed(self.router.kv)
         self._metering = Metering(usage_sink, metrics.usage_dropped.inc)
         self._access_log = access_log or AccessLog()
-        self._reporter = Reporter(metrics, self._metering, self._access_log)
+        self._tracer = tracer
+        self._reporter = Reporter(metrics, self._metering, self._access_log, tracer)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
         self._forwarder = Forwarder(self._wire, self.admission, engines, clock, self._row)
         self._vigil = Vigil(
@@ -156,6 +159,8 @@ class DataPlane:
         self._sweep.close()
         self._access_log.flush()
         await self._metering.aclose()
+        if self._tracer is not None:
+            await self._tracer.aclose()
 
     async def __call__(self, client: ClientRequest) -> None:
         began = self._clock()
@@ -170,6 +175,8 @@ class DataPlane:
             began=began,
         )
         infers = client.path in INFERENCE_PATHS and client.method == b"POST"
+        if infers and self._tracer is not None:
+            exchange.trace = self._tracer.begin(client.traceparent, client.tracestate)
         work = self._infer(exchange) if infers else self._show(exchange)
         try:
             error = await self._outcome(exchange, work)

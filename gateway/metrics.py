@@ -55,6 +55,7 @@ class GatewayMetrics:
         self._takeovers = Count()
         self._degraded = Count()
         self._errors = Count()
+        self.spans = Count()
         for collector in (
             _Requests(self._served),
             _Upstream(self._legs),
@@ -86,6 +87,13 @@ class GatewayMetrics:
                 "Requests that one half of a pair served alone, without KV transfer.",
                 _PAIR,
                 self._degraded,
+            ),
+            _counted(
+                "modelyard_trace_spans",
+                "Spans of traces: made, exported to the collector, failed to be. What is missing "
+                "from made waits, or was dropped for want of room.",
+                ("outcome",),
+                self.spans,
             ),
         )
         self.usage_dropped = Counter(

@@ -1,12 +1,14 @@
 """What remains of a request when it is over: a usage record, metrics, one log line."""
 
+import msgspec
+
 from gateway.access_log import AccessLine, AccessLog
 from gateway.errors import ApiError
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.proxy.exchange import Exchange
-from gateway.routing.pick import Mode
 from gateway.tallies import Served
+from gateway.tracing import Tracer
 from registry.state import UsageRecord, UsageStatus
 
 # They are asked every few seconds, by machines.
@@ -19,7 +21,14 @@ _SERVER_ERROR = 500
 
 
 class Reporter:
-    def __init__(self, metrics: GatewayMetrics, metering: Metering, access: AccessLog) -> None:
+    def __init__(
+        self,
+        metrics: GatewayMetrics,
+        metering: Metering,
+        access: AccessLog,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._tracer = tracer
         self._metrics = metrics
         self._metering = metering
         self._access = access
@@ -37,8 +46,12 @@ class Reporter:
         served.request(operation, status)
         if exchange.queued_s is not None:
             served.queue.observe(exchange.queued_s)
-        if exchange.error is not None:
-            self._metrics.error(model, _reason(exchange.error))
+        reason = _reason(exchange.error) if exchange.error is not None else ""
+        if reason:
+            self._metrics.error(model, reason)
+        trace = exchange.trace if exchange.trace is not None and exchange.trace.sampled else None
+        if self._tracer is not None and trace is not None:
+            self._tracer.ended(exchange, operation=operation, status=status, reason=reason)
         if exchange.reached:
             self._metering.add(_record(exchange, now))
         if exchange.first_at is not None:
@@ -60,6 +73,7 @@ class Reporter:
                 worker=route.answerer.worker_id if route else "",
                 prefill_worker=route.prefill.worker_id if route and route.prefill else "",
                 duration_ms=round((exchange.ended_at - exchange.began) * 1000, 1),
+                trace_id=f"{trace.trace_id:032x}" if trace is not None else msgspec.UNSET,
             )
         )
 
@@ -67,7 +81,7 @@ class Reporter:
         served.e2e.observe(exchange.ended_at - exchange.began)
         usage = exchange.usage
         served.prompt_tokens += usage.prompt_tokens
-        served.prompt_tokens_cached += _cached_tokens(exchange)
+        served.prompt_tokens_cached += exchange.prompt_tokens_cached
         served.generation_tokens += usage.completion_tokens
         if exchange.streaming:
             served.first_token.observe(first_at - exchange.began)
@@ -90,13 +104,6 @@ def _reason(error: ApiError) -> str:
     if kind is ApiError:
         return "worker_refused"
     return str(kind.code or kind.type)
-
-
-def _cached_tokens(exchange: Exchange) -> int:
-    """In a pair prefill is who knows: for decode the whole prompt comes out of a cache."""
-    if exchange.mode is Mode.DISAGGREGATED:
-        return exchange.cached_tokens or 0
-    return exchange.usage.cached_tokens
 
 
 def _record(exchange: Exchange, now: float) -> UsageRecord:

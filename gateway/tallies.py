@@ -105,7 +105,7 @@ class Prefixes:
 
 
 class Count(dict[tuple[str, ...], int]):
-    """How often something rare happened, by its labels."""
+    """How often something happened, by its labels."""
 
-    def add(self, *labels: str) -> None:
-        self[labels] = self.get(labels, 0) + 1
+    def add(self, *labels: str, by: int = 1) -> None:
+        self[labels] = self.get(labels, 0) + by

@@ -71,6 +71,8 @@ class ClientRequest:
         "started",
         "target",
         "task",
+        "traceparent",
+        "tracestate",
     )
 
     def __init__(self, carrier: Carrier) -> None:
@@ -88,6 +90,8 @@ class ClientRequest:
         self.request_id = b""
         self.session = b""
         self.priority = b""
+        self.traceparent = b""
+        self.tracestate = b""
         self.expects_continue = False
         self.keep_alive = True
         self.chunked = True  # whether the client understands chunks

@@ -13,6 +13,7 @@ from gateway.proxy.retries import Turn
 from gateway.routing.ask import Ask
 from gateway.routing.pick import Mode, Route
 from gateway.routing.table import Endpoint, ModelRow, VariantRow
+from gateway.tracing import Trace
 from registry.spec import Role
 from registry.state import Priority
 
@@ -59,6 +60,7 @@ class Exchange:
         "status",
         "streaming",
         "token_at",
+        "trace",
         "turn",
         "usage",
         "watch",
@@ -78,6 +80,7 @@ class Exchange:
         self.watch = watch
         self.opened_at = opened_at
         self.began = began
+        self.trace: Trace | None = None
         self.key_id = ""
         self.priority = Priority.NORMAL
         self.model: ModelRow | None = None
@@ -112,6 +115,15 @@ class Exchange:
     @property
     def mode(self) -> Mode | None:
         return self.route.mode if self.route else None
+
+    @property
+    def prompt_tokens_cached(self) -> int:
+        """As the workers say. In a pair prefill is who knows: for decode the whole prompt comes out
+        of a cache.
+        """
+        if self.mode is Mode.DISAGGREGATED:
+            return self.cached_tokens or 0
+        return self.usage.cached_tokens
 
     def fits_pair(self, variant: VariantRow) -> bool:
         assert self.request is not None

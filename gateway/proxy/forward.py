@@ -127,7 +127,10 @@ class Forwarder:
         try:
             return await self._admission.enter(model, exchange.priority, find)
         finally:
-            exchange.queued_s = (exchange.queued_s or 0.0) + self._clock() - began
+            ended = self._clock()
+            exchange.queued_s = (exchange.queued_s or 0.0) + ended - began
+            if exchange.trace is not None:
+                exchange.trace.waited(began, ended)
 
     async def _tokens(self, exchange: Exchange) -> tuple[int, ...] | None:
         """The prompt's tokens by the engine's own tokenizer, for an exact look into KV caches."""
@@ -179,6 +182,8 @@ class Forwarder:
     async def _taken_over(self, exchange: Exchange, route: Route) -> Body | None:
         """What the next worker is asked, for a stream that another one began."""
         outcome = "impossible"
+        trace = exchange.trace
+        step = trace.step("takeover", self._clock()) if trace is not None else None
         try:
             if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
                 raise CannotResumeError
@@ -187,6 +192,9 @@ class Forwarder:
             return body
         finally:
             self._wire.metrics.takeover(_model(exchange).name, route.variant.name, outcome)
+            if step is not None:
+                step.ended = self._clock()
+                step.error = outcome if outcome == "impossible" else ""
 
     def _transferred(self, exchange: Exchange, prepared: Prepared, reason: str = "") -> None:
         """Counts the KV transfer of a pair that has answered, or failed for *reason*."""

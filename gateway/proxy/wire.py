@@ -50,6 +50,9 @@ class Wire:
     ) -> tuple[int, ...] | None:
         """What the engine makes of a prompt; None if it does not say."""
         assert exchange.model is not None
+        trace, step = exchange.trace, None
+        if trace is not None:
+            step = trace.step("tokenize", self.clock(), endpoint)
         connection = None
         kept = False
         try:
@@ -61,12 +64,16 @@ class Wire:
                     stream=False,
                     request_id=exchange.request_id,
                     connect_s=exchange.model.limits.connect_s,
+                    trace=trace.headers(step) if trace is not None else b"",
                 )
                 answer = await connection.read_all(_TOKENS_BYTES_MAX)
             kept = True
         except (UpstreamError, TimeoutError):
             return None
         finally:
+            if step is not None:
+                step.ended = self.clock()
+                step.error = "" if kept else "unanswered"
             if connection is not None:
                 if kept:
                     self.upstream.release(endpoint, connection)
