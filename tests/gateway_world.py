@@ -331,13 +331,13 @@ async def a_gateway(behaviour=good, *, model=None, workers=1, **options):
 
 
 @contextlib.asynccontextmanager
-async def a_pair(*, prefill=(good,), decode=(good,), model=None):
+async def a_pair(*, prefill=(good,), decode=(good,), model=None, **options):
     """A gateway with one disaggregated model on fake workers of these behaviours."""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         prefills = [await enter(FakeWorker(behaviour)) for behaviour in prefill]
         decodes = [await enter(FakeWorker(behaviour)) for behaviour in decode]
-        gateway = await enter(Gateway())
+        gateway = await enter(Gateway(**options))
         model = model or a_declared(topology=DISAGGREGATED)
         fleet = a_fleet(
             model, prefill=[fake.url for fake in prefills], decode=[fake.url for fake in decodes]
