@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import sys
 import threading
 from collections.abc import Sequence
 from importlib.metadata import version
@@ -28,6 +29,10 @@ from gateway.tracing.trace import Trace
 
 CLOSE_S_MAX = 3.0
 
+# While a batch is encoded, the event loop gets Python's lock back after this long at most (5 ms
+# would be Python's own choice): tokens are waiting for it.
+_SWITCH_S = 0.0005
+
 _log = structlog.get_logger("gateway.tracing")
 
 
@@ -39,6 +44,7 @@ class OtlpTracer:
     def __init__(self, url: str, ratio: float, spans: Count, *, node: str = "") -> None:
         # It tells each failed try, on lines that are not JSON: we tell when things change.
         logging.getLogger("opentelemetry").setLevel(logging.CRITICAL)
+        sys.setswitchinterval(_SWITCH_S)
         self._ratio = ratio
         self._spans = spans
         self._resource = _resource(node)
