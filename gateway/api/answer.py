@@ -19,12 +19,12 @@ _PROMPT_DETAILS = msgspec.json.Decoder(_PromptDetails)
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: _Tokens = 0
     completion_tokens: _Tokens = 0
-    prompt_tokens_details: msgspec.Raw | None = None
+    prompt_tokens_details: msgspec.Raw = msgspec.Raw()
 
     @property
     def cached_tokens(self) -> int:
         """Of the prompt, found in the worker's cache; 0 where it does not say, or nonsense."""
-        if self.prompt_tokens_details is None:
+        if not bytes(self.prompt_tokens_details).startswith(b"{"):
             return 0
         try:
             return _PROMPT_DETAILS.decode(self.prompt_tokens_details).cached_tokens or 0
