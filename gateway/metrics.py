@@ -195,7 +195,7 @@ class _Requests(Collector):
         )
         queue = _times(
             "modelyard_request_queue_time_seconds",
-            "How long a request waited for room on its workers, all tries together.",
+            "How long a request that the queue took waited for room, all tries together.",
             _SERVED,
         )
         for labels, served in tuple(self._all.items()):

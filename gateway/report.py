@@ -3,7 +3,7 @@
 import msgspec
 
 from gateway.access_log import AccessLine, AccessLog
-from gateway.errors import ApiError
+from gateway.errors import ApiError, QueueFullError
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.proxy.exchange import Exchange
@@ -44,7 +44,7 @@ class Reporter:
         operation = _OPERATIONS.get(path, "")
         served = self._metrics.served(model, variant, mode)
         served.request(operation, status)
-        if exchange.queued_s is not None:
+        if exchange.queued_s is not None and not isinstance(exchange.error, QueueFullError):
             served.queue.observe(exchange.queued_s)
         reason = _reason(exchange.error) if exchange.error is not None else ""
         if reason:

@@ -99,7 +99,11 @@ class _Counting(SpanExporter):
         self._closed = False
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        result = self._exporter.export(spans)
+        try:
+            result = self._exporter.export(spans)
+        except Exception as error:  # noqa: BLE001 - whatever it is, these are lost and the next may not
+            _log.exception("traces-undelivered", exc_info=error)
+            result = SpanExportResult.FAILURE
         away = result is not SpanExportResult.SUCCESS
         self._spans.add("failed" if away else "exported", by=len(spans))
         if away != self._away:

@@ -1,5 +1,6 @@
 """What the metrics say of requests; and that documents and dashboard speak of those metrics."""
 
+import asyncio
 import json
 import re
 from pathlib import Path
@@ -193,6 +194,24 @@ async def test_an_error_is_counted_by_a_code_of_ours():
         ("", "invalid_request_error"),
         ("", "invalid_api_key"),
     }
+
+
+async def test_what_a_full_queue_refuses_has_not_waited():
+    model = a_declared(limits={"in_flight_per_worker": 1, "queued": 1})
+    held = asyncio.Event()
+
+    async def slow(call):
+        await held.wait()
+        await good(call)
+
+    async with a_gateway(slow, model=model) as gateway:
+        asked = [asyncio.create_task(gateway.post()) for _ in range(3)]
+        done, _ = await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+        assert [task.result().status_code for task in done] == [429]
+        held.set()
+        await asyncio.gather(*asked)
+        assert gateway.sample("modelyard_request_queue_time_seconds_count", model="m") == 2
+        assert gateway.sample("modelyard_request_errors_total", reason="queue_full") == 1
 
 
 async def test_requests_are_told_apart_by_operation():

@@ -23,6 +23,7 @@ from gateway_world import (
     once,
 )
 from teller import CHAT, Teller, a_tellers_gateway, listen
+from test_dataplane_concurrent_pair import a_room
 
 from gateway.tallies import Count
 from gateway.tracing import otlp
@@ -168,6 +169,21 @@ async def test_a_takeover_is_seen(collector, tracer):
     assert "first_token" in rest.events
     assert broken.ended <= takeover.began <= takeover.ended <= rest.began
     assert [s.name for s in collector.spans if s.name == "tokenize"], "the count of what was said"
+
+
+async def test_both_halves_of_a_concurrent_pair_are_seen(collector, tracer):
+    async with a_room(tracer=tracer) as gateway:
+        assert (await listen(gateway, CHAT)).done
+        parents = [w.calls[0].headers["traceparent"] for w in (*gateway.prefills, *gateway.decodes)]
+        assert gateway.sample("modelyard_kv_transfers_total", model="m") == 1
+        assert gateway.sample("modelyard_kv_transfer_time_seconds_count") is None
+    prefill, decode = collector.one("prefill"), collector.one("decode")
+    assert [parent.split("-")[2] for parent in parents] == [prefill.span_id, decode.span_id]
+    assert prefill.began < decode.ended
+    assert decode.began < prefill.ended
+    assert not prefill.failed
+    assert not prefill.events
+    assert "first_token" in decode.events
 
 
 async def test_a_wait_for_room_is_seen(collector, tracer):
