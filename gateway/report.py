@@ -50,8 +50,6 @@ class Reporter:
         if reason:
             self._metrics.error(model, reason)
         trace = exchange.trace if exchange.trace is not None and exchange.trace.sampled else None
-        if self._tracer is not None and trace is not None:
-            self._tracer.ended(exchange, operation=operation, status=status, reason=reason)
         if exchange.reached:
             self._metering.add(_record(exchange, now))
         if exchange.first_at is not None:
@@ -76,6 +74,8 @@ class Reporter:
                 trace_id=f"{trace.trace_id:032x}" if trace is not None else msgspec.UNSET,
             )
         )
+        if self._tracer is not None and trace is not None:
+            self._tracer.ended(exchange, operation=operation, status=status, reason=reason)
 
     def _observe(self, exchange: Exchange, first_at: float, served: Served) -> None:
         served.e2e.observe(exchange.ended_at - exchange.began)
