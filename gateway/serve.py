@@ -22,6 +22,7 @@ from gateway.exposition import Exposition, gathered, of_registry, published
 from gateway.listener import Listener
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
+from gateway.tracing import Tracer
 from pipelines.cluster.local import LocalCluster
 from pipelines.probe import probe_client
 from registry.settings import Settings
@@ -133,6 +134,7 @@ async def serve_inference(
         metrics=metrics,
         usage_sink=store.record_usage,
         access_log=AccessLog(failures_only=settings.log_level in ("warning", "error")),
+        tracer=_tracer(settings, metrics),
     )
     listener = Listener(dataplane)
     sock = _bind(settings.host, settings.port, reuse_port=reuse_port)
@@ -153,6 +155,16 @@ async def serve_inference(
                 task.cancel()
     finally:
         await asyncio.shield(_close(listener, dataplane))
+
+
+def _tracer(settings: Settings, metrics: GatewayMetrics) -> Tracer | None:
+    if not settings.traces_url:
+        return None
+    from gateway.tracing.otlp import OtlpTracer  # it takes a while to load
+
+    return OtlpTracer(
+        settings.traces_url, settings.traces_sample_ratio, metrics.spans, node=settings.node_name
+    )
 
 
 async def _first_table(dataplane: DataPlane, stopped: asyncio.Event) -> None:
