@@ -26,12 +26,16 @@ class AccessLine(msgspec.Struct, frozen=True, kw_only=True):
     request_id: str
     key: str
     path: str
+    operation: str
     model: str
     variant: str
     mode: str
     status: str
     error: str | None
+    worker: str
+    prefill_worker: str
     duration_ms: float
+    trace_id: str | msgspec.UnsetType = msgspec.UNSET  # of a sampled trace
 
 
 def to_stderr(data: bytes) -> None:

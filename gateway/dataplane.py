@@ -42,6 +42,7 @@ from gateway.limits import Limiter, estimate
 from gateway.listener import ClientGoneError, ClientRequest
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
+from gateway.observed import observe
 from gateway.pages import is_page, render_page
 from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange
@@ -54,6 +55,7 @@ from gateway.routing.admission import Admission
 from gateway.routing.ask import Ask
 from gateway.routing.router import Router
 from gateway.routing.table import EMPTY_TABLE, ModelRow, RoutingTable
+from gateway.tracing import Tracer
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
 from registry.spec import EngineName
@@ -87,6 +89,7 @@ class DataPlane:
         ping_s: float = PING_S,
         access_log: AccessLog | None = None,
         limiter: Limiter | None = None,
+        tracer: Tracer | None = None,
     ) -> None:
         # Request ids of our own: unique over all processes, and cheap.
         self._id_prefix = token_hex(10)
@@ -106,7 +109,8 @@ class DataPlane:
         self._metering = metering
         self._access_log = access_log or AccessLog()
         self._limiter = limiter or Limiter(wall_clock=wall_clock)
-        self._reporter = Reporter(metrics, self._metering, self._access_log)
+        self._tracer = tracer
+        self._reporter = Reporter(metrics, self._metering, self._access_log, tracer)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
         self._forwarder = Forwarder(self._wire, self.admission, engines, clock, self._row)
         self._vigil = Vigil(
@@ -118,10 +122,13 @@ class DataPlane:
             ping_s=ping_s,
         )
         metrics.watch_usage(lambda: metering.counts)
-        metrics.watch(
-            in_flight=lambda: self.router.in_flight,
-            queued=lambda: self.admission.waiting,
-            kv_events=self._kv_feed.counts.by_kind,
+        observe(
+            metrics,
+            table=lambda: self._table,
+            router=self.router,
+            admission=self.admission,
+            kv_feed=self._kv_feed,
+            clock=clock,
         )
 
     @property
@@ -162,6 +169,8 @@ class DataPlane:
         self._limiter.close()
         self._access_log.flush()
         await self._metering.aclose()
+        if self._tracer is not None:
+            await self._tracer.aclose()
 
     async def __call__(self, client: ClientRequest) -> None:
         began = self._clock()
@@ -177,6 +186,8 @@ class DataPlane:
             dialect=dialect_of(client.path, anthropic=bool(client.anthropic_version)),
         )
         operation = OPERATIONS.get(client.path) if client.method == b"POST" else None
+        if operation is not None and self._tracer is not None:
+            exchange.trace = self._tracer.begin(client.traceparent, client.tracestate)
         work = self._show(exchange) if operation is None else self._infer(exchange, operation)
         try:
             error = await self._outcome(exchange, work)

@@ -5,6 +5,7 @@ listener adds them up: whoever scrapes sees one gateway.
 """
 
 import asyncio
+import operator
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -16,12 +17,12 @@ from prometheus_client import CollectorRegistry
 from prometheus_client.core import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
+from gateway.metrics import LEAST, MOST
+
 Exposition = Callable[[], Awaitable[bytes]]
 
 _BYTES_MAX = 64 * 1024 * 1024
 _GATHER_S_MAX = 2.0
-# Not counts: of several processes the least says most (the oldest table, the earliest start).
-_LEAST = ("_created", "modelyard_routing_table_version")
 
 _log = structlog.get_logger("gateway.exposition")
 
@@ -69,7 +70,9 @@ def _make_way(socket: Path) -> None:
 
 
 def merged(texts: Iterable[bytes]) -> bytes:
-    """One exposition of several: samples of the same name and labels added up."""
+    """One exposition of several: samples of the same name and labels added up, but for those that
+    all processes have of one thing.
+    """
     families: dict[str, Metric] = {}
     values: dict[str, dict[tuple[str, tuple[tuple[str, str], ...]], float]] = {}
     for text in texts:
@@ -78,15 +81,21 @@ def merged(texts: Iterable[bytes]) -> bytes:
             sums = values.setdefault(family.name, {})
             for sample in family.samples:
                 key = (sample.name, tuple(sample.labels.items()))
-                least = sample.name.endswith(_LEAST)
-                if key not in sums:
-                    sums[key] = sample.value
+                if key in sums:
+                    sums[key] = _together(sample.name)(sums[key], sample.value)
                 else:
-                    sums[key] = min(sums[key], sample.value) if least else sums[key] + sample.value
+                    sums[key] = sample.value
     for name, family in families.items():
         for (sample_name, labels), value in values[name].items():
             family.add_sample(sample_name, dict(labels), value)
     return prometheus_client.generate_latest(cast(CollectorRegistry, _Fixed(families.values())))
+
+
+def _together(name: str) -> Callable[[float, float], float]:
+    """How the values of two processes make one."""
+    if name in LEAST or name.endswith("_created"):  # the oldest table, the earliest start
+        return min
+    return max if name in MOST else operator.add
 
 
 class _Fixed:

@@ -1,10 +1,15 @@
 """What remains of a request when it is over: a usage record, metrics, one log line."""
 
+import msgspec
+
 from gateway.access_log import AccessLine, AccessLog
 from gateway.api.operations import OPERATIONS
+from gateway.errors import ApiError, QueueFullError
 from gateway.metering import Metering, Opened
-from gateway.metrics import GatewayMetrics, Served
+from gateway.metrics import GatewayMetrics
 from gateway.proxy.exchange import Exchange
+from gateway.tallies import Served
+from gateway.tracing import Tracer
 from registry.state import UsageRecord, UsageStatus
 
 # They are asked every few seconds, by machines.
@@ -16,7 +21,14 @@ _SERVER_ERROR = 500
 
 
 class Reporter:
-    def __init__(self, metrics: GatewayMetrics, metering: Metering, access: AccessLog) -> None:
+    def __init__(
+        self,
+        metrics: GatewayMetrics,
+        metering: Metering,
+        access: AccessLog,
+        tracer: Tracer | None = None,
+    ) -> None:
+        self._tracer = tracer
         self._metrics = metrics
         self._metering = metering
         self._access = access
@@ -29,8 +41,15 @@ class Reporter:
         model = exchange.model.name if exchange.model else ""
         route = exchange.route
         variant, mode = (route.variant.name, route.mode.value) if route else ("", "")
+        operation = OPERATIONS[path].name if path in OPERATIONS else ""
         served = self._metrics.served(model, variant, mode)
-        served.request(status)
+        served.request(operation, status)
+        if exchange.queued_s is not None and not isinstance(exchange.error, QueueFullError):
+            served.queue.observe(exchange.queued_s)
+        reason = _reason(exchange.error) if exchange.error is not None else ""
+        if reason:
+            self._metrics.error(model, reason)
+        trace = exchange.trace if exchange.trace is not None and exchange.trace.sampled else None
         if exchange.opened is not None:
             self._metering.close(_record(exchange, exchange.opened, now))
         if exchange.first_at is not None:
@@ -43,19 +62,26 @@ class Reporter:
                 request_id=exchange.request_id,
                 key=exchange.key_id,
                 path=path if path in _KNOWN else "other",
+                operation=operation,
                 model=model,
                 variant=variant,
                 mode=mode,
                 status=status,
                 error=str(exchange.error.code) if exchange.error else None,
+                worker=route.answerer.worker_id if route else "",
+                prefill_worker=route.prefill.worker_id if route and route.prefill else "",
                 duration_ms=round((exchange.ended_at - exchange.began) * 1000, 1),
+                trace_id=f"{trace.trace_id:032x}" if trace is not None else msgspec.UNSET,
             )
         )
+        if self._tracer is not None and trace is not None:
+            self._tracer.ended(exchange, operation=operation, status=status, reason=reason)
 
     def _observe(self, exchange: Exchange, first_at: float, served: Served) -> None:
         served.e2e.observe(exchange.ended_at - exchange.began)
         usage = exchange.usage
         served.prompt_tokens += usage.prompt_tokens
+        served.prompt_tokens_cached += exchange.prompt_tokens_cached
         served.generation_tokens += usage.completion_tokens
         if exchange.streaming:
             served.first_token.observe(first_at - exchange.began)
@@ -70,6 +96,14 @@ def _status(exchange: Exchange) -> str:
     if exchange.streaming and (exchange.error or not exchange.finished):
         return _BROKEN_STREAM
     return str(exchange.status)
+
+
+def _reason(error: ApiError) -> str:
+    """The code of *error*'s kind. Not its own: that may be a worker's word."""
+    kind = type(error)
+    if kind is ApiError:
+        return "worker_refused"
+    return str(kind.code or kind.type)
 
 
 def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:

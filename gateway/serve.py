@@ -24,6 +24,7 @@ from gateway.listener import Listener
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
+from gateway.tracing import Tracer
 from pipelines.cluster.local import LocalCluster
 from pipelines.probe import probe_client
 from registry.settings import Settings
@@ -141,6 +142,7 @@ async def serve_inference(
         metering=metering,
         access_log=AccessLog(failures_only=settings.log_level in ("warning", "error")),
         limiter=Limiter(Ledger.open(_ledger(settings))),
+        tracer=_tracer(settings, metrics),
     )
     listener = Listener(dataplane)
     sock = _bind(settings.host, settings.port, reuse_port=reuse_port)
@@ -162,6 +164,16 @@ async def serve_inference(
                 task.cancel()
     finally:
         await asyncio.shield(_close(listener, dataplane))
+
+
+def _tracer(settings: Settings, metrics: GatewayMetrics) -> Tracer | None:
+    if not settings.traces_url:
+        return None
+    from gateway.tracing.otlp import OtlpTracer  # it takes a while to load
+
+    return OtlpTracer(
+        settings.traces_url, settings.traces_sample_ratio, metrics.spans, node=settings.node_name
+    )
 
 
 async def _first_table(dataplane: DataPlane, stopped: asyncio.Event) -> None:

@@ -19,6 +19,7 @@ _ALLOWED = {
     "gateway_workers": (1, 256),
     "cpu_slots": (0, 1024),
     "usage_journal_bytes_max": (2**20, 2**50),
+    "traces_sample_ratio": (0, 1),
 }
 
 
@@ -48,12 +49,19 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     node_name: str = "local"
     cpu_slots: int = 0  # CPU slots to offer; 0: by the machine's memory
     log_level: Literal["debug", "info", "warning", "error"] = "info"
+    traces_url: str = ""  # where the gateway sends traces, by OTLP over HTTP; empty: none
+    traces_sample_ratio: float = 1.0  # of the requests that come without a trace of their own
 
     def __post_init__(self) -> None:
         for field, (lowest, highest) in _ALLOWED.items():
             value = getattr(self, field)
             if not lowest <= value <= highest:
                 raise ValueError(f"{field}{SEPARATOR}is {value}, allowed is {lowest} to {highest}")
+        if self.traces_url and not self.traces_url.startswith(("http://", "https://")):
+            raise ValueError(
+                f"traces_url{SEPARATOR}must be the http:// or https:// URL of an OTLP/HTTP "
+                "endpoint, such as http://127.0.0.1:4318/v1/traces"
+            )
 
     def __repr__(self) -> str:  # tokens must not reach a log
         return f"<Settings home={self.home}>"

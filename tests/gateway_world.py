@@ -308,7 +308,14 @@ class Gateway:
         return self.records
 
     def sample(self, name, **labels):
-        return self.metrics_registry.get_sample_value(name, labels)
+        """The sum of the samples that have *labels*, and maybe others; None if there is none."""
+        found = [
+            sample.value
+            for family in self.metrics_registry.collect()
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        return sum(found) if found else None
 
     async def post(self, path="/v1/completions", *, headers=None, **fields):
         body = {"model": "m", "prompt": "hi", **fields}
@@ -340,13 +347,13 @@ async def a_gateway(behaviour=good, *, model=None, workers=1, **options):
 
 
 @contextlib.asynccontextmanager
-async def a_pair(*, prefill=(good,), decode=(good,), model=None):
+async def a_pair(*, prefill=(good,), decode=(good,), model=None, **options):
     """A gateway with one disaggregated model on fake workers of these behaviours."""
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         prefills = [await enter(FakeWorker(behaviour)) for behaviour in prefill]
         decodes = [await enter(FakeWorker(behaviour)) for behaviour in decode]
-        gateway = await enter(Gateway())
+        gateway = await enter(Gateway(**options))
         model = model or a_declared(topology=DISAGGREGATED)
         fleet = a_fleet(
             model, prefill=[fake.url for fake in prefills], decode=[fake.url for fake in decodes]

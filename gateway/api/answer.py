@@ -14,6 +14,7 @@ _Tokens = Annotated[int, msgspec.Meta(ge=0, le=2**40)]
 class Usage(msgspec.Struct, frozen=True):
     prompt_tokens: _Tokens = 0
     completion_tokens: _Tokens = 0
+    cached_tokens: _Tokens = 0  # of the prompt, found in the worker's KV cache
 
 
 NO_USAGE = Usage()
@@ -32,16 +33,32 @@ class Counts(msgspec.Struct, frozen=True):
     cache_creation_input_tokens: _Tokens | None = None
     cache_read_input_tokens: _Tokens | None = None
     total_tokens: _Tokens | None = None
+    # Raw, since nonsense in them must not cost the counts.
+    prompt_tokens_details: msgspec.Raw = msgspec.Raw()
+    input_tokens_details: msgspec.Raw = msgspec.Raw()
 
     def usage(self) -> Usage:
         completion = self.completion_tokens or self.output_tokens or 0
         prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
         if prompt is None:
             prompt = max(0, (self.total_tokens or 0) - completion)
-        cached = (self.cache_creation_input_tokens or 0) + (self.cache_read_input_tokens or 0)
-        return Usage(prompt + cached, completion)
+        cached = self.cache_read_input_tokens or 0
+        prompt += cached + (self.cache_creation_input_tokens or 0)
+        for details in (self.prompt_tokens_details, self.input_tokens_details):
+            cached = cached or _cached_tokens(bytes(details))
+        return Usage(prompt, completion, cached)
 
 
+class _Details(msgspec.Struct):
+    cached_tokens: _Tokens | None = None
+
+
+class _Answer(msgspec.Struct):
+    usage: Counts | None = None
+
+
+_DETAILS = msgspec.json.Decoder(_Details)
+_ANSWER = msgspec.json.Decoder(_Answer)
 _OBJECT = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _LIST = msgspec.json.Decoder(list[msgspec.Raw])
 _COUNTS = msgspec.json.Decoder(Counts)
@@ -107,3 +124,21 @@ def _is(kind: Any, value: msgspec.Raw) -> bool:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return False
     return True
+
+
+def read_usage(body: bytes) -> Usage:
+    """The usage of what is known to be an answer; zero where it says none, or nonsense."""
+    try:
+        counts = _ANSWER.decode(body).usage
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return NO_USAGE
+    return NO_USAGE if counts is None else counts.usage()
+
+
+def _cached_tokens(details: bytes) -> int:
+    if not details.startswith(b"{"):
+        return 0
+    try:
+        return _DETAILS.decode(details).cached_tokens or 0
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0

@@ -36,11 +36,15 @@ _ATTRIBUTES = {
     b"x-request-id": "request_id",
     b"x-modelyard-session": "session",
     b"x-modelyard-priority": "priority",
+    b"traceparent": "traceparent",
+    b"tracestate": "tracestate",
     # Heard, but not as they are:
     b"host": "",
     b"expect": "",
     b"transfer-encoding": "",
 }
+# Given several times they are one list; of parents that is none, so it is ignored.
+_JOINED = frozenset({"traceparent", "tracestate"})
 
 
 class _RestOfBody:
@@ -168,7 +172,10 @@ class ClientConnection(asyncio.Protocol):
         if attribute is None:
             return
         if attribute:
-            setattr(request, attribute, value.rstrip(b" \t"))
+            value = value.rstrip(b" \t")
+            if attribute in _JOINED and (before := getattr(request, attribute)):
+                value = before + b"," + value
+            setattr(request, attribute, value)
         elif name == b"host":
             self._hosts += 1
         elif name == b"expect":

@@ -73,6 +73,8 @@ class ClientRequest:
         "started",
         "target",
         "task",
+        "traceparent",
+        "tracestate",
     )
 
     def __init__(self, carrier: Carrier) -> None:
@@ -92,6 +94,8 @@ class ClientRequest:
         self.request_id = b""
         self.session = b""
         self.priority = b""
+        self.traceparent = b""
+        self.tracestate = b""
         self.expects_continue = False
         self.keep_alive = True
         self.chunked = True  # whether the client understands chunks

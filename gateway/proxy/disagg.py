@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import NamedTuple
 
+from gateway.api.answer import read_usage
 from gateway.api.events import EVENTS, EventForm
 from gateway.errors import ApiError
 from gateway.proxy.deadline import Stop
@@ -139,11 +140,10 @@ class Disaggregation:
         answer = await self._prefill(exchange, prefill, leg_body)
         if answer is None:
             return None
-        assert exchange.model is not None
         try:
             return engine.decode_body(body, answer)
         except ProtocolError:
-            self._wire.metrics.failure(exchange.model.name, "pd_protocol")
+            self._wire.failed(prefill, "pd_protocol")
             self._wire.router.health.failed(prefill.worker_id, self._wire.clock(), soft=True)
             exchange.avoid.add(prefill.worker_id)
             return None
@@ -159,6 +159,10 @@ class Disaggregation:
             async with Leg(self._wire, exchange, prefill, body, stream=False) as connection:
                 answer = await connection.read_all(ANSWER_BYTES_MAX)
             ticket.answered()
+            exchange.prefilled_at = ended = self._wire.clock()
+            exchange.cached_tokens = read_usage(answer).cached_tokens
+            pairs = self._wire.metrics.pairs(prefill.model, prefill.variant)
+            pairs.prefill.observe(ended - now)
             return answer
         except LegError as error:
             (exchange.dead if error.gone else exchange.avoid).add(prefill.worker_id)

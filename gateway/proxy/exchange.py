@@ -16,6 +16,7 @@ from gateway.proxy.retries import Turn
 from gateway.routing.ask import Ask
 from gateway.routing.pick import Mode, Route
 from gateway.routing.table import Endpoint, ModelRow, VariantRow
+from gateway.tracing import Trace
 from registry.spec import Role
 from registry.state import Priority
 
@@ -34,6 +35,7 @@ class Exchange:
         "ask",
         "avoid",
         "began",
+        "cached_tokens",
         "client",
         "client_gone",
         "dead",
@@ -52,7 +54,9 @@ class Exchange:
         "opened_at",
         "pairs_failed",
         "permit",
+        "prefilled_at",
         "priority",
+        "queued_s",
         "request",
         "request_id",
         "resumption",
@@ -60,6 +64,8 @@ class Exchange:
         "started",
         "status",
         "streaming",
+        "token_at",
+        "trace",
         "turn",
         "usage",
         "watch",
@@ -81,6 +87,7 @@ class Exchange:
         self.opened_at = opened_at
         self.began = began
         self.dialect = dialect
+        self.trace: Trace | None = None
         self.key_id = ""
         self.priority = Priority.NORMAL
         self.model: ModelRow | None = None
@@ -101,10 +108,14 @@ class Exchange:
         self.error: ApiError | None = None  # what the client was told instead
         self.status = 0
         self.first_at: float | None = None
+        self.token_at: float | None = None  # the first of the leg that answers
+        self.prefilled_at: float | None = None  # prefill's answer, of the last pair
+        self.queued_s: float | None = None  # waited for room, all tries together
         self.ended_at = 0.0
         self.first_token_at = 0.0  # the deadline
         self.events = 0  # streamed to the client
         self.usage = NO_USAGE
+        self.cached_tokens: int | None = None  # as the prefill worker counts them
         self.journal: Journal | None = None  # of a stream that another worker could go on with
         self.resumption: Resumption | None = None  # once one does
         self.turn: Turn | None = None  # in the budget for second tries
@@ -112,6 +123,15 @@ class Exchange:
     @property
     def mode(self) -> Mode | None:
         return self.route.mode if self.route else None
+
+    @property
+    def prompt_tokens_cached(self) -> int:
+        """As the workers say. In a pair prefill is who knows: for decode the whole prompt comes out
+        of a cache.
+        """
+        if self.mode is Mode.DISAGGREGATED:
+            return self.cached_tokens or 0
+        return self.usage.cached_tokens
 
     def fits_pair(self, variant: VariantRow) -> bool:
         assert self.request is not None

@@ -85,7 +85,7 @@ class Forwarder:
                 if not _is_worth_it(exchange, route):
                     self._admission.freed(route.answerer)  # the place goes to the next
                     break
-                self._wire.metrics.retry(_model(exchange).name, failure.reason)
+                self._wire.metrics.retry(_model(exchange).name, route.variant.name, failure.reason)
                 again = await self._attempt(exchange, route)
                 if again is None:
                     return
@@ -123,8 +123,15 @@ class Forwarder:
         exchange.leg = None
         if model.policy is RoutingPolicy.KV_EVENTS and ask.token_ids is None:
             ask.token_ids = await self._tokens(exchange)
-        exchange.watch.until(self._clock() + model.limits.queued_s, Stop.QUEUED)
-        return await self._admission.enter(model, exchange.priority, find)
+        began = self._clock()
+        exchange.watch.until(began + model.limits.queued_s, Stop.QUEUED)
+        try:
+            return await self._admission.enter(model, exchange.priority, find)
+        finally:
+            ended = self._clock()
+            exchange.queued_s = (exchange.queued_s or 0.0) + ended - began
+            if exchange.trace is not None:
+                exchange.trace.waited(began, ended)
 
     async def _tokens(self, exchange: Exchange) -> tuple[int, ...] | None:
         """The prompt's tokens by the engine's own tokenizer, for an exact look into KV caches."""
@@ -166,8 +173,10 @@ class Forwarder:
             if prepared.route.mode is Mode.DEGRADED:
                 self._wire.metrics.degraded(_model(exchange).name, route.variant.name)
             await self._answer(exchange, prepared, ticket)
+            self._transferred(exchange, prepared)
             return None
         except LegError as error:
+            self._transferred(exchange, prepared, error.reason)
             _learn(exchange, prepared.route, error)
             return error
         finally:
@@ -175,9 +184,33 @@ class Forwarder:
 
     async def _taken_over(self, exchange: Exchange, route: Route) -> Body | None:
         """What the next worker is asked, for a stream that another one began."""
-        if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
-            raise CannotResumeError
-        return await self._takeover.body(exchange, route)
+        outcome = "impossible"
+        trace = exchange.trace
+        step = trace.step("takeover", self._clock()) if trace is not None else None
+        try:
+            if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
+                raise CannotResumeError
+            body = await self._takeover.body(exchange, route)
+            outcome = "complete" if body is None else "resumed"
+            return body
+        finally:
+            self._wire.metrics.takeover(_model(exchange).name, route.variant.name, outcome)
+            if step is not None:
+                step.ended = self._clock()
+                step.error = outcome if outcome == "impossible" else ""
+
+    def _transferred(self, exchange: Exchange, prepared: Prepared, reason: str = "") -> None:
+        """Counts the KV transfer of a pair that has answered, or failed for *reason*."""
+        route, at = prepared.route, exchange.token_at
+        if route.mode is not Mode.DISAGGREGATED:
+            return
+        pairs = self._wire.metrics.pairs(_model(exchange).name, route.variant.name)
+        if at is None and reason:
+            pairs.failed[reason] = pairs.failed.get(reason, 0) + 1
+            return
+        pairs.transfers += 1
+        if at is not None and exchange.prefilled_at is not None and prepared.partner is None:
+            pairs.transfer.observe(at - exchange.prefilled_at)
 
     async def _answer(self, exchange: Exchange, prepared: Prepared, ticket: Ticket) -> None:
         request = exchange.request

@@ -22,6 +22,7 @@ from gateway.proxy.errors import (
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.wire import Wire, encode_for
 from gateway.routing.table import Endpoint
+from gateway.tracing import Step
 from pipelines.engines.base import Body
 
 ANSWER_BYTES_MAX = 64 * 1024 * 1024
@@ -53,6 +54,7 @@ class Leg:
         "_endpoint",
         "_exchange",
         "_once",
+        "_step",
         "_stream",
         "_under_way",
         "_wire",
@@ -77,12 +79,19 @@ class Leg:
         self._once = once
         self._beside = beside
         self._connection: Connection | None = None
+        self._step: Step | None = None
         self._under_way = False
 
     async def __aenter__(self) -> Connection:
         if not self._beside:
             self._exchange.leg = self._endpoint
+            self._exchange.token_at = None
         self._under_way = True
+        endpoint = self._endpoint
+        self._wire.metrics.legs(endpoint.model, endpoint.variant, endpoint.role).started += 1
+        trace = self._exchange.trace
+        if trace is not None:
+            self._step = trace.step(endpoint.role, self._wire.clock(), endpoint)
         try:
             connection = self._connection = await self._request()
             if connection.status != _OK:
@@ -90,7 +99,8 @@ class Leg:
             self._check_form(connection)
             return connection
         except BaseException as error:
-            self._leave(keep=isinstance(error, ApiError))  # a refusal was read to its end
+            # A refusal was read to its end.
+            self._leave(keep=isinstance(error, ApiError), error=error)
             self._translate(error)
             raise
 
@@ -100,7 +110,7 @@ class Leg:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._leave(keep=error is None)
+        self._leave(keep=error is None, error=error)
         if error is None:
             if not self._beside:
                 self._exchange.leg = None
@@ -125,15 +135,30 @@ class Leg:
             request_id=exchange.request_id,
             connect_s=exchange.model.limits.connect_s,
             once=self._once,
+            trace=exchange.trace.headers(self._step) if exchange.trace is not None else b"",
         )
 
-    def _leave(self, *, keep: bool) -> None:
+    def _leave(self, *, keep: bool, error: BaseException | None) -> None:
         self._under_way = False
+        if self._step is not None:
+            self._remember(self._step, error)
         if self._connection is not None:
             if keep:
                 self._wire.upstream.release(self._endpoint, self._connection)
             else:
                 self._connection.abort()
+
+    def _remember(self, step: Step, error: BaseException | None) -> None:
+        step.ended = self._wire.clock()
+        if self._connection is not None:
+            step.status = self._connection.status
+        if not self._beside:
+            step.token_at = self._exchange.token_at
+        if error is not None and not step.error:
+            # A cancellation is given its reason by `failed`, if the leg is what it was about.
+            step.error = str(getattr(error, "reason", "")) or (
+                "refused" if isinstance(error, ApiError) else "cancelled"
+            )
 
     async def _refused(self, connection: Connection) -> None:
         status, request = connection.status, self._exchange.request
@@ -186,10 +211,10 @@ class Leg:
 
     def failed(self, reason: str, *, gone: bool = False, soft: bool = True) -> LegError:
         """Notes the failure and gives the error to raise."""
-        model = self._exchange.model
-        assert model is not None
         self._wire.router.health.failed(self._endpoint.worker_id, self._wire.clock(), soft=soft)
-        self._wire.metrics.failure(model.name, reason)
+        self._wire.failed(self._endpoint, reason)
+        if self._step is not None:
+            self._step.error = reason
         answered = reason not in _UNANSWERED and not reason.startswith("deadline_")
         return LegError(self._endpoint.worker_id, reason, gone=gone, answered=answered)
 

@@ -90,8 +90,10 @@ class Splice:
             out = self._hold(out)
         now = self._clock()
         if out:
-            if exchange.first_at is None:
-                exchange.first_at = now
+            if exchange.token_at is None:
+                exchange.token_at = now
+                if exchange.first_at is None:
+                    exchange.first_at = now
             self._ticket.answered()
             if exchange.turn is not None:
                 exchange.turn_over()

@@ -114,9 +114,8 @@ class Relay:
         usage = self.form.usage(_data(self._usage))
         if usage.prompt_tokens or not self._first_usage:
             return usage
-        return Usage(
-            self.form.usage(_data(self._first_usage)).prompt_tokens, usage.completion_tokens
-        )
+        first = self.form.usage(_data(self._first_usage))
+        return Usage(first.prompt_tokens, usage.completion_tokens, first.cached_tokens)
 
     def _feed_slowly(self, chunk: bytes) -> bytes:
         if _END.search(self._last + chunk) is None:

@@ -147,15 +147,17 @@ class Upstream:
         connect_s: float,
         method: str = "POST",
         once: bool = False,
+        trace: bytes = b"",
     ) -> Connection:
-        """Sends a request and waits for the answer's head. Raises UpstreamError.
+        """Sends a request and waits for the answer's head. *trace* are header lines. Raises
+        UpstreamError.
 
         A request that must not come to a worker twice is sent *once*. Give the connection back
         with `release`, or `abort` it.
         """
         pool = self._pool(endpoint)
         head = pool.head(method, path, stream=stream)
-        head += b"%b\r\ncontent-length: %d\r\n\r\n" % (request_id.encode(), len(body))
+        head += b"%b\r\n%bcontent-length: %d\r\n\r\n" % (request_id.encode(), trace, len(body))
         connection = pool.take_idle()
         if connection is not None:
             try:

@@ -37,15 +37,22 @@ class Wire:
     def stalled(self, exchange: Exchange, stop: Stop) -> None:
         """The first token did not come in time: the worker that is waited for is set aside."""
         endpoint = exchange.leg
-        if stop is Stop.FIRST_TOKEN and endpoint is not None and exchange.model is not None:
+        if stop is Stop.FIRST_TOKEN and endpoint is not None:
             self.router.health.failed(endpoint.worker_id, self.clock())
-            self.metrics.failure(exchange.model.name, f"deadline_{stop}")
+            self.failed(endpoint, f"deadline_{stop}")
+
+    def failed(self, endpoint: Endpoint, reason: str) -> None:
+        """Counts a leg that failed."""
+        self.metrics.failure(endpoint.model, endpoint.variant, endpoint.role, reason)
 
     async def tokens(
         self, exchange: Exchange, endpoint: Endpoint, body: Body
     ) -> tuple[int, ...] | None:
         """What the engine makes of a prompt; None if it does not say."""
         assert exchange.model is not None
+        trace, step = exchange.trace, None
+        if trace is not None:
+            step = trace.step("tokenize", self.clock(), endpoint)
         connection = None
         kept = False
         try:
@@ -57,12 +64,16 @@ class Wire:
                     stream=False,
                     request_id=exchange.request_id,
                     connect_s=exchange.model.limits.connect_s,
+                    trace=trace.headers(step) if trace is not None else b"",
                 )
                 answer = await connection.read_all(_TOKENS_BYTES_MAX)
             kept = True
         except (UpstreamError, TimeoutError):
             return None
         finally:
+            if step is not None:
+                step.ended = self.clock()
+                step.error = "" if kept else "unanswered"
             if connection is not None:
                 if kept:
                     self.upstream.release(endpoint, connection)

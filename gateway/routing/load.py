@@ -14,9 +14,10 @@ OnLeave = Callable[[Endpoint], None]
 class Load:
     """Of one worker."""
 
-    __slots__ = ("context_tokens", "legs", "prefill_tokens")
+    __slots__ = ("context_tokens", "endpoint", "legs", "prefill_tokens")
 
-    def __init__(self) -> None:
+    def __init__(self, endpoint: Endpoint | None = None) -> None:
+        self.endpoint = endpoint
         self.legs = 0
         self.prefill_tokens = 0
         self.context_tokens = 0

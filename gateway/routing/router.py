@@ -1,7 +1,7 @@
 """The gateway's memory around the pure choice: what workers do and hold, turns, recent failures."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from random import random as system_random
 
@@ -24,6 +24,7 @@ from gateway.routing.pick import (
 from gateway.routing.prefix import PrefixMemory
 from gateway.routing.session import of_session
 from gateway.routing.table import Endpoint, ModelRow
+from gateway.tallies import Prefixes
 from registry.spec import Role, RoutingPolicy
 
 _BY_CONTENT = (RoutingPolicy.PREFIX, RoutingPolicy.KV_EVENTS)
@@ -36,6 +37,7 @@ class Router:
         self.health = Health()
         self.kv = KvIndexes()
         self.on_leave: OnLeave | None = None
+        self.prefixes: dict[tuple[str, str], Prefixes] = {}  # by model and variant
         self._prefixes = PrefixMemory()
         self._loads: dict[str, Load] = {}
         self._clock = clock
@@ -46,6 +48,12 @@ class Router:
     def in_flight(self) -> Mapping[str, int]:
         """Legs by worker id; an idle worker has no entry."""
         return {worker: load.legs for worker, load in self._loads.items() if load.legs}
+
+    def legs(self) -> Iterator[tuple[Endpoint, int]]:
+        """The same by endpoint."""
+        for load in tuple(self._loads.values()):
+            if load.legs and load.endpoint is not None:
+                yield load.endpoint, load.legs
 
     def route(
         self, model: ModelRow, ask: Ask, *, dead: set[str], avoid: set[str]
@@ -98,11 +106,12 @@ class Router:
         worker = endpoint.worker_id
         load = self._loads.get(worker)
         if load is None:
-            load = self._loads[worker] = Load()
+            load = self._loads[worker] = Load(endpoint)
         tokens = prefill_tokens = ask.tokens
         if _by_content(ask.policy, endpoint):
             cached = self._cached_tokens(ask) if ask.cached_tokens is None else ask.cached_tokens
             prefill_tokens = max(1, tokens - cached.get(worker, 0))
+            self._looked_up(endpoint, tokens, tokens - prefill_tokens)
             self._prefixes.learn(worker, ask.blocks)
         return Ticket(
             endpoint,
@@ -145,6 +154,14 @@ class Router:
             cached = ask.cached_tokens = self._cached_tokens(ask)
             return cheapest(endpoints, ask.tokens, cached, self._loads, self._random)
         return least_loaded(endpoints, self._loads, self._random)
+
+    def _looked_up(self, endpoint: Endpoint, tokens: int, found: int) -> None:
+        labels = endpoint.model, endpoint.variant
+        prefixes = self.prefixes.get(labels)
+        if prefixes is None:
+            prefixes = self.prefixes[labels] = Prefixes()
+        prefixes.queries += tokens
+        prefixes.hits += found
 
     def _cached_tokens(self, ask: Ask) -> Mapping[str, int]:
         """How many tokens of the prompt each worker need not compute: by its own word, or where

@@ -5,7 +5,7 @@ with one table ends with it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -40,6 +40,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     kin: tuple[str, ...]
     identity: bytes  # header lines
     model: str = ""
+    variant: str = ""
     tls: bool = False
     served_name: str = ""
     bootstrap_port: int = 0
@@ -100,13 +101,14 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
     """*keys* are the unrevoked inference keys by digest, of the secret before a rotation too; they
-    may have expired.
+    may have expired. *phases* counts the live workers by model, variant, role and phase.
     """
 
     version: int
     models: Mapping[str, ModelRow]
     keys: Mapping[bytes, Key]
     body_bytes_max: int
+    phases: Mapping[tuple[str, str, str, str], int] = {}
 
     def model(self, name: str, key: Key) -> ModelRow | None:
         """The row of *name*, if *key* may see it."""
@@ -119,13 +121,13 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(self.models.values())
         return tuple(row for name, row in self.models.items() if name in key.models)
 
+    def endpoints(self) -> Iterator[Endpoint]:
+        for model in self.models.values():
+            for variant in model.variants:
+                yield from (*variant.unified, *variant.prefill, *variant.decode)
+
     def worker_ids(self) -> frozenset[str]:
-        return frozenset(
-            endpoint.worker_id
-            for model in self.models.values()
-            for variant in model.variants
-            for endpoint in (*variant.unified, *variant.prefill, *variant.decode)
-        )
+        return frozenset(endpoint.worker_id for endpoint in self.endpoints())
 
 
 # Before the first snapshot nothing is known, and version -1 says so.
@@ -148,6 +150,10 @@ def build_table(snapshot: Snapshot) -> RoutingTable:
         keys=keys,
         body_bytes_max=max(
             (row.limits.body_bytes for row in models.values()), default=Limits().body_bytes
+        ),
+        phases=Counter(
+            (worker.plan.model, worker.plan.variant, str(worker.plan.role), str(worker.phase))
+            for worker in snapshot.workers
         ),
     )
 
@@ -242,6 +248,7 @@ def _endpoint(worker: Worker) -> Endpoint | None:
         identity=b"x-modelyard-model: %b\r\nx-modelyard-variant: %b\r\nx-modelyard-revision: %d\r\n"
         % (plan.model.encode(), plan.variant.encode(), plan.revision),
         model=plan.model,
+        variant=plan.variant,
         tls=tls,
         served_name=external.served_name if external else "",
         bootstrap_port=external.bootstrap_port if external else 0,

@@ -67,14 +67,14 @@ class Rooms:
 
 
 @contextlib.asynccontextmanager
-async def a_room(*, prefill=(), decode=(), rooms=None, limits=None):
+async def a_room(*, prefill=(), decode=(), rooms=None, limits=None, **options):
     """A gateway before an external pair of these workers, by default ones that do well."""
     rooms = rooms or Rooms()
     async with contextlib.AsyncExitStack() as stack:
         enter = stack.enter_async_context
         prefills = [await enter(FakeWorker(each)) for each in prefill or (rooms.prefill,)]
         decodes = [await enter(FakeWorker(each)) for each in decode or (rooms.decode,)]
-        gateway = await enter(Gateway())
+        gateway = await enter(Gateway(**options))
         topology = {
             "type": "external",
             "prefill": [{"url": fake.url, "bootstrap_port": 8998} for fake in prefills],

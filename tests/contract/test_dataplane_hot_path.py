@@ -10,7 +10,19 @@ from pathlib import Path
 
 import pytest
 from dialects import BODIES, EVENTS
-from gateway_world import DONE, SECRET, USAGE_EVENT, a_gateway, completion, token
+from gateway_world import (
+    DONE,
+    SECRET,
+    USAGE_EVENT,
+    a_gateway,
+    closed_port_url,
+    completion,
+    token,
+)
+
+from gateway.tallies import Count
+from gateway.tracing import otlp
+from gateway.tracing.otlp import OtlpTracer
 
 ROOT = Path(__file__).parents[2]
 OURS = tuple(str(ROOT / package) for package in ("gateway", "pipelines", "registry"))
@@ -126,10 +138,13 @@ async def test_many_requests_are_metered_in_few_writes():
         assert len(writes) <= 3
 
 
+@pytest.mark.parametrize("traced", [False, True])
 @pytest.mark.parametrize("stream", [False, True])
-async def test_a_request_leaves_nothing_to_the_garbage_collector(stream):
+async def test_a_request_leaves_nothing_to_the_garbage_collector(stream, traced, monkeypatch):
     """A full collection walks all that lives and stops every stream meanwhile."""
-    async with a_gateway(teller(4)) as gateway:
+    monkeypatch.setattr(otlp, "CLOSE_S_MAX", 0.1)
+    tracer = OtlpTracer(closed_port_url(), 1.0, Count()) if traced else None
+    async with a_gateway(teller(4), tracer=tracer) as gateway:
         reader, writer = await asyncio.open_connection("127.0.0.1", gateway.port)
         body = json.dumps({"model": "m", "prompt": "hi", "stream": stream}).encode()
         head = f"host: x\r\nauthorization: Bearer {SECRET}\r\ncontent-length: {len(body)}\r\n\r\n"

@@ -115,7 +115,7 @@ def test_of_a_message_the_cached_part_of_the_prompt_counts_as_prompt():
     usage = {"input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 4}
     end = named("message_delta", {"type": "message_delta", "delta": {}, "usage": usage})
     relay, _ = fed("messages", [end])
-    assert relay.usage == Usage(7, 4)
+    assert relay.usage == Usage(7, 4, cached_tokens=5)
 
 
 HOSTILE_TEXTS = (
