@@ -275,7 +275,7 @@ def test_a_pair_that_runs_elsewhere_is_served_limited_and_metered_like_our_own(y
         assert answer.headers["x-modelyard-mode"] == "disaggregated"
         assert yard.kv_transfers("elsewhere") >= before + 2
         assert {worker["node"] for worker in yard.workers("elsewhere")} == {"external"}
-        eventually("metered", lambda: "elsewhere" in yard.cli("get", "usage").stdout)
+        eventually("metered", lambda: "elsewhere" in yard.cli("usage").stdout)
 
         yard.cli("delete", "model", "elsewhere", "--yes")
         eventually("let go", lambda: not yard.workers("elsewhere"))
