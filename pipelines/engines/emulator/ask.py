@@ -136,6 +136,9 @@ def make_ask(
     forced: Forced | None,
     given_ids: tuple[int, ...] | None = None,
     echo: dict[str, Any] | None = None,
+    usage: UsageEvents = UsageEvents.NONE,
+    choices: int = 1,
+    logprobs: int | None = None,
 ) -> Ask:
     """Raises RefusalError where there is no room for the answer."""
     prompt_tokens = count_tokens(text) if given_ids is None else len(given_ids)
@@ -149,10 +152,12 @@ def make_ask(
         may_end=bounds.limit is None and not bounds.ignore_eos,
         stops=tuple(stop for stop in stops if stop),
         stream=stream,
-        usage=UsageEvents.NONE,
+        usage=usage,
         transfer=transfer or Transfer(),
         given_ids=given_ids,
         forced=forced,
+        choices=choices,
+        logprobs=logprobs,
         echo=echo or {},
     )
 

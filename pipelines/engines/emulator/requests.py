@@ -209,7 +209,7 @@ def _ask(
     logprobs: int | None = None,
     forced: Forced | None = None,
 ) -> Ask:
-    ask = make_ask(
+    return make_ask(
         operation,
         options,
         text,
@@ -219,9 +219,9 @@ def _ask(
         transfer=request.kv_transfer_params,
         forced=forced or _forced_json(request.response_format),
         given_ids=given_ids,
-    )
-    return msgspec.structs.replace(
-        ask, usage=_usage(request.stream_options), choices=request.n or 1, logprobs=logprobs
+        usage=_usage(request.stream_options),
+        choices=request.n or 1,
+        logprobs=logprobs,
     )
 
 
