@@ -18,7 +18,7 @@ _ALLOWED = {
     "admin_port": (0, 65_535),
     "gateway_workers": (1, 256),
     "cpu_slots": (0, 1024),
-    "usage_journal_bytes_max": (2**20, 2**50),
+    "usage_journal_bytes_max": (2**22, 2**50),
     "traces_sample_ratio": (0, 1),
 }
 

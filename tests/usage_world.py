@@ -1,7 +1,6 @@
 """A home's usage folder, a registry that may be away, and gateway processes that may be killed."""
 
 import asyncio
-import os
 
 import msgspec
 
@@ -98,8 +97,8 @@ class Process(Metering):
             self._timer.cancel()
         journal = self._journal
         assert journal is not None
-        if journal._current is not None:
-            os.close(journal._file)
+        if journal._map is not None:
+            journal._map.close()
         journal._lane.release()
 
     async def sweep(self) -> bool:

@@ -1,7 +1,8 @@
 """What stands in a journal: a request was opened, requests were closed. Pure.
 
 Each entry is a frame: the payload's length, its CRC-32, the payload in MessagePack. A process that
-is killed in the middle of a write leaves a torn last frame, which is recognised and left out.
+is killed in the middle of one leaves a torn last frame, which is recognised and left out. After
+the last frame come zeros, or nothing.
 """
 
 import struct
@@ -11,7 +12,7 @@ import msgspec
 
 from registry.state import UsageRecord
 
-CLOSED_MAX = 1_000  # requests in one entry
+CLOSED_MAX = 500  # requests in one entry
 ENTRY_BYTES_MAX = 2 * 1024 * 1024
 _HEAD = struct.Struct("<II")
 
@@ -79,7 +80,6 @@ def read_entries(data: bytes) -> Read:
     while at + _HEAD.size <= len(data):
         length, checksum = _HEAD.unpack_from(data, at)
         end = at + _HEAD.size + length
-        # A file that the machine lost its power on may end in zeros: no entry is empty.
         if not 0 < length <= ENTRY_BYTES_MAX or end > len(data):
             break
         payload = data[at + _HEAD.size : end]
@@ -90,4 +90,5 @@ def read_entries(data: bytes) -> Read:
         except msgspec.DecodeError:
             unknown += 1
         at = end
-    return Read(entries=entries, torn_bytes=len(data) - at, unknown=unknown)
+    torn_bytes = len(data[at:].rstrip(b"\0"))
+    return Read(entries=entries, torn_bytes=torn_bytes, unknown=unknown)

@@ -1,12 +1,15 @@
 """A process's journal: every request as it is opened and closed. A killed process loses none.
 
-Entries go to the kernel by plain writes: they outlive the process, not the machine's power. A
-segment is deleted once all that was opened in it has been closed and all that was closed in it is
-in the registry, oldest first: so a request that is open on disk and closed nowhere was really open.
+Entries are put into mapped files: they outlive the process, not the machine's power, and cost no
+system call (one a request costs 10 to 15 µs of a busy machine). The room of a segment is reserved
+before it is mapped, so a full disk is an error then, not a fault later. A segment is deleted once
+all that was opened in it has been closed and all that was closed in it is in the registry, oldest
+first: so a request that is open on disk and closed nowhere was really open.
+
 Blocks nobody: what cannot be written is told, and the request goes on.
 """
 
-import contextlib
+import mmap
 import os
 import time
 from collections import deque
@@ -19,10 +22,10 @@ from gateway.metering.entries import CLOSED_MAX, Closed, Opened, Read, framed, r
 from gateway.metering.lane import Lane
 from registry.state import UsageRecord
 
-SEGMENT_BYTES = 4 * 1024 * 1024
+SEGMENT_BYTES = 1024 * 1024
 # Long requests must not hold on to all that came after them: from so many segments on, what is
 # still open in the oldest is written anew, if that is at most half of a segment.
-_CARRY_FROM_SEGMENTS = 8
+_CARRY_FROM_SEGMENTS = 16
 _OPENED_BYTES = 150
 _PAUSE_S, _PAUSE_S_MAX = 1.0, 60.0
 
@@ -30,15 +33,17 @@ _log = structlog.get_logger("gateway.metering")
 
 
 class Segment:
-    """*open*: how many requests opened in it are not closed; *unrecorded* and *spilled*: how many
-    closed in it are not in the registry, and are in memory, or only here.
+    """*used* of its bytes hold entries. *open*: how many requests opened in it are not closed;
+    *unrecorded* and *spilled*: how many closed in it are not in the registry, and are in memory, or
+    only here.
     """
 
-    __slots__ = ("bytes", "open", "path", "spilled", "unrecorded")
+    __slots__ = ("bytes", "open", "path", "spilled", "unrecorded", "used")
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, size: int) -> None:
         self.path = path
-        self.bytes = 0
+        self.bytes = size
+        self.used = 0
         self.open = 0
         self.unrecorded = 0
         self.spilled = 0
@@ -62,8 +67,8 @@ class Journal:
         self._segment_bytes = segment_bytes
         self._clock = clock
         self._segments: deque[Segment] = deque()
-        self._current: Segment | None = None  # then *_file* is open, and it is the last of them
-        self._file = -1
+        self._current: Segment | None = None  # the last of them, while it is written to
+        self._map: mmap.mmap | None = None  # … its bytes
         self._bytes = 0
         self._last = 0
         self._open: dict[float, tuple[bytes, Segment]] = {}  # by their times, which differ
@@ -78,12 +83,9 @@ class Journal:
 
     def open(self, opened: Opened) -> None:
         """On disk when this returns, or `failing`."""
-        full = self._bytes >= self._bytes_max
-        if full is not self._full:
-            self._tell_full(full=full)
-        if full:
-            return
         entry = framed(opened)
+        if self._is_full(len(entry)):
+            return
         segment = self._write(entry)
         if segment is not None:
             segment.open += 1
@@ -96,7 +98,7 @@ class Journal:
         assert len(records) <= CLOSED_MAX
         into: list[UsageRecord] = []
         left: list[UsageRecord] = []
-        full = self._bytes >= self._bytes_max
+        full = self._full
         for record in records:
             found = self._open.pop(record.opened_at, None)
             if found is not None:
@@ -108,8 +110,9 @@ class Journal:
     def seal(self, segment: Segment) -> None:
         """Nothing more will be written to *segment*."""
         if segment is self._current:
-            os.close(self._file)
-            self._current = None
+            assert self._map is not None
+            self._map.close()
+            self._current = self._map = None
 
     def oldest_spilled(self) -> Segment | None:
         for segment in self._segments:
@@ -126,6 +129,8 @@ class Journal:
         are not of the journal from now on.
         """
         paths: list[Path] = []
+        if self._full and self._current is not None:
+            self.seal(self._current)  # nothing fits into it, and it may be all there is
         for oldest in tuple(self._segments):
             if oldest is self._current:
                 break
@@ -145,39 +150,37 @@ class Journal:
         self._segments.clear()
         self._lane.release()
 
-    def _write(self, data: bytes) -> Segment | None:
-        """Where *data* is on disk now; None if it is not."""
-        if self._retry_at is not None and self._clock() < self._retry_at:
-            return None
-        segment = self._current or self._begin()
-        if segment is None:
-            return None
-        try:
-            written = os.write(self._file, data)
-            if written < len(data):
-                raise OSError("the disk is full")
-        except OSError as error:
-            self._failed(segment, error)
-            return None
-        segment.bytes += written
-        self._bytes += written
-        if self._retry_at is not None:
-            self._retry_at, self._pause_s = None, _PAUSE_S
-            _log.info("usage-journal-works", message="usage survives a crash again")
-        if segment.bytes >= self._segment_bytes:
-            self.seal(segment)
+    def _write(self, entries: bytes) -> Segment | None:
+        """Where *entries* are on disk now; None if they are not."""
+        segment, length = self._current, len(entries)
+        if segment is None or segment.used + length > segment.bytes:
+            segment = self._begin(max(length, self._segment_bytes))
+            if segment is None:
+                return None
+        assert self._map is not None
+        end = segment.used + length
+        self._map[segment.used : end] = entries
+        segment.used = end
         return segment
 
-    def _begin(self) -> Segment | None:
+    def _begin(self, size: int) -> Segment | None:
+        """A new segment, with room for *size*."""
+        if self._current is not None:
+            self.seal(self._current)
+        if self._retry_at is not None and self._clock() < self._retry_at:
+            return None
         path = self._lane.folder / f"{self._last + 1:012d}"
         try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND
-            self._file = os.open(path, flags, 0o600)
+            self._map = _mapped(path, size)
         except OSError as error:
             self._pause(error)
             return None
+        if self._retry_at is not None:
+            self._retry_at, self._pause_s = None, _PAUSE_S
+            _log.info("usage-journal-works", message="usage survives a crash again")
         self._last += 1
-        self._current = Segment(path)
+        self._bytes += size
+        self._current = Segment(path, size)
         self._segments.append(self._current)
         return self._current
 
@@ -199,15 +202,6 @@ class Journal:
             self._open[at] = (entry, segment)
         return True
 
-    def _failed(self, segment: Segment, error: OSError) -> None:
-        self._pause(error)
-        try:
-            os.ftruncate(self._file, segment.bytes)
-        except OSError:  # half an entry may stand at its end: nothing must come after it
-            self._current = None
-            with contextlib.suppress(OSError):
-                os.close(self._file)
-
     def _pause(self, error: OSError) -> None:
         if self._retry_at is None:
             _log.error(
@@ -219,15 +213,34 @@ class Journal:
         self._retry_at = self._clock() + self._pause_s
         self._pause_s = min(2 * self._pause_s, _PAUSE_S_MAX)
 
-    def _tell_full(self, *, full: bool) -> None:
-        self._full = full
-        if full:
+    def _is_full(self, length: int) -> bool:
+        """Whether so many bytes more would be beyond the bound."""
+        bytes_, segment = self._bytes, self._current
+        if segment is None or segment.used + length > segment.bytes:
+            bytes_ += self._segment_bytes
+        full = bytes_ > self._bytes_max
+        if full and not self._full:
             _log.error(
                 "usage-journal-full",
                 message="the registry takes no usage, and MODELYARD_USAGE_JOURNAL_BYTES_MAX is "
                 "reached: what is opened now is lost if memory has no room for it either",
                 bytes=self._bytes,
             )
+        self._full = full
+        return full
+
+
+def _mapped(path: Path, size: int) -> mmap.mmap:
+    """A new file of *size* zeros, for which the disk has the room. Raises OSError."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        os.posix_fallocate(file, 0, size)
+        return mmap.mmap(file, size)
+    except OSError:
+        path.unlink(missing_ok=True)
+        raise
+    finally:
+        os.close(file)
 
 
 def read_segment(path: Path) -> Read:

@@ -17,8 +17,7 @@ from filelock import FileLock, Timeout
 LANES = 256
 # The last lane is nobody's: those that get none share it, and have no journal.
 LANE_OF_NONE = LANES - 1
-_CELLS_PER_S = 2**14
-_TICKS_PER_S = float(_CELLS_PER_S * LANES)  # 2**22: what a double holds of a second until 2038
+_CELLS_PER_S = 2.0**14
 _LOCK = "lock"
 
 
@@ -88,13 +87,14 @@ class Moments:
     """
 
     def __init__(self, lane: int, clock: Callable[[], float] = time.time) -> None:
-        self._lane = lane
+        self._shift_s = lane / (_CELLS_PER_S * LANES)
         self._clock = clock
-        self._cell = 0
+        self._cell = 0.0
 
     def now(self) -> float:
-        cell = int(self._clock() * _CELLS_PER_S) + 1
+        # Exact: all are powers of two, and until 2038 a double holds 2**-22 of a second.
+        cell = self._clock() * _CELLS_PER_S // 1.0 + 1.0
         if cell <= self._cell:
-            cell = self._cell + 1
+            cell = self._cell + 1.0
         self._cell = cell
-        return (cell * LANES + self._lane) / _TICKS_PER_S
+        return cell / _CELLS_PER_S + self._shift_s
