@@ -16,6 +16,7 @@ from gateway_world import (
     a_key,
     a_table,
     closed_port_url,
+    completion,
     good,
 )
 
@@ -160,3 +161,13 @@ async def test_the_numbers_are_shown_to_prometheus():
         assert gateway.sample("modelyard_usage_waiting") == 0
         assert gateway.sample("modelyard_usage_swept_total") == 0
         assert gateway.sample("modelyard_usage_records_dropped_total") == 0
+
+
+async def test_a_worker_that_counts_nonsense_makes_no_row_that_a_database_refuses():
+    async def brag(call):
+        await call.answer(body=completion(completion_tokens=2**40))
+
+    async with a_gateway(brag, model=a_declared(price={"output": 1_000_000})) as gateway:
+        await gateway.post()
+        (row,) = await gateway.usage()
+        assert row.cost_nano == 10**15
