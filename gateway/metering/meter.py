@@ -126,11 +126,11 @@ class Metering:
         of this home. What is not in it is dropped.
         """
         await self.settle()
+        left = self.counts.waiting
         if self._writer is not None:
             self._writer.cancel()
             await asyncio.wait({self._writer})
             self._writer = None
-        left = self.counts.waiting
         lost = sum(len(batch.records) for batch in self._waiting if batch.segment is None)
         self._waiting.clear()
         self._waiting_count = 0
