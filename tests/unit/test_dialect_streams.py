@@ -14,7 +14,7 @@ from dialects import (
     response_events,
 )
 from gateway_world import DONE, USAGE_EVENT, token
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gateway.api.answer import Usage
@@ -63,6 +63,7 @@ def outcome(relay, out):
 
 @by_dialect
 @given(data=st.data())
+@settings(deadline=None)
 def test_any_chunking_gives_the_same_bytes_and_the_same_end(name, data):
     stream = b"".join(STREAMS[name])
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=12))
@@ -171,6 +172,7 @@ def test_as_many_events_come_before_the_first_token_as_the_form_says(name):
 
 @pytest.mark.parametrize("name", ["messages", "chat.completions"])
 @given(text=st.text(max_size=30))
+@settings(deadline=None)
 def test_a_stream_of_like_events_is_known_by_its_template(name, text):
     make = {"messages": message_events, "chat.completions": chat_events}[name]
     relay = Relay(EVENTS[name], usage_wanted=True)
