@@ -18,7 +18,6 @@ _KNOWN = _QUIET | OPERATIONS.keys() | {"/v1/models"}
 _CLIENT_GONE = "499"
 _BROKEN_STREAM = "broken_stream"
 _SERVER_ERROR = 500
-_COST_NANO_MAX = 10**15  # a million of any currency
 
 
 class Reporter:
@@ -128,9 +127,5 @@ def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:
         opened_at=opened.opened_at,
         closed_at=max(now, opened.opened_at),
         operation=opened.operation,
-        # A worker that counts nonsense must not make a row, or a sum, that no database takes.
-        cost_nano=min(
-            exchange.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens),
-            _COST_NANO_MAX,
-        ),
+        cost_nano=exchange.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens),
     )

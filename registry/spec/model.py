@@ -11,7 +11,7 @@ from registry.spec.sources import check_source
 from registry.spec.topology import Aggregated, Disaggregated, Role
 
 VARIANTS_MAX = 32
-COST_NANO_MAX = 10**16  # of one request: ten million units
+COST_NANO_MAX = 10**15  # of one request: a million of any currency
 _SECONDS = ("connect_s", "first_token_s", "transfer_s", "between_tokens_s", "total_s", "queued_s")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 _RUNTIME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
@@ -159,8 +159,8 @@ class Price(Strict, frozen=True, kw_only=True):
                 refuse(field, f"is {value}, allowed are at most three decimals")
 
     def cost_nano(self, prompt_tokens: int, completion_tokens: int) -> int:
-        """In billionths of the currency's unit: exact, up to what no honest count of tokens makes
-        (an engine's word must not grow beyond what databases sum up).
+        """In billionths of the currency's unit: exact, up to `COST_NANO_MAX`. A worker that counts
+        nonsense must not make a row, or a sum, that no database takes.
         """
         cost_nano = (
             round(self.input * 1000) * prompt_tokens + round(self.output * 1000) * completion_tokens
