@@ -5,7 +5,7 @@ import contextlib
 import sqlite3
 
 import pytest
-from conftest import a_ground
+from fault_ground import a_ground
 from fault_processes import GatewayProcess
 from fault_usage import Books, Traffic, Witness, assert_adds_up
 from fault_world import PATIENT, a_world, until
