@@ -173,4 +173,4 @@ def _worker_row(
 
 def _new_id(plan: WorkerPlan) -> str:
     model = re.sub(r"[^a-z0-9.-]", "-", plan.model.lower())[:_MODEL_CHARS_MAX]
-    return f"{model}-{plan.role}-{plan.ordinal}-{secrets.token_hex(3)}"
+    return f"{model}-{plan.role}-{plan.ordinal}-{secrets.token_hex(4)}"
