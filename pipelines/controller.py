@@ -154,6 +154,7 @@ class Controller:
                 reason=reason,
                 url=observation.url,
                 events_url=observation.events_url,
+                kv_port=observation.kv_port,
             )
 
     async def _record_unseen(self, worker: Worker, snapshot: Snapshot) -> None:

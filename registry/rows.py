@@ -127,6 +127,7 @@ def worker(row: t.WorkerRow) -> Worker:
         reason=row.reason,
         url=row.url,
         events_url=row.events_url,
+        kv_port=row.kv_port,
         token=row.token,
         created_at=row.created_at,
         ready_at=row.ready_at,

@@ -251,6 +251,7 @@ class Worker(_Value, frozen=True, kw_only=True):
     reason: str  # a sentence for people: what it waits for, or why it ended
     url: str  # "http://host:port" once known, else ""
     events_url: str = ""  # where it publishes what its KV cache holds, as ZeroMQ names it; "" = not
+    kv_port: int = 0  # where its KV is handed over, as the engine was told; 0 until known
     token: str  # the engine's own bearer key; never shown by the admin API
     created_at: float
     ready_at: float | None

@@ -138,6 +138,7 @@ class WorkerRow(Base):
     reason: Mapped[str]
     url: Mapped[str]
     events_url: Mapped[str] = mapped_column(server_default="")  # as 0002 found rows without one
+    kv_port: Mapped[int] = mapped_column(server_default="0")  # as 0004 found rows without one
     token: Mapped[str]
     created_at: Mapped[float]
     ready_at: Mapped[float | None]

@@ -26,8 +26,9 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A ready worker's address. *authority* is the Host header, *identity* what an answer says
     of it; *kin* is equal for workers that can hand KV blocks to each other.
 
-    *served_name* replaces the client's model name ("" leaves it), *bootstrap_port* is where an
-    SGLang prefill worker meets decode, *events_url* where the worker tells of its KV cache.
+    *served_name* replaces the client's model name ("" leaves it), *bootstrap_port* is where a
+    prefill worker of a concurrent engine meets decode, *events_url* where the worker tells of its
+    KV cache.
     """
 
     worker_id: str
@@ -251,7 +252,7 @@ def _endpoint(worker: Worker) -> Endpoint | None:
         variant=plan.variant,
         tls=tls,
         served_name=external.served_name if external else "",
-        bootstrap_port=external.bootstrap_port if external else 0,
+        bootstrap_port=external.bootstrap_port if external else worker.kv_port,
         events_url=worker.events_url,
     )
 

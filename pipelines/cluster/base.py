@@ -23,6 +23,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
     url: str  # "" until the engine has its address
     events_url: str = ""  # of its KV events, "" if it publishes none
+    kv_port: int = 0  # where its KV is handed over, 0 until it is known
 
 
 class Cluster(Protocol):

@@ -129,6 +129,7 @@ class LocalCluster:
             reason=state.reason,
             url=state.url,
             events_url=state.events_url,
+            kv_port=state.kv_port,
         )
 
     def _is_fresh(self, folder: WorkerDir) -> bool:

@@ -15,6 +15,7 @@ import time
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 import structlog
 from filelock import Timeout
 
@@ -96,7 +97,10 @@ class Supervisor:
         if launch.device_kind is DeviceKind.CPU:
             os.setpriority(os.PRIO_PROCESS, self._engine.pid, CPU_ENGINE_NICENESS)
         url = f"http://{launch.host}:{port}"
-        self._report(Phase.STARTING, "the engine starts", url=url, events_url=events_url)
+        self._state = msgspec.structs.replace(
+            self._state, url=url, events_url=events_url, kv_port=kv_port
+        )
+        self._report(Phase.STARTING, "the engine starts")
 
     def _watch(self) -> None:
         assert self._engine is not None
@@ -125,14 +129,9 @@ class Supervisor:
     def _session_id(self) -> int | None:
         return self._engine.pid if self._engine else None
 
-    def _report(self, phase: Phase, reason: str, *, url: str = "", events_url: str = "") -> None:
-        self._state = StateFile(
-            phase=phase,
-            reason=reason[:500],
-            url=url or self._state.url,
-            events_url=events_url or self._state.events_url,
-            supervisor_pid=os.getpid(),
-            session_id=self._session_id,
+    def _report(self, phase: Phase, reason: str) -> None:
+        self._state = msgspec.structs.replace(
+            self._state, phase=phase, reason=reason[:500], session_id=self._session_id
         )
         self._folder.write_state(self._state)
         log.info("worker", worker=self._launch.worker_id, phase=phase, reason=reason)

@@ -52,6 +52,7 @@ class StateFile(msgspec.Struct, frozen=True, kw_only=True):
     reason: str = ""
     url: str = ""
     events_url: str = ""
+    kv_port: int = 0
     supervisor_pid: int
     session_id: int | None = None
 

@@ -183,13 +183,20 @@ class Store:
         reason: str = "",
         url: str | None = None,
         events_url: str | None = None,
+        kv_port: int | None = None,
     ) -> Worker:
         """What was observed of a worker; None leaves an address as it is. An end releases its
         claims: report it only when all of its processes are gone. Raises NotFoundError.
         """
         async with self._scopes.write() as write:
             return await workers.set_phase(
-                write, worker_id, phase, reason=reason, url=url, events_url=events_url
+                write,
+                worker_id,
+                phase,
+                reason=reason,
+                url=url,
+                events_url=events_url,
+                kv_port=kv_port,
             )
 
     async def set_condition(self, model: str, condition: str) -> None:

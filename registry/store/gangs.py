@@ -164,6 +164,7 @@ def _worker_row(
         reason="",
         url="",
         events_url="",
+        kv_port=0,
         token=token,
         created_at=write.now,
         ready_at=None,

@@ -23,18 +23,21 @@ async def set_phase(
     reason: str,
     url: str | None,
     events_url: str | None,
+    kv_port: int | None,
 ) -> Worker:
     """Raises NotFoundError. An ended worker stays as it ended."""
     row = await _row(write.session, worker_id)
     reason = cut(reason, REASON_CHARS_MAX)
     url = row.url if url is None else url
     events_url = row.events_url if events_url is None else events_url
-    known = (row.phase, row.reason, row.url, row.events_url)
-    if row.ended_at is not None or known == (phase, reason, url, events_url):
+    kv_port = row.kv_port if kv_port is None else kv_port
+    known = (row.phase, row.reason, row.url, row.events_url, row.kv_port)
+    if row.ended_at is not None or known == (phase, reason, url, events_url, kv_port):
         return rows.worker(row)
     if phase is Phase.READY and row.phase != Phase.READY:
         row.ready_at = write.now
-    row.phase, row.reason, row.url, row.events_url = phase, reason, url, events_url
+    row.phase, row.reason = phase, reason
+    row.url, row.events_url, row.kv_port = url, events_url, kv_port
     if phase not in LIVE_PHASES:
         await _end(write, row)
     message = f"{phase}: {reason}" if reason else str(phase)

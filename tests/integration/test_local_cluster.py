@@ -63,6 +63,8 @@ async def test_a_worker_with_kv_events_has_an_address_for_them_that_is_its_own(t
     assert with_events.events_url == f"ipc://{folder}/kv-events"
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700, "others could read prompts there"
     assert (without.events_url, without.url != "") == ("", True)
+    ports = {int(without.url.rpartition(":")[2]), without.kv_port}
+    assert len(ports - {0}) == 2, "a port of its own, where its KV is handed over"
     ended = await seen(cluster, Phase.STOPPED)
     assert [observation.events_url for observation in ended] == ["", with_events.events_url]
 

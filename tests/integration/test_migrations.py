@@ -4,6 +4,7 @@ import asyncio
 import stat
 from pathlib import Path
 
+import msgspec
 import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
@@ -15,7 +16,7 @@ from sqlalchemy.schema import CreateIndex, CreateTable
 
 from registry import db
 from registry.errors import SchemaError
-from registry.state import KeyKind, Priority
+from registry.state import KeyKind, Phase, Priority
 from registry.store import Store
 from registry.tables import Base
 
@@ -119,6 +120,22 @@ async def test_0002_and_its_way_back_keep_keys_workers_and_claims(tmp_path: Path
     await store.aclose()
     assert (snapshot.workers, snapshot.keys, snapshot.claims) == ((worker,), (key,), claims)
     assert (worker.events_url, key.priority, len(claims)) == ("", Priority.NORMAL, 1)
+
+
+async def test_0004_finds_workers_without_a_port_for_their_kv(tmp_path: Path) -> None:
+    url = url_in(tmp_path)
+    await db.upgrade(url)
+    store = await Store.open(url)
+    worker = await store.set_worker((await serving(store)).id, Phase.READY, kv_port=21_001)
+    await store.aclose()
+
+    await _downgrade(url, "0003")
+    await db.upgrade(url)
+
+    store = await Store.open(url)
+    snapshot = await store.snapshot()
+    await store.aclose()
+    assert snapshot.workers == (msgspec.structs.replace(worker, kv_port=0),)
 
 
 async def _downgrade(url: str, version: str) -> None:

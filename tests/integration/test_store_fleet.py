@@ -268,13 +268,13 @@ async def test_a_worker_goes_through_its_phases_and_releases_its_claims_at_the_e
 
 async def test_a_worker_keeps_its_addresses_until_told_others(store: Store) -> None:
     worker = await serving(store)
-    assert (worker.url, worker.events_url) == ("", "")
+    assert (worker.url, worker.events_url, worker.kv_port) == ("", "", 0)
     known = await store.set_worker(
-        worker.id, Phase.STARTING, url="http://n:1", events_url="tcp://n:2"
+        worker.id, Phase.STARTING, url="http://n:1", events_url="tcp://n:2", kv_port=7
     )
-    assert (known.url, known.events_url) == ("http://n:1", "tcp://n:2")
+    assert (known.url, known.events_url, known.kv_port) == ("http://n:1", "tcp://n:2", 7)
     kept = await store.set_worker(worker.id, Phase.READY)
-    assert (kept.url, kept.events_url) == ("http://n:1", "tcp://n:2")
+    assert (kept.url, kept.events_url, kept.kv_port) == ("http://n:1", "tcp://n:2", 7)
     version = await store.version()
     moved = await store.set_worker(worker.id, Phase.READY, events_url="tcp://n:3")
     assert (moved.url, moved.events_url) == ("http://n:1", "tcp://n:3")
