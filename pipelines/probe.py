@@ -132,26 +132,31 @@ async def _check_chat(client: httpx.AsyncClient, worker: Worker) -> None:
 
 
 async def check_transfer(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> str:
-    """One real generation over the pair whose KV transfer the decode engine itself counts.
+    """One real generation over the pair whose KV transfer the engine itself counts.
 
     Raises ProbeError, also when the answer came but no KV moved: decode then recomputed it.
     An external worker may have no counts to show; then the answer says so, else it is "".
     """
-    if ENGINES[decode.plan.engine].pairing is Pairing.CONCURRENT:
+    engine = ENGINES[decode.plan.engine]
+    concurrent = engine.pairing is Pairing.CONCURRENT
+    if concurrent and decode.plan.external:
         await _generate_at_once(client, prefill, decode)
-        return ""  # such a decode worker cannot have recomputed it
-    before = await _count(client, decode)
-    await _generate_in_turn(client, prefill, decode)
+        return ""  # whatever it shows: such a decode worker cannot have recomputed it
+    counting = prefill if engine.counts_transfers is Role.PREFILL else decode
+    before = await _count(client, counting)
+    await (_generate_at_once if concurrent else _generate_in_turn)(client, prefill, decode)
     if before is None:
         return f"{_UNCOUNTED}it shows no metrics"
     for _ in range(20):  # the engine updates its counters a moment after the answer
-        after = await scrape(client, decode)
+        after = await scrape(client, counting)
         if after.kv_transfers > before.kv_transfers:
             return ""
         await asyncio.sleep(0.25)
     if decode.plan.external and after == EngineMetrics():
         return f"{_UNCOUNTED}its metrics are not those of {decode.plan.engine}"
-    raise ProbeError(f"{decode.id} answered, but counted no KV transfer from {prefill.id}")
+    raise ProbeError(
+        f"{decode.id} answered, but {counting.id} counted no KV transfer from {prefill.id}"
+    )
 
 
 async def _count(client: httpx.AsyncClient, worker: Worker) -> EngineMetrics | None:
@@ -177,11 +182,11 @@ async def _generate_in_turn(client: httpx.AsyncClient, prefill: Worker, decode: 
 
 async def _generate_at_once(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> None:
     """Either leg's failure cancels the other, which would wait for it in vain."""
-    assert prefill.plan.external is not None, prefill.id
+    external = prefill.plan.external
     body = ENGINES[decode.plan.engine].concurrent_body(
         _request(decode),
         bootstrap_host=urlsplit(prefill.url).hostname or "",
-        bootstrap_port=prefill.plan.external.bootstrap_port,
+        bootstrap_port=external.bootstrap_port if external else prefill.kv_port,
         room=secrets.randbits(_ROOM_BITS),
     )
     try:

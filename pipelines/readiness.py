@@ -1,7 +1,7 @@
 """Decides when a worker is ready, and when a ready one no longer is.
 
 *Ready* means one real generation by the worker itself; for a worker of a P/D pair also one
-generation over a pair whose KV transfer the decode engine counted (`probe.check_transfer` says
+generation over a pair whose KV transfer the engine counted (`probe.check_transfer` says
 what stands in for that where an external worker counts nothing). Nothing less is believed: a front
 end answers its health route long before, and long after, its engine can generate.
 """

@@ -35,16 +35,16 @@ def expand(model: Model) -> tuple[Gang, ...]:
         if isinstance(topology, External):
             gangs.extend((plan,) for plan in _external_plans(model, variant, topology))
         elif isinstance(topology, Disaggregated):
-            gangs.append(tuple(_placed_plans(model, variant, topology.transfer)))
+            gangs.append(tuple(_placed_plans(model, variant)))
         else:
-            gangs.extend((plan,) for plan in _placed_plans(model, variant, ""))
+            gangs.extend((plan,) for plan in _placed_plans(model, variant))
     return tuple(gangs)
 
 
-def _placed_plans(model: Model, variant: Variant, transfer: str) -> Iterator[WorkerPlan]:
+def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
     kv_events = model.spec.routing.policy is RoutingPolicy.KV_EVENTS
     for role, role_spec in variant.topology.roles():
-        fingerprint = _fingerprint(model.spec, variant, transfer, role_spec)
+        fingerprint = _fingerprint(model.spec, variant, role_spec)
         for ordinal in range(role_spec.workers):
             yield WorkerPlan(
                 model=model.name,
@@ -56,7 +56,7 @@ def _placed_plans(model: Model, variant: Variant, transfer: str) -> Iterator[Wor
                 engine=variant.engine,
                 runtime=variant.runtime,
                 source=model.spec.source,
-                transfer=transfer,
+                transfer=variant.transfer,
                 devices=role_spec.devices,
                 memory_bytes=role_spec.memory_bytes,
                 tensor_parallel=role_spec.tensor_parallel,
@@ -102,7 +102,7 @@ def _external_plan(topology: External, worker: ExternalWorker) -> ExternalPlan:
     )
 
 
-def _fingerprint(spec: ModelSpec, variant: Variant, transfer: str, role_spec: RoleSpec) -> str:
+def _fingerprint(spec: ModelSpec, variant: Variant, role_spec: RoleSpec) -> str:
     """Covers what a running worker was started with, and nothing that can change under it (the
     number of workers, weights, limits, bypass, routing unless it needs the engine's help).
     """
@@ -111,7 +111,7 @@ def _fingerprint(spec: ModelSpec, variant: Variant, transfer: str, role_spec: Ro
         variant.engine,
         variant.runtime,
         variant.placement,
-        transfer,
+        variant.transfer,
         msgspec.structs.replace(role_spec, workers=1),
     )
     # Only where they are wanted, so that the workers of older specs stay as they are.

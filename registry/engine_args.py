@@ -15,8 +15,6 @@ RESERVED_ARGS = frozenset(
         "api-key",
         "config",
         "device",
-        "disaggregation-bootstrap-port",
-        "disaggregation-mode",
         "ec-transfer-config",
         "gpu-memory-utilization",
         "hf-token",
@@ -40,10 +38,6 @@ RESERVED_ARGS = frozenset(
         "runner",
         "scheduler-cls",
         "served-model-name",
-        "ssl-ca-certs",
-        "ssl-cert-reqs",
-        "ssl-certfile",
-        "ssl-keyfile",
         "task",
         "tensor-parallel-size",
         "tool-parser-plugin",
@@ -52,7 +46,61 @@ RESERVED_ARGS = frozenset(
         "weight-transfer-config",
         "worker-cls",
         "worker-extension-cls",
+        # SGLang's, its short names among them
+        "admin-api-key",
+        "allowed-media-domains",
+        "base-gpu-id",
+        "crash-dump-folder",
+        "custom-weight-loader",
+        "data-parallel-size",
+        "delete-ckpt-after-loading",
+        "dist-init-addr",
+        "download-dir",
+        "dp-size",
+        "enable-custom-logit-processor",
+        "enable-metrics",
+        "enable-pd-role-switch",
+        "engine-info-bootstrap-port",
+        "fastapi-root-path",
+        "file-storage-path",
+        "forward-hooks",
+        "gpu-id-step",
+        "grpc-mode",
+        "grpc-port",
+        "load-publish-endpoint",
+        "mem-fraction-static",
+        "msprobe-dump-config",
+        "nccl-port",
+        "nnodes",
+        "node-rank",
+        "otlp-traces-endpoint",
+        "pp-size",
+        "radix-cache-backend",
+        "sidecar",
+        "sidecar-args",
+        "skip-tokenizer-init",
+        "tool-server",
+        "tp-size",
+        "trust-request-chat-template",
+        "use-ray",
+        "warmups",
+        "weight-cache-socket",
     }
+)
+# Every flag that begins so: half of a pair, of a mesh, or what a process writes or fetches.
+RESERVED_FAMILIES = (
+    "debug-tensor-dump-",
+    "decoupled-spec-",
+    "decrypted-",
+    "disaggregation-",
+    "elastic-ep-",
+    "encoder-",
+    "export-metrics-to-file",
+    "hicache-storage-",
+    "log-requests",
+    "remote-instance-",
+    "smg-",
+    "ssl-",
 )
 
 
@@ -61,6 +109,7 @@ def refused_name(name: str) -> str:
     if not _FLAG.fullmatch(name):
         return "allowed is a flag in lower case without its dashes"
     # Engines take any unambiguous beginning of a flag for the flag.
-    if any(reserved.startswith(name) for reserved in RESERVED_ARGS):
+    reserved = any(flag.startswith(name) for flag in (*RESERVED_ARGS, *RESERVED_FAMILIES))
+    if reserved or name.startswith(RESERVED_FAMILIES):
         return "is set by Modelyard itself and cannot be given, nor shortened"
     return ""

@@ -9,9 +9,8 @@ from datetime import UTC, datetime
 import msgspec
 
 from gateway.admin.status import RoleCount, ServingState, VariantStatus, model_state
-from pipelines.engines import ENGINES
 from pipelines.engines.base import EngineMetrics
-from registry.spec import Disaggregated, EngineName, External, ModelSpec, Role, Variant
+from registry.spec import TRAITS, Disaggregated, EngineName, External, ModelSpec, Role, Variant
 from registry.state import (
     Event,
     EventKind,
@@ -131,10 +130,10 @@ def _topology(variant: Variant | None) -> tuple[str, str]:
         return "removed", ""
     topology = variant.topology
     if isinstance(topology, Disaggregated):
-        return "disaggregated", topology.transfer
+        return "disaggregated", variant.transfer
     if isinstance(topology, External):
-        transfers = ENGINES[variant.engine].transfers if topology.is_disaggregated else ()
-        return "external", " or ".join(sorted(transfers))
+        transfers = TRAITS[variant.engine].transfers if topology.is_disaggregated else ()
+        return "external", " or ".join(transfers)
     return "aggregated", ""
 
 

@@ -22,12 +22,7 @@ from gateway.routing.load import Ticket
 from gateway.routing.pick import Full, Mode, Route
 from gateway.routing.table import ModelRow
 from pipelines.engines.base import Body, Engine
-from pipelines.engines.resume import (
-    RESUMING_ENGINES,
-    TOKENIZING_ENGINES,
-    can_resume,
-    tokenize_body,
-)
+from pipelines.engines.resume import can_resume, tokenize_body
 from registry.spec import EngineName, RoutingPolicy
 
 ATTEMPTS_MAX = 3
@@ -49,8 +44,9 @@ class Forwarder:
         self._wire = wire
         self._admission = admission
         self._row = row
+        self._engines = engines
         self._disaggregation = Disaggregation(wire, engines)
-        self._takeover = Takeover(wire)
+        self._takeover = Takeover(wire, engines)
         self._clock = clock
         self.active = 0
         self._retries = RetryBudget(lambda: self.active)
@@ -140,12 +136,13 @@ class Forwarder:
             return None  # engines tokenize what they could go on with, in no other dialect
         for variant in _model(exchange).variants:
             endpoints = variant.unified or variant.prefill or variant.decode
-            if variant.engine in TOKENIZING_ENGINES and endpoints:
+            resuming = self._engines[variant.engine].resuming
+            if resuming and resuming.tokenized and endpoints:
                 turn = self._turn = self._turn + 1
                 return await self._wire.tokens(
                     exchange,
                     endpoints[turn % len(endpoints)],
-                    tokenize_body(exchange.request.body),
+                    tokenize_body(exchange.request.body, resuming.tokenized),
                 )
         return None
 
@@ -188,7 +185,7 @@ class Forwarder:
         trace = exchange.trace
         step = trace.step("takeover", self._clock()) if trace is not None else None
         try:
-            if exchange.journal is None or route.variant.engine not in RESUMING_ENGINES:
+            if exchange.journal is None:
                 raise CannotResumeError
             body = await self._takeover.body(exchange, route)
             outcome = "complete" if body is None else "resumed"

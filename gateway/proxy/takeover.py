@@ -6,6 +6,7 @@ a text be gone on with as it is.
 """
 
 import asyncio
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from gateway.api.answer import NO_USAGE
@@ -17,10 +18,8 @@ from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption, Said
 from gateway.proxy.wire import Wire
 from gateway.routing.pick import Route
-from pipelines.engines.base import Body
+from pipelines.engines.base import Body, Engine, Resuming
 from pipelines.engines.resume import (
-    COUNTING_ENGINES,
-    TOKENIZING_ENGINES,
     continued,
     continues_own,
     is_behind,
@@ -29,6 +28,7 @@ from pipelines.engines.resume import (
     text_tokens_body,
     tokenize_body,
 )
+from registry.spec import EngineName
 
 _Ids = tuple[int, ...]
 
@@ -43,8 +43,9 @@ class _Tokens(NamedTuple):
 
 
 class Takeover:
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Wire, engines: Mapping[EngineName, Engine]) -> None:
         self._wire = wire
+        self._engines = engines
 
     async def body(self, exchange: Exchange, route: Route) -> Body | None:
         """The request for the next worker. None if nothing was left to say: then the client has
@@ -56,11 +57,11 @@ class Takeover:
         assert request is not None
         assert journal is not None
         text = journal.text()
-        if not journal.whole or journal.head is None:
+        resuming = self._engines[route.variant.engine].resuming
+        if not journal.whole or journal.head is None or resuming is None:
             raise CannotResumeError
-        tokens = await self._tokens(exchange, route, text)
-        counts = route.variant.engine in COUNTING_ENGINES
-        said = _said(request, journal, text, tokens, counts=counts)
+        tokens = await self._tokens(exchange, route, text, resuming)
+        said = _said(request, journal, text, tokens, counts=resuming.counts)
         exchange.resumption = Resumption(journal, said)
         if journal.finish_reason is not None:
             _end(exchange, journal)
@@ -75,14 +76,16 @@ class Takeover:
             _end(exchange, journal, "length")
         return short
 
-    async def _tokens(self, exchange: Exchange, route: Route, text: str) -> _Tokens:
+    async def _tokens(
+        self, exchange: Exchange, route: Route, text: str, resuming: Resuming
+    ) -> _Tokens:
         """All that has to be asked, asked at once."""
         assert exchange.request is not None
         assert exchange.model is not None
-        engine, watch = route.variant.engine, exchange.watch
-        if engine not in TOKENIZING_ENGINES:
+        if not resuming.tokenized:
             return _Tokens()
-        questions = _questions(exchange.request.body, text, counts=engine in COUNTING_ENGINES)
+        watch = exchange.watch
+        questions = _questions(exchange.request.body, text, resuming)
         # The queue is behind; from here on no single worker's slowness may end the request.
         watch.until(watch.total_at, Stop.TOTAL)
         try:
@@ -98,12 +101,13 @@ class Takeover:
         return _Tokens(**dict(zip(questions, answers, strict=True)))
 
 
-def _questions(body: Body, text: str, *, counts: bool) -> dict[str, Body]:
+def _questions(body: Body, text: str, resuming: Resuming) -> dict[str, Body]:
     """By the field of _Tokens that their answers are for."""
     asked: dict[str, Body] = {}
+    tokenized, counts = resuming.tokenized, resuming.counts
     ids = prompt_ids(body)
     if ids is None:
-        asked["prompt"] = tokenize_body(body)
+        asked["prompt"] = tokenize_body(body, tokenized)
     if text and (counts or ids is not None):
         asked["text"] = text_tokens_body(body, text)
     if text and counts and "messages" in body:
@@ -111,7 +115,7 @@ def _questions(body: Body, text: str, *, counts: bool) -> dict[str, Body]:
             {"longer": text} if text == text.rstrip() else {"longer": text, "bare": text.rstrip()}
         )
         longer = {name: continued(body, words) for name, words in shown.items()}
-        asked |= {name: tokenize_body(other) for name, other in longer.items() if other}
+        asked |= {name: tokenize_body(other, tokenized) for name, other in longer.items() if other}
     return asked
 
 

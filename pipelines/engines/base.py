@@ -69,6 +69,19 @@ class Pairing(StrEnum):
     NONE = "none"  # it has no such protocol
 
 
+class Resuming(msgspec.Struct, frozen=True, kw_only=True):
+    """How an engine goes on with a text that another worker began: behind a partial assistant
+    message, with vLLM's ``continue_final_message``.
+
+    *tokenized* are the fields of a request that its ``/tokenize`` wants to see, to make of them the
+    tokens that the request itself would be; with none it has no such route. *counts*: a text has as
+    many tokens there as it took to say it.
+    """
+
+    tokenized: frozenset[str] = frozenset()
+    counts: bool = False
+
+
 class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
     """The engine's own counts, since its start."""
 
@@ -83,10 +96,6 @@ class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
 
 class Engine(Protocol):
     """The protocol every adapter meets."""
-
-    @property
-    def transfers(self) -> frozenset[str]:
-        """KV transfer methods it can use between prefill and decode."""
 
     @property
     def needs_weights(self) -> bool:
@@ -110,6 +119,14 @@ class Engine(Protocol):
     @property
     def paired_operations(self) -> frozenset[str]:
         """What prefill and decode answer together, with the KV moved between them."""
+
+    @property
+    def counts_transfers(self) -> Role | None:
+        """Which half of a pair counts the KV transfers; None if it has no P/D."""
+
+    @property
+    def resuming(self) -> Resuming | None:
+        """None if it cannot go on with another worker's text."""
 
     def default_runtime(self, kind: DeviceKind) -> str:
         """The runtime a variant gets that names none."""
@@ -142,6 +159,7 @@ class Unpaired:
 
     pairing = Pairing.NONE
     paired_operations: frozenset[str] = frozenset()
+    counts_transfers: Role | None = None
 
     def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
         del body, operation

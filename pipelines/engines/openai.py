@@ -7,12 +7,12 @@ from registry.state import DeviceKind
 
 
 class OpenAiEngine(Unpaired):
-    transfers: frozenset[str] = frozenset()
     needs_weights = False
     health_path = ""
     metrics_path = ""
     # What it has not, it refuses by itself.
     operations = EVERY_OPERATION
+    resuming = None
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return ""

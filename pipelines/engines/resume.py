@@ -2,8 +2,8 @@
 
 The interface is vLLM's: a chat goes on behind a partial assistant message with
 ``continue_final_message`` and without a generation prompt, a completion behind its prompt and the
-text so far; ``/tokenize`` counts a request's prompt as the engine itself would. SGLang takes the
-same chat fields. Pure.
+text so far; ``/tokenize`` counts a request's prompt as the engine itself would. Which engines have
+it, and in how far, their adapters say (`base.Resuming`). Pure.
 """
 
 from typing import Any
@@ -11,13 +11,19 @@ from typing import Any
 import msgspec
 
 from pipelines.engines.base import Body
-from registry.spec import EngineName
 
 TOKENIZE_PATH = "/tokenize"
-RESUMING_ENGINES = frozenset({EngineName.VLLM, EngineName.SGLANG, EngineName.EMULATOR})
-TOKENIZING_ENGINES = frozenset({EngineName.VLLM, EngineName.EMULATOR})
-# A text has as many tokens there as it took to say it. (The emulator says words, and counts bytes.)
-COUNTING_ENGINES = frozenset({EngineName.VLLM})
+# The fields of a request on which its prompt's tokens depend.
+TOKENIZED = frozenset(
+    {
+        "model",
+        "messages",
+        "prompt",
+        "add_generation_prompt",
+        "continue_final_message",
+        "chat_template_kwargs",
+    }
+)
 
 _NO = (b"null", b"false", b"0", b"[]", b"{}", b'""')
 _ONE = (b"null", b"1")
@@ -61,7 +67,6 @@ _PLAIN = frozenset(
 _SINGLE = frozenset({"n", "best_of"})
 # Of a chat's two, the first that is given counts.
 _CHAT_LIMITS = ("max_completion_tokens", "max_tokens")
-_TOKENIZED = ("model", "messages", "prompt", "add_generation_prompt", "continue_final_message")
 # What /v1/completions takes where no limit is given. A chat goes on until its context is full.
 _DEFAULT_COMPLETION_TOKENS = 16
 _TEXT_FORMAT = b'{"type":"text"}'
@@ -80,12 +85,9 @@ def can_resume(body: Body) -> bool:
     return all(name in _PLAIN or _is_off(name, bytes(value)) for name, value in body.items())
 
 
-def tokenize_body(body: Body) -> Body:
-    """The question how many tokens the prompt of *body* has."""
-    asked = {name: body[name] for name in _TOKENIZED if name in body}
-    if "chat_template_kwargs" in body:
-        asked["chat_template_kwargs"] = body["chat_template_kwargs"]
-    return asked
+def tokenize_body(body: Body, tokenized: frozenset[str]) -> Body:
+    """The question how many tokens the prompt of *body* has, of the fields that the engine asks."""
+    return {name: value for name, value in body.items() if name in tokenized}
 
 
 def text_tokens_body(body: Body, text: str) -> Body:

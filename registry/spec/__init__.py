@@ -15,10 +15,10 @@ from registry.spec.documents import (
     to_json,
     to_yaml,
 )
+from registry.spec.engines import TRAITS, EngineName, EngineTraits
 from registry.spec.external import External, ExternalWorker
 from registry.spec.model import (
     VARIANTS_MAX,
-    EngineName,
     Limits,
     ModelSpec,
     Placement,
@@ -48,12 +48,14 @@ __all__ = [
     "MODELS_PER_FILE_MAX",
     "NAME_ALLOWED",
     "SOURCE_CHARS_MAX",
+    "TRAITS",
     "VARIANTS_MAX",
     "WORKERS_PER_ROLE_MAX",
     "Aggregated",
     "Bypass",
     "Disaggregated",
     "EngineName",
+    "EngineTraits",
     "External",
     "ExternalWorker",
     "Limits",

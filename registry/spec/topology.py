@@ -9,6 +9,7 @@ import msgspec
 
 from registry.engine_args import Arg, refused_name
 from registry.spec.checks import Strict, check_range, check_text, parse_size_bytes, refuse
+from registry.spec.engines import Transfer
 
 WORKERS_PER_ROLE_MAX = 1024
 DEVICES_PER_WORKER_MAX = 64
@@ -98,11 +99,14 @@ class Aggregated(RoleSpec, frozen=True, tag="aggregated", tag_field="type", kw_o
 
 
 class Disaggregated(Strict, frozen=True, tag="disaggregated", tag_field="type", kw_only=True):
-    """Prefill and decode apart, x workers to y, each role with its own devices and flags."""
+    """Prefill and decode apart, x workers to y, each role with its own devices and flags.
+
+    *transfer* is how KV gets from one to the other; auto is the engine's own way.
+    """
 
     prefill: RoleSpec
     decode: RoleSpec
-    transfer: Literal["nixl"] = "nixl"
+    transfer: Literal["auto", Transfer] = "auto"
     bypass: Bypass = Bypass()
 
     is_disaggregated = True

@@ -13,15 +13,22 @@ from hypothesis import strategies as st
 
 from pipelines.engines import ENGINES
 from pipelines.engines.base import ProtocolError
-from registry.spec import EngineName, Role
+from registry.spec import TRAITS, Role
 from registry.state import DeviceKind
 
 TRANSCRIPTS = Path(__file__).parent / "transcripts"
 SECRET = "s3cret-of-this-worker"
 
-STARTED = (EngineName.VLLM, EngineName.EMULATOR)
+STARTED = [name for name, traits in TRAITS.items() if traits.started]
+# Those that speak vLLM's P/D protocol, which the recorded pair spoke.
+SEQUENTIAL = [name for name in STARTED if not TRAITS[name].concurrent]
 
-pytestmark = pytest.mark.parametrize("engine", [ENGINES[name] for name in STARTED], ids=STARTED)
+
+def over(names):
+    return pytest.mark.parametrize("engine", [ENGINES[name] for name in names], ids=names)
+
+
+every_engine, every_sequential_engine = over(STARTED), over(SEQUENTIAL)
 
 json_values = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**53), 2**53) | st.text(),
@@ -47,6 +54,7 @@ def exposition(name: str) -> str:
     return next(each for each in exchanges if each["name"] == name)["response"]["text"]
 
 
+@every_engine
 @pytest.mark.parametrize("role", list(Role))
 @pytest.mark.parametrize("kind", list(DeviceKind))
 def test_the_token_is_in_the_environment_and_never_on_the_command_line(engine, role, kind):
@@ -56,6 +64,7 @@ def test_the_token_is_in_the_environment_and_never_on_the_command_line(engine, r
     assert SECRET in command.env.values()
 
 
+@every_engine
 def test_it_is_told_its_address_and_its_name(engine):
     words = " ".join(engine.command(launch(host="10.1.2.3", port=8123)).argv)
     assert "10.1.2.3" in words
@@ -63,6 +72,7 @@ def test_it_is_told_its_address_and_its_name(engine):
     assert "smollm2" in words
 
 
+@every_engine
 def test_arguments_become_flags_and_false_leaves_one_out(engine):
     argv = engine.command(
         launch(args={"seed": 7, "ignore-sigterm": True, "enable-prefix-caching": False})
@@ -72,24 +82,24 @@ def test_arguments_become_flags_and_false_leaves_one_out(engine):
     assert not any("prefix-caching" in word for word in argv)
 
 
+@every_engine
 def test_an_argument_cannot_bring_in_another_flag(engine):
     argv = engine.command(launch(args={"seed": "--trust-remote-code", "x": "1 --api-key=k"})).argv
     assert "--trust-remote-code" not in argv
     assert not any(word.startswith("--api-key") for word in argv)
 
 
+@every_engine
 def test_a_command_depends_on_the_launch_alone(engine):
     assert engine.command(launch()) == engine.command(launch())
 
 
+@every_engine
 def test_every_default_runtime_has_a_name(engine):
     assert all(engine.default_runtime(kind) for kind in DeviceKind)
 
 
-def test_a_pair_needs_a_transfer_the_engine_has(engine):
-    assert "nixl" in engine.transfers
-
-
+@every_sequential_engine
 @given(extra=st.dictionaries(st.text(), json_values, max_size=4))
 def test_the_prefill_leg_asks_one_token_and_keeps_what_it_does_not_know(engine, extra):
     ours = {"stream", "max_tokens", "max_completion_tokens", "min_tokens", "stream_options"}
@@ -110,12 +120,14 @@ def test_the_prefill_leg_asks_one_token_and_keeps_what_it_does_not_know(engine, 
     assert leg == {**unknown, "model": "m", **one}
 
 
+@every_sequential_engine
 def test_the_prefill_leg_adds_no_limit_the_request_did_not_name(engine):
     leg = plain(engine.prefill_body(raw({"model": "m"})))
     assert "max_completion_tokens" not in leg
     assert "min_tokens" not in leg
 
 
+@every_sequential_engine
 def test_the_prefill_leg_is_bounded_as_its_operation_bounds_an_answer(engine):
     body = raw({"model": "m", "input": "a", "max_output_tokens": 90, "stream": True})
     leg = plain(engine.prefill_body(body, "responses"))
@@ -125,11 +137,13 @@ def test_the_prefill_leg_is_bounded_as_its_operation_bounds_an_answer(engine):
     assert plain(engine.prefill_body(body, "messages"))["max_tokens"] == 1
 
 
+@every_engine
 def test_what_it_answers_as_a_pair_it_answers_alone(engine):
     assert engine.paired_operations <= engine.operations
     assert {"chat.completions", "completions"} <= engine.paired_operations
 
 
+@every_sequential_engine
 def test_the_legs_leave_the_request_as_it_was(engine):
     body = raw({"model": "m", "stream": True, "max_tokens": 9})
     before = dict(body)
@@ -138,6 +152,7 @@ def test_the_legs_leave_the_request_as_it_was(engine):
     assert body == before
 
 
+@every_sequential_engine
 def test_the_decode_leg_is_the_request_with_prefills_parameters_as_they_came(engine):
     body = {"model": "m", "stream": True, "max_tokens": 9, "stream_options": {}}
     given_kv = '{"remote_block_ids":[[1,2]],  "new_field":{"x":1e3}}'
@@ -146,6 +161,7 @@ def test_the_decode_leg_is_the_request_with_prefills_parameters_as_they_came(eng
     assert bytes(leg["kv_transfer_params"]) == given_kv.encode()
 
 
+@every_sequential_engine
 @pytest.mark.parametrize(
     "answer",
     [
@@ -166,6 +182,7 @@ def test_an_answer_without_transfer_parameters_is_refused(engine, answer):
         engine.decode_body(raw({"model": "m"}), answer)
 
 
+@every_sequential_engine
 def test_it_reads_the_recorded_metrics(engine):
     metrics = engine.metrics(exposition("decode metrics after"))
     assert metrics.kv_transfers == 2
@@ -176,6 +193,7 @@ def test_it_reads_the_recorded_metrics(engine):
     assert engine.metrics(exposition("decode metrics after failures")).kv_transfer_failures == 6
 
 
+@every_engine
 @pytest.mark.parametrize(
     "text",
     ["", "nothing to read", "vllm:prompt_tokens_total many", "vllm:kv_cache_usage_perc{} NaN"],

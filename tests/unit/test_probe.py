@@ -4,6 +4,7 @@ import asyncio
 import json
 
 import httpx
+import msgspec
 import pytest
 from fleets import a_worker, disaggregated, external
 
@@ -265,6 +266,29 @@ async def test_both_sglang_workers_get_one_body_at_once_and_a_new_room_each_time
         assert 0 <= first["bootstrap_room"] < 2**63
         rooms.append(first["bootstrap_room"])
     assert rooms[0] != rooms[1]
+
+
+SGLANG_MOVED = "sglang:kv_transfer_latency_ms_count"
+
+
+@pytest.mark.parametrize("moves", [1, 0])
+async def test_of_an_sglang_pair_of_ours_prefill_counts_the_transfer(moves):
+    prefill, decode = (
+        msgspec.structs.replace(worker, url=f"http://{worker.plan.role}.example:1", kv_port=21_001)
+        for worker in workers_of(disaggregated("m", engine="sglang"))
+    )
+    room = Room()
+
+    def metrics(_):
+        return httpx.Response(200, text=f"{SGLANG_MOVED} {moves * len(room.bodies)}")
+
+    table = {"/v1/completions": room.meet, ("prefill.example", "/metrics"): metrics}
+    if moves:
+        assert await check_transfer(a_client(table), prefill, decode) == ""
+    else:
+        with pytest.raises(ProbeError, match=f"{prefill.id} counted no KV transfer"):
+            await check_transfer(a_client(table), prefill, decode)
+    assert [body["bootstrap_port"] for body in room.bodies] == [21_001] * 2
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from gateway.proxy.errors import BrokenAnswerError
 from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption, Said
 from pipelines.engines.resume import (
+    TOKENIZED,
     can_resume,
     continued,
     is_behind,
@@ -170,7 +171,9 @@ def test_a_completion_has_a_limit_even_if_none_is_given(fields):
 
 
 def test_the_prompt_is_counted_as_the_engine_will_render_it():
-    body = plainly(tokenize_body(continued(chat(chat_template_kwargs={"a": 1}, seed=1), "x")))
+    body = plainly(
+        tokenize_body(continued(chat(chat_template_kwargs={"a": 1}, seed=1), "x"), TOKENIZED)
+    )
     assert set(body) == {
         "model",
         "messages",

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from fleets import a_snapshot, a_worker, external, unified, workers_of
+from fleets import a_snapshot, a_worker, disaggregated, external, unified, workers_of
 
 from gateway.routing.table import build_table
 from pipelines.engines.base import Pairing
@@ -70,6 +70,18 @@ def test_half_a_pair_serves_only_where_its_engine_can_answer_alone(engine, serve
     row = the_row(model, half)
     assert bool(row.variants) == serves
     assert row.reason
+
+
+def test_a_pair_of_ours_meets_at_the_port_that_its_prefill_worker_was_given():
+    model = disaggregated("m", engine="sglang")
+    ports = {"prefill": 21_001, "decode": 21_002}
+    workers = [
+        msgspec.structs.replace(worker, kv_port=ports[worker.plan.role])
+        for worker in workers_of(model)
+    ]
+    (row,) = the_row(model, workers).variants
+    (prefill,) = row.prefill
+    assert (prefill.bootstrap_port, row.pairing) == (21_001, Pairing.CONCURRENT)
 
 
 def test_bypass_counts_for_an_external_pair_too():

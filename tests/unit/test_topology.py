@@ -28,6 +28,17 @@ def test_a_ratio_is_one_gang_of_both_roles(prefill, decode):
     assert {"nixl"} == {plan.transfer for plan in gang}
 
 
+def test_kv_moves_in_the_engines_own_way_where_the_spec_says_nothing_of_it():
+    given = disaggregated("pd", engine="sglang")
+    (gang,) = expand(given)
+    assert {"mooncake"} == {plan.transfer for plan in gang}
+    variant = given.spec.variants[0]
+    said = msgspec.structs.replace(variant.topology, transfer="mooncake")
+    same = changed(given, variants=(msgspec.structs.replace(variant, topology=said),))
+    assert fingerprints(given) == fingerprints(same)
+    assert {plan.transfer for (plan,) in expand(unified("m", engine="sglang"))} == {""}
+
+
 def test_a_deleted_model_asks_for_nothing():
     assert expand(unified("m", deleted=True)) == ()
 

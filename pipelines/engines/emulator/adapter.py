@@ -8,22 +8,26 @@ from pipelines.engines.base import (
     EngineMetrics,
     Launch,
     Pairing,
+    Resuming,
     Unpaired,
 )
 from pipelines.engines.flags import flags
+from pipelines.engines.resume import TOKENIZED
+from registry.spec import Role
 from registry.state import DeviceKind
 
 API_KEY_VARIABLE = "EMULATOR_API_KEY"
 
 
 class EmulatorEngine(Unpaired):
-    transfers = frozenset({"nixl"})
     needs_weights = False
     health_path = "/health"
     metrics_path = "/metrics"
     pairing = Pairing.SEQUENTIAL
     operations = EVERY_OPERATION
     paired_operations = nixl_protocol.PAIRED_OPERATIONS
+    counts_transfers = Role.DECODE
+    resuming = Resuming(tokenized=TOKENIZED)  # it says words, and counts bytes
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return "builtin"
