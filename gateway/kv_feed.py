@@ -58,8 +58,13 @@ class _Removed(BlockRemoved, tag="BlockRemoved", frozen=True):
         return not self.group_idx
 
 
-# SGLang, and vLLM until 0.2x, send an event as a list of its values; vLLM since then as a map.
-class _NamedStored(_Stored, tag="BlockStored", array_like=False, frozen=True): ...
+# Both engines once sent an event as a list of its values, and send it as a map now.
+class _NamedStored(_Stored, tag="BlockStored", array_like=False, frozen=True):
+    cache_salt: str | None = None  # SGLang's; vLLM has it among the extra keys
+
+    @property
+    def is_plain(self) -> bool:
+        return not self.cache_salt and super().is_plain
 
 
 class _NamedRemoved(_Removed, tag="BlockRemoved", array_like=False, frozen=True): ...

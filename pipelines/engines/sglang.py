@@ -29,6 +29,11 @@ from registry.state import DeviceKind
 _METRICS = {
     "sglang:num_running_reqs": "requests_running",
     "sglang:num_queue_reqs": "requests_waiting",
+    # The queues of a pair's halves: for the other half, for room, for the transfer.
+    "sglang:num_prefill_bootstrap_queue_reqs": "requests_waiting",
+    "sglang:num_prefill_inflight_queue_reqs": "requests_waiting",
+    "sglang:num_decode_prealloc_queue_reqs": "requests_waiting",
+    "sglang:num_decode_transfer_queue_reqs": "requests_waiting",
     "sglang:token_usage": "kv_cache_usage",
     "sglang:kv_transfer_latency_ms_count": "kv_transfers",
     "sglang:num_transfer_failed_reqs_total": "kv_transfer_failures",
@@ -125,7 +130,9 @@ def _kv_events_config(launch: Launch) -> str:
 
 def _defaults(launch: Launch) -> dict[str, Arg]:
     """What a spec may choose otherwise."""
-    args: dict[str, Arg] = {}
+    # So often its counts of running requests are brought up to date: within the time that a worker
+    # drains at least, or it would look idle.
+    args: dict[str, Arg] = {"decode-log-interval": 10}
     if launch.events_url:
         args["page-size"] = _PAGE_TOKENS_OF_EVENTS
     if launch.device_kind is DeviceKind.CPU:
@@ -148,6 +155,4 @@ def _environment(launch: Launch) -> dict[str, str]:
     env["SGLANG_USE_CPU_ENGINE"] = "1"
     env["OMP_NUM_THREADS"] = str(slots)
     env[_MEMORY_VARIABLE] = str(launch.memory_bytes * slots)
-    if launch.transfer:
-        env["MC_TCP_BIND_ADDRESS"] = launch.host  # else KV is to be had at every address
     return env

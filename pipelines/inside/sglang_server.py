@@ -7,6 +7,7 @@ comes from the environment, and the server's log does not hold it.
 import logging
 import os
 import sys
+from pathlib import Path
 from typing import Any
 
 KEY_VARIABLE = "MODELYARD_ENGINE_KEY"
@@ -14,6 +15,7 @@ _HIDDEN = "(the worker's key)"
 
 
 def main() -> None:
+    _keep_metrics_here()
     from sglang.launch_server import run_server
     from sglang.srt.plugins import load_plugins
     from sglang.srt.server_args import prepare_server_args
@@ -26,6 +28,15 @@ def main() -> None:
         run_server(prepare_server_args([*sys.argv[1:], f"--api-key={key}"]))
     finally:
         kill_process_tree(os.getpid(), include_parent=False)
+
+
+def _keep_metrics_here() -> None:
+    """Its processes share their counts by files. It chooses where by itself, but some of it may be
+    imported by then and count for its own process only; and a killed one leaves them behind.
+    """
+    folder = Path.cwd() / "metrics"
+    folder.mkdir(exist_ok=True)
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(folder)
 
 
 def _keep_out_of_logs(key: str) -> None:

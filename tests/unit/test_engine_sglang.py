@@ -43,8 +43,8 @@ BOTH = """
     --enable-metrics --sleep-on-idle --skip-server-warmup --log-level-http warning
 """
 ON_CPU = """
-    --device cpu
-    --attention-backend=torch_native --max-running-requests=16 --sampling-backend=pytorch
+    --device cpu --attention-backend=torch_native --decode-log-interval=10
+    --max-running-requests=16 --sampling-backend=pytorch
 """
 PAIR_ON_CPU = "--disaggregation-transfer-backend mooncake_tcp"
 PREFILL = "--disaggregation-bootstrap-port 8200"
@@ -81,7 +81,6 @@ def test_a_pair_on_cpus_moves_kv_over_tcp_and_meets_at_prefills_port(role, flags
     expected += [*flags.split(), "--disable-overlap-schedule"]
     words = set(made.argv) - {made.argv[0], *BOTH.split(), *ON_CPU.split()}
     assert words == set(expected)
-    assert made.env["MC_TCP_BIND_ADDRESS"] == "127.0.0.1"
 
 
 @pytest.mark.parametrize("role", [Role.PREFILL, Role.DECODE])
@@ -90,7 +89,6 @@ def test_a_pair_on_gpus_moves_kv_as_mooncake_likes_and_overlaps(role):
     assert value_of(made.argv, "--disaggregation-transfer-backend") == "mooncake"
     assert "--disable-overlap-schedule" not in made.argv
     assert DECODE.split(maxsplit=1)[0] not in made.argv
-    assert "MC_TCP_BIND_ADDRESS" not in made.env
 
 
 def test_a_gpu_worker_gets_its_devices_and_stays_within_its_share_of_memory():
@@ -158,7 +156,8 @@ def test_sglangs_metrics_are_read_by_its_names():
     text = """
 # TYPE sglang:num_running_reqs gauge
 sglang:num_running_reqs{engine_type="unified",model_name="m",tp_rank="0"} 2.0
-sglang:num_queue_reqs{model_name="m"} 3.0
+sglang:num_queue_reqs{model_name="m"} 1.0
+sglang:num_prefill_inflight_queue_reqs{model_name="m"} 2.0
 sglang:token_usage{model_name="m"} 0.25
 sglang:kv_transfer_latency_ms_count{model_name="m"} 4.0
 sglang:num_transfer_failed_reqs_total{model_name="m"} 5.0

@@ -85,6 +85,7 @@ def test_a_hash_may_be_of_bytes_and_a_batch_of_both_forms():
         stored(extra_keys=[["image-hash", 0]]),
         stored(hashes=(1, 2), tokens=(1, 2, 3, 4), extra_keys=[["salt"], None]),
         stored(group_idx=1),
+        stored(cache_salt="of one tenant"),
         stored(hashes=(1,), tokens=(1, 2, 3, 4)),  # one of its two blocks was masked
         removed(HASH, group_idx=1),
         ["BlockStored", [HASH], None, [1, 2], 2, None, "GPU", "adapter"],
