@@ -25,7 +25,8 @@ class Recipe(msgspec.Struct, frozen=True, kw_only=True):
     """How to make an environment. ``{version}`` stands for the runtime's version.
 
     *without_dependencies* are installed as they are; *removed* afterwards; *adjusted_by* names
-    scripts of `pipelines/inside` that run last, with the new environment's interpreter.
+    scripts of `pipelines/inside` that run last, with the new environment's interpreter. One in a
+    folder of its own belongs to the recipe with all that lies beside it.
     """
 
     engine: EngineName
@@ -82,7 +83,7 @@ RECIPES: dict[str, Recipe] = {
             "mooncake-transfer-engine-non-cuda==0.3.13.post1",  # asks for nothing that is used
             "nixl-cu12==1.5.1",  # only for the libraries of InfiniBand that it carries
         ),
-        adjusted_by=("install_sglang_cpu.py",),
+        adjusted_by=("sglang_cpu/install.py",),
         default_version="0.5.23",
     ),
     "sglang": Recipe(

@@ -1,7 +1,7 @@
 """The runtimes on this node: one virtual environment each, complete or not there.
 
 A manifest, written last, makes an environment valid; it names the recipe it was made from, so a
-changed recipe installs anew.
+changed recipe installs anew, and so do changed stand-ins for what it lacks.
 """
 
 import hashlib
@@ -95,7 +95,13 @@ class Runtimes:
 
 
 def _digest(definition: RuntimeDefinition) -> str:
-    return hashlib.sha256(msgspec.json.encode(definition)).hexdigest()[:16]
+    digest = hashlib.sha256(msgspec.json.encode(definition))
+    for script in definition.recipe.adjusted_by:
+        folder = (_INSIDE / script).parent
+        if folder != _INSIDE:
+            for file in sorted(folder.glob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _steps(

@@ -6,8 +6,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from gateway.api.answer import Usage
 from gateway.kv_feed import decode
-from gateway.openai.answer import Usage
 from gateway.proxy.journal import Journal
 from gateway.proxy.stream import Relay
 from gateway.routing.blocks import token_blocks

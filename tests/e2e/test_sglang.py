@@ -40,7 +40,8 @@ ASKED_MAX = 60  # for a variant that takes half of the traffic
 def yard(tmp_path_factory):
     shared = load({})  # runtimes and weights are the machine's, all other state is the test's own
     models = yaml.safe_load(EXAMPLE.read_text())
-    models["models"][0]["routing"] = {"policy": "kv_events"}
+    for model in models["models"]:
+        model["routing"] = {"policy": "kv_events"}
     spec = tmp_path_factory.mktemp("spec") / "sglang.yaml"
     spec.write_text(yaml.safe_dump(models))
     home = tmp_path_factory.mktemp("sglang") / "home"
@@ -114,7 +115,8 @@ def test_both_engines_tell_what_their_caches_hold(yard):
     """SGLang's own events go into the index; its pages are longer than a token for that."""
     with yard.client(180) as client:
         by_variant(client)
-    eventually("told", lambda: yard.metric("modelyard_kv_events_total", kind="applied") >= 2)
+        complete(client, PAIR)
+    eventually("told", lambda: yard.metric("modelyard_kv_events_total", kind="applied") >= 3)
     assert yard.metric("modelyard_kv_events_total", kind="bad") == 0
 
 

@@ -97,7 +97,7 @@ def test_its_counts_lie_in_the_workers_folder(tmp_path, monkeypatch):
 
 @pytest.fixture
 def installer(tmp_path, monkeypatch):
-    installer = load("install_sglang_cpu.py")
+    installer = load("sglang_cpu/install.py")
     monkeypatch.setattr(installer, "SITE", tmp_path)
     monkeypatch.setattr(installer, "_loads", lambda name: name != "libibverbs.so.1")
     (tmp_path / "mooncake_x.libs").mkdir()

