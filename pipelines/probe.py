@@ -11,7 +11,7 @@ import msgspec
 
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Body, EngineMetrics, Pairing, ProtocolError
-from registry.spec import EngineName, Role, Task
+from registry.spec import Role, Task
 from registry.state import Worker
 
 _PROMPT = "The capital of France is Paris, and the capital of Italy is Rome. " * 4
@@ -93,10 +93,10 @@ async def check_generation(client: httpx.AsyncClient, worker: Worker) -> None:
     engine = ENGINES[worker.plan.engine]
     if engine.pairing is Pairing.CONCURRENT and worker.plan.role is not Role.UNIFIED:
         return
-    if worker.plan.engine is EngineName.OPENAI:
-        await _check_chat(client, worker)
-    else:
+    if engine.has_completions:
         await _generate(client, worker, _request(worker))
+    else:
+        await _check_chat(client, worker)
 
 
 async def _embed(client: httpx.AsyncClient, worker: Worker) -> None:
@@ -116,7 +116,7 @@ async def _rerank(client: httpx.AsyncClient, worker: Worker) -> None:
 
 
 async def _check_chat(client: httpx.AsyncClient, worker: Worker) -> None:
-    """Hosted models often have no completions route, and old mocks no chat."""
+    """Where there may be no completions route; old mocks have no chat."""
     message = {"role": "user", "content": "Say yes."}
     body: Body = {
         "model": _raw(_model(worker)),

@@ -110,6 +110,10 @@ class Engine(Protocol):
         """Where its counts are; "" if it has none."""
 
     @property
+    def has_completions(self) -> bool:
+        """Whether it surely answers /v1/completions, beside chats."""
+
+    @property
     def pairing(self) -> Pairing: ...
 
     @property

@@ -12,6 +12,7 @@ class OpenAiEngine(Unpaired):
     metrics_path = ""
     # What it has not, it refuses by itself.
     operations = EVERY_OPERATION
+    has_completions = False  # hosted models often have chats only
     resuming = None
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol

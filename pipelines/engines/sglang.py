@@ -55,6 +55,7 @@ class SglangEngine(Unpaired):
     needs_weights = True
     health_path = "/health"  # a real generation of one token, in a P/D pair's workers too
     metrics_path = "/metrics"
+    has_completions = True
     pairing = Pairing.CONCURRENT
     operations = frozenset(
         {"chat.completions", "completions", "embeddings", "rerank", "score", "tokenize"}

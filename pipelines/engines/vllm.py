@@ -29,6 +29,7 @@ class VllmEngine(Unpaired):
     needs_weights = True
     health_path = "/health"
     metrics_path = "/metrics"
+    has_completions = True
     pairing = Pairing.SEQUENTIAL
     operations = EVERY_OPERATION
     paired_operations = nixl_protocol.PAIRED_OPERATIONS

@@ -23,6 +23,7 @@ class EmulatorEngine(Unpaired):
     needs_weights = False
     health_path = "/health"
     metrics_path = "/metrics"
+    has_completions = True
     pairing = Pairing.SEQUENTIAL
     operations = EVERY_OPERATION
     paired_operations = nixl_protocol.PAIRED_OPERATIONS
