@@ -23,6 +23,8 @@ class EngineTraits(msgspec.Struct, frozen=True, kw_only=True):
     """*started*: we can start it; else its workers are external only. *transfers*: what it can use
     between prefill and decode, its default first; with none it has no P/D.
 
+    *tasks*: whether we start it for models that give no tokens, too.
+
     *concurrent*: both halves of a pair are asked at once. They meet at a port of the prefill
     worker, and neither can answer alone: so there is no bypass.
     """
@@ -30,11 +32,14 @@ class EngineTraits(msgspec.Struct, frozen=True, kw_only=True):
     started: bool
     transfers: tuple[Transfer, ...] = ()
     concurrent: bool = False
+    tasks: bool = True
 
 
 TRAITS = {
     EngineName.VLLM: EngineTraits(started=True, transfers=("nixl",)),
-    EngineName.SGLANG: EngineTraits(started=True, transfers=("mooncake",), concurrent=True),
+    EngineName.SGLANG: EngineTraits(
+        started=True, transfers=("mooncake",), concurrent=True, tasks=False
+    ),
     EngineName.OPENAI: EngineTraits(started=False),
     EngineName.EMULATOR: EngineTraits(started=True, transfers=("nixl",)),
 }

@@ -215,6 +215,12 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     def _check_answers_at_once(self) -> None:
         """Such models give no tokens: they have no decode phase, and no KV that anyone reads."""
         for variant in self.variants:
+            if not (isinstance(variant.topology, External) or TRAITS[variant.engine].tasks):
+                refuse(
+                    "task",
+                    f"is {self.task}, which {variant.engine} is not started for: variant "
+                    f"{variant.name} must have another engine, or be external",
+                )
             if variant.topology.is_disaggregated:
                 refuse(
                     "task",

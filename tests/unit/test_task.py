@@ -54,6 +54,17 @@ def test_what_gives_no_tokens_tells_of_no_kv_cache(task):
     assert refused.value.field == "routing.policy"
 
 
+@pytest.mark.parametrize("task", WITHOUT_TOKENS)
+def test_an_engine_that_is_not_started_for_it_serves_it_only_elsewhere(task):
+    spec = a_spec({"type": "aggregated"}, task=task)
+    spec["variants"][1]["engine"] = "sglang"
+    with pytest.raises(SpecError, match=r"sglang is not started for: variant bad") as refused:
+        from_data(spec)
+    assert refused.value.field == "task"
+    spec["variants"][1]["topology"] = {"type": "external", "workers": [{"url": "http://a"}]}
+    from_data(spec)
+
+
 def test_an_unknown_task_is_refused_with_those_that_exist():
     with pytest.raises(SpecError, match=r"generate.*embed.*rerank"):
         from_data(a_spec({"type": "aggregated"}, task="classify"))
