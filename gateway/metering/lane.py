@@ -38,14 +38,23 @@ class Lane:
 
     @classmethod
     def claim(cls, root: Path) -> Self:
-        """The first lane that is free and empty. Raises NoLaneError, or OSError."""
+        """The first lane that is free and empty. Raises NoLaneError, or OSError where one could not
+        be looked at and no other is free.
+        """
+        failed: OSError | None = None
         for number in range(LANE_OF_NONE):
-            lane = cls.take(root / f"{number:03d}")
+            try:
+                lane = cls.take(root / f"{number:03d}")
+            except OSError as error:  # somebody else's folder, or none at all
+                failed = error
+                continue
             if lane is None:
                 continue
             if not lane.segments():
                 return lane
             lane.release()
+        if failed is not None:
+            raise failed
         raise NoLaneError(
             f"all {LANE_OF_NONE} folders of {root} are in use, or hold the usage of processes that "
             "were killed: it is recorded once the registry can be written"
@@ -71,8 +80,17 @@ class Lane:
 
 
 def used(root: Path) -> list[Path]:
-    """The folders of lanes, of living processes and of dead ones, that hold segments."""
-    return [folder for folder in sorted(root.glob("[0-9][0-9][0-9]")) if _segments(folder)]
+    """The folders of lanes, of living processes and of dead ones, that hold segments, and those
+    that cannot be read: who takes one is told why.
+    """
+    return [folder for folder in sorted(root.glob("[0-9][0-9][0-9]")) if _is_used(folder)]
+
+
+def _is_used(folder: Path) -> bool:
+    try:
+        return bool(_segments(folder))
+    except OSError:
+        return True
 
 
 def _segments(folder: Path) -> list[Path]:

@@ -248,6 +248,19 @@ class History:
         assert self.swept >= swept, "one that was swept, and then killed, may count it again"
 
 
+async def test_a_folder_that_is_none_of_ours_is_told_and_keeps_nobody_from_the_others(
+    registry, start, tmp_path
+):
+    (tmp_path / "000").write_text("not a folder")
+    dead, heir = start(), start()
+    dead.served(3)
+    dead.kill()
+    assert not await heir.sweep(), "it is told"
+    assert len(registry.rows) == 3
+    assert not heir.counts.journal_failing
+    await heir.aclose()
+
+
 @pytest.mark.parametrize("seed", range(40))
 async def test_whatever_happens_every_request_has_one_row(
     registry, start, tmp_path, monkeypatch, seed
