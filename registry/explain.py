@@ -81,7 +81,11 @@ def _follow(kind: ins.Type | None, value: Any, steps: list[str]) -> tuple[ins.Ty
 
 
 def _choose(kind: ins.Type | None, value: Any) -> ins.Type | None:
-    """Of a union of tagged structs the one that *value* says it is."""
+    """Without what it says for documents alone; of a union of tagged structs the one that *value*
+    says it is.
+    """
+    if isinstance(kind, ins.Metadata):
+        return _choose(kind.type, value)
     if not isinstance(kind, ins.UnionType) or not isinstance(value, dict):
         return kind
     for member in kind.types:
@@ -129,8 +133,10 @@ def _one_of(values: list[str]) -> str:
 def _described(kind: ins.Type | None) -> str:
     if isinstance(kind, ins.StructType):
         return f"a mapping of {', '.join(field.encode_name for field in kind.fields)}"
+    if isinstance(kind, ins.Metadata):
+        return _described(kind.type)
     if isinstance(kind, ins.UnionType):
-        structs = [m for m in kind.types if isinstance(m, ins.StructType)]
+        structs = [m for m in kind.types if isinstance(m, ins.StructType) and m.tag_field]
         if structs:
             tags = ", ".join(str(struct.tag) for struct in structs)
             return f"a mapping with {structs[0].tag_field}: {tags}"

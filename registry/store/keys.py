@@ -168,7 +168,7 @@ async def update(write: Write, key_id: str, change: KeyChange) -> Key:
     row.models, row.limits = rows.names_text(after.models), rows.limits_text(after.limits)
     write.event(EventKind.KEY_CHANGED, f"{row.id} {row.name}: {', '.join(changed)}")
     write.audit("key.update", row.id)
-    return after
+    return await _told(write, row)  # in another period it has spent something else
 
 
 async def rotate(write: Write, key_id: str, overlap_s: float) -> tuple[Key, str]:

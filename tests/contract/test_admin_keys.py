@@ -182,6 +182,26 @@ async def test_a_key_shows_what_it_spent(admin: World, client: httpx.AsyncClient
     url = f"{KEYS}/{made['id']}"
     changed = (await client.patch(url, json={"limits": {"in_flight": 1}})).json()
     assert changed["spent"] == shown["spent"]
+    daily = {"limits": {"budget": {"amount": 1, "period": "day"}}}
+    changed = (await client.patch(url, json=daily)).json()
+    assert changed["spent"] == {"amount": 0.0, "period": "day"}
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        ({"in_flight": "4"}, "limits.in_flight: is '4', allowed is a whole number or nothing"),
+        ({"budget": 5}, "limits.budget: is 5, allowed is a mapping of amount, period or nothing"),
+        ({"budget": {}}, "limits.budget.amount: is missing, allowed is a number"),
+        ({"budget": {"amount": "x"}}, "limits.budget.amount: is 'x', allowed is a number"),
+    ],
+)
+async def test_who_writes_a_limit_wrong_is_told_what_is_allowed(
+    client: httpx.AsyncClient, limits: dict, said: str
+):
+    refused = await client.post(KEYS, json={"name": "k", "limits": limits})
+    assert refused.status_code in (400, 422)
+    assert refused.json()["error"]["message"] == said
 
 
 async def test_openapi_says_what_limits_look_like(client: httpx.AsyncClient):
