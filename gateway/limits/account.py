@@ -137,6 +137,14 @@ class Account:
         elif before == period and spent_nano > words[base + SPENT]:
             words[base + SPENT] = spent_nano
 
+    def roll_period(self, period: int) -> None:
+        """`begin_period` for a request that ends. The budget it was let in by may have got another
+        kind of period meanwhile: what is counted by that one stays.
+        """
+        before = self._words[self._base + PERIOD]
+        if not before or len(str(before)) == len(str(period)):
+            self.begin_period(period, 0)
+
     def hold(self, tokens: int, cost_nano: int) -> Hold:
         words, base = self._words, self._base
         if tokens > _COUNT_MAX or cost_nano > _COUNT_MAX:

@@ -193,7 +193,7 @@ class Limiter:
         limits = key.limits
         if limits.budget_nano or _limited(limits):
             side = self._keys.get(key.id)
-            if side is None or side.limits is not limits:
+            if side is None or side.limits is not limits or side.name != key.name:
                 side = self._side_of_key(key)
             cost_nano = 0
             if side.budget_nano:
@@ -213,7 +213,8 @@ class Limiter:
             Side(
                 Account(self._ledger(), f"key {key.id}"),
                 key.limits,
-                f"The API key {key.name!r}",
+                "API key",
+                key.name,
                 budget_nano=key.limits.budget_nano,
                 period=key.limits.budget_period,
             ),
@@ -221,7 +222,7 @@ class Limiter:
 
     def _side_of_model(self, model: ModelRow) -> Side:
         account = Account(self._ledger(), f"model {model.name}")
-        side = Side(account, model.limits, f"The model {model.name!r}")
+        side = Side(account, model.limits, "model", model.name)
         return _remember(self._models, model.name, side)
 
     def _look_closely(self, wishes: list[_Wish], now: float) -> None:
@@ -263,7 +264,7 @@ class Limiter:
             for side, hold in permit.holds:
                 side.account.open(second)
                 if side.budget_nano:
-                    self._begin_period(side, 0)
+                    side.account.roll_period(_number(self._window(side.period).name))
                     side.account.settle(hold, tokens, cost_nano)
                 else:
                     side.account.settle(hold, tokens, 0)
@@ -321,7 +322,8 @@ def _moved(ledger: Ledger, side: Side, hold: Hold, second: int) -> tuple[Side, H
     new = Side(
         Account(ledger, side.account.subject),
         side.limits,
-        side.whose,
+        side.kind,
+        side.name,
         budget_nano=side.budget_nano,
         period=side.period,
     )

@@ -14,25 +14,28 @@ class Side:
         "account",
         "budget_nano",
         "in_flight_most",
+        "kind",
         "limits",
+        "name",
         "period",
         "requests_most",
         "tokens_most",
-        "whose",
     )
 
     def __init__(
         self,
         account: Account,
         limits: KeyLimits | Limits,
-        whose: str,
+        kind: str,
+        name: str,
         *,
         budget_nano: int = 0,
         period: BudgetPeriod = BudgetPeriod.TOTAL,
     ) -> None:
         self.account = account
         self.limits = limits  # what it was made of
-        self.whose = whose
+        self.kind = kind
+        self.name = name
         self.requests_most = limits.requests_per_minute
         self.tokens_most = limits.tokens_per_minute
         self.in_flight_most = limits.in_flight
@@ -60,7 +63,7 @@ class Side:
         self, tokens: int, cost_nano: int, now: float, ends_in_s: float
     ) -> list[Shortage]:
         """Why it does not fit; *ends_in_s* is when the budget starts anew."""
-        account, whose = self.account, self.whose
+        account, whose = self.account, f"The {self.kind} {self.name!r}"
         found = []
         most, used = self.requests_most, account.requests
         if most and used >= most:

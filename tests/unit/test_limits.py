@@ -280,7 +280,23 @@ def test_a_clock_set_back_over_midnight_does_not_give_the_day_before_again(path,
     Process(clock, path).refusal(key, PRICED, tokens(1, 0))
 
 
+def test_a_request_of_the_period_before_takes_nothing_back_from_the_one_of_now(process):
+    days = a_limited(budget_nano=10 * TOKEN, budget_period=BudgetPeriod.DAY)
+    months = a_limited(budget_nano=10 * TOKEN, budget_period=BudgetPeriod.MONTH)
+    begun = process.admit(months, PRICED, tokens(1, 0))
+    process.admit(days, PRICED, tokens(1, 0)).settle(8, 8 * TOKEN)
+    begun.settle(1, TOKEN)
+    assert len(process.many(days, PRICED, 5, tokens(1, 0))) == 1
+
+
 # What clients are told.
+
+
+def test_a_refusal_calls_a_key_by_the_name_it_has_now(process):
+    key = a_limited(requests_per_minute=1)
+    process.admit(key, FREE)
+    renamed = msgspec.structs.replace(key, name="bob")
+    assert "'bob'" in str(process.refusal(renamed, FREE))
 
 
 def test_headers_tell_of_the_tighter_limit(process, clock):
