@@ -6,7 +6,7 @@ journal   both as they happen, on disk: what a killed process leaves behind
 entries   what stands in a journal, and how it is read back
 lane      a process's folder and lock, and times that no other request has
 sweeper   takes over what dead processes left
-recorder  a batch into the registry, once, and who wants to know of it
+recorder  batches into the registry
 counts    the numbers that must add up, for Prometheus
 ========  ==========================================================================
 """
@@ -14,6 +14,6 @@ counts    the numbers that must add up, for Prometheus
 from gateway.metering.counts import UsageCounts
 from gateway.metering.entries import Opened
 from gateway.metering.meter import Metering
-from gateway.metering.recorder import Recorded, Sink
+from gateway.metering.recorder import Sink
 
-__all__ = ["Metering", "Opened", "Recorded", "Sink", "UsageCounts"]
+__all__ = ["Metering", "Opened", "Sink", "UsageCounts"]

@@ -19,7 +19,7 @@ from gateway.metering.counts import UsageCounts
 from gateway.metering.entries import CLOSED_MAX, Opened
 from gateway.metering.journal import Journal, Segment, read_segment, remove
 from gateway.metering.lane import LANE_OF_NONE, Lane, Moments, NoLaneError
-from gateway.metering.recorder import BATCH_MAX, Recorded, Recorder, Sink
+from gateway.metering.recorder import BATCH_MAX, Sink, record_all
 from gateway.metering.sweeper import Sweeper
 from registry.state import UsageRecord
 
@@ -55,18 +55,17 @@ class Metering:
         sink: Sink,
         folder: Path | None = None,
         *,
-        recorded: Recorded | None = None,
         journal_bytes_max: int = JOURNAL_BYTES_MAX,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self._recorder = Recorder(sink, recorded)
+        self._sink = sink
         self._counts = UsageCounts()
         lane = _claim(folder) if folder is not None else None
         self._moments = Moments(lane.number if lane else LANE_OF_NONE, wall_clock)
         self._journal: Journal | None = None
         if lane is not None:
             self._journal = Journal(lane, bytes_max=journal_bytes_max)
-        self._sweeper = Sweeper(folder, self._recorder, wall_clock) if folder is not None else None
+        self._sweeper = Sweeper(folder, sink, wall_clock) if folder is not None else None
         self._closed: list[UsageRecord] = []  # not noted yet
         self._waiting: deque[_Batch] = deque()
         self._waiting_count = 0
@@ -206,7 +205,7 @@ class Metering:
         if not records:
             return False
         full = len(batches) < len(self._waiting)
-        await self._recorder(records)
+        await self._sink(records)
         for batch in batches:
             self._waiting.popleft()
             if batch.segment is not None:
@@ -231,7 +230,7 @@ class Metering:
             segment.spilled -= count
             self._drop(count)
             return
-        await self._recorder.in_batches(read.closed)
+        await record_all(self._sink, read.closed)
         segment.spilled -= count
         self._counts.recorded += count
 

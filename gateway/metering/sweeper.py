@@ -11,7 +11,7 @@ import structlog
 from gateway.metering.entries import Identity, Opened, identity
 from gateway.metering.journal import read_segment, remove
 from gateway.metering.lane import Lane, used
-from gateway.metering.recorder import Recorder
+from gateway.metering.recorder import Sink, record_all
 from registry.state import UsageRecord, UsageStatus
 
 SWEEP_S = 3.0
@@ -23,9 +23,9 @@ _log = structlog.get_logger("gateway.metering")
 class Sweeper:
     """*root* holds the journals, *wall_clock* gives seconds of the epoch. *swept* are requests."""
 
-    def __init__(self, root: Path, recorder: Recorder, wall_clock: Callable[[], float]) -> None:
+    def __init__(self, root: Path, sink: Sink, wall_clock: Callable[[], float]) -> None:
         self._root = root
-        self._recorder = recorder
+        self._sink = sink
         self._wall_clock = wall_clock
         self.swept = 0
 
@@ -69,10 +69,10 @@ class Sweeper:
                 else:
                     for record in entry.records:
                         open_.pop(identity(record), None)
-            await self._recorder.in_batches(read.closed)
+            await record_all(self._sink, read.closed)
             closed += len(read.closed)
         now = self._wall_clock()
-        await self._recorder.in_batches([_swept(opened, now) for opened in open_.values()])
+        await record_all(self._sink, [_swept(opened, now) for opened in open_.values()])
         # Not before: until now, what is open was known to no one else.
         await asyncio.to_thread(remove, paths)
         self.swept += len(open_)

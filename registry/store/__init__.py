@@ -5,7 +5,7 @@ row) in the same transaction; `scope.Write` does not commit a change without the
 """
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
 from registry import db
@@ -32,7 +32,7 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.store import gangs, history, keys, models, nodes, spending, usage, workers
+from registry.store import gangs, history, keys, models, nodes, usage, workers
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scopes
 from registry.store.workers import ENDED_PER_SLOT_MAX
@@ -259,13 +259,6 @@ class Store:
         """By id, of revoked and expired ones too."""
         async with self._scopes.read() as session:
             return await keys.names(session)
-
-    async def spent(self, of: Iterable[Key]) -> dict[str, int]:
-        """By key id, in nanos, in the present period of each key's budget; who spent nothing is
-        left out. Does not move the version: ask again for newer sums.
-        """
-        async with self._scopes.read() as session:
-            return await spending.spent(session, of, self._scopes.now())
 
     async def events(
         self, *, after: int = 0, model: str | None = None, limit: int = 500, newest: bool = False

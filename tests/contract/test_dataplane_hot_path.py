@@ -125,13 +125,13 @@ async def test_a_request_costs_no_query_no_log_call_and_no_slow_hash(stream):
 async def test_many_requests_are_metered_in_few_writes():
     async with a_gateway(teller(1)) as gateway:
         writes = []
-        keep = gateway.metering._recorder._sink
+        keep = gateway.metering._sink
 
         async def sink(records):
             writes.append(len(records))
             await keep(records)
 
-        gateway.metering._recorder._sink = sink
+        gateway.metering._sink = sink
         for _ in range(50):
             await gateway.post()
         assert len(await gateway.usage()) == 50

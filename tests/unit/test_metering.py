@@ -3,7 +3,7 @@
 import asyncio
 
 import pytest
-from usage_world import AwayError, Process, Registry, a_record, segments
+from usage_world import Process, Registry, segments
 
 from gateway.metering import meter
 from gateway.metering.recorder import BATCH_MAX
@@ -194,22 +194,6 @@ async def test_requests_of_one_id_stay_apart(registry, tmp_path):
     for process in processes:
         await process.aclose()
     assert len(registry.rows) == 100
-
-
-async def test_what_a_batch_cost_is_told_by_key_once_it_is_written(registry, folder):
-    told = []
-
-    async def recorded(costs):
-        told.append((dict(costs), len(registry.rows)))
-        raise AwayError
-
-    process = Process(registry.record_usage, folder, recorded=recorded)
-    for key_id, cost in (("a", 5), ("b", 0), ("a", 6)):
-        opened = process.ask(key_id=key_id)
-        process.close(a_record(opened, cost_nano=cost))
-    await process.aclose()
-    assert told == [({"a": 11, "b": 0}, 3)]
-    assert registry.batches == [3], "what the listener raises is not the registry's failure"
 
 
 async def test_the_numbers_add_up_while_requests_are_under_way(registry, folder):
