@@ -23,8 +23,9 @@ from gateway.metering.lane import Lane
 from registry.state import UsageRecord
 
 SEGMENT_BYTES = 1024 * 1024
-# Long requests must not hold on to all that came after them: from so many segments on, what is
-# still open in the oldest is written anew, if that is at most half of a segment.
+# Long requests must not hold on to all that came after them: from so many segments on, or half of
+# what the disk may give, what is still open in the oldest is written anew, if that is at most half
+# of a segment.
 _CARRY_FROM_SEGMENTS = 16
 _OPENED_BYTES = 150
 _PAUSE_S, _PAUSE_S_MAX = 1.0, 60.0
@@ -188,7 +189,8 @@ class Journal:
         """Whether what is open in *oldest* is, by now, open in a newer one."""
         if not oldest.open:
             return True
-        if len(self._segments) < _CARRY_FROM_SEGMENTS:
+        half = max(2, self._bytes_max // self._segment_bytes // 2)
+        if len(self._segments) < min(_CARRY_FROM_SEGMENTS, half):
             return False
         if oldest.open * _OPENED_BYTES > self._segment_bytes // 2:
             return False

@@ -210,6 +210,18 @@ def test_long_requests_do_not_hold_on_to_all_that_came_after_them(journal, tmp_p
     journal.close([a_record(opened) for opened in long])
 
 
+def test_where_little_room_is_allowed_long_requests_do_not_use_it_up(tmp_path, clock):
+    journal = Journal(Lane.claim(tmp_path), bytes_max=8_000, segment_bytes=2_000, clock=clock)
+    journal.open(an_opened(1_000))
+    for number in range(300):
+        served(journal, number)
+        journals.remove(journal.disposable())
+        assert not journal.failing
+    assert "r1000" in {entry.request_id for entry in on_disk(tmp_path) if isinstance(entry, Opened)}
+    journal.close([a_record(an_opened(1_000))])
+    journal.end()
+
+
 def test_many_open_requests_are_not_written_anew_for_ever(journal, tmp_path):
     opened = [an_opened(number) for number in range(500)]
     for each in opened:
