@@ -149,8 +149,8 @@ class Exchange:
 
     def settle(self) -> None:
         """It is over: in place of what its limits set aside for it comes what it used. A stream cut
-        short has said nothing of its prompt, which a worker has read all the same: the estimate
-        stays. It costs what its usage record says.
+        short, or an answer that the client did not wait for, has said nothing of the prompt, which
+        a worker has read all the same: the estimate stays. It costs what its usage record says.
         """
         permit = self.permit
         if permit is not None:
@@ -158,7 +158,8 @@ class Exchange:
             assert self.ask is not None
             usage = self.usage
             tokens = usage.prompt_tokens + usage.completion_tokens
-            if self.streaming and not usage.prompt_tokens:
+            left = self.client_gone and self.route is not None
+            if (self.streaming or left) and not usage.prompt_tokens:
                 tokens += self.ask.tokens
             cost_nano = self.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens)
             permit.settle(tokens, cost_nano)

@@ -204,6 +204,21 @@ async def test_a_client_that_goes_gives_its_place_to_the_next(stream):
         assert (await gateway.post()).status_code == 200
 
 
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_prompt_counts_though_the_client_does_not_wait_for_the_answer(stream):
+    async with a_gateway(silent) as gateway:
+        limit(gateway, tokens_per_minute=1000)
+        prompt = "Tell me of the sea, its ships and its storms."  # 47 bytes as JSON
+        request = asyncio.create_task(gateway.post(stream=stream, prompt=prompt, max_tokens=20))
+        async with asyncio.timeout(5):
+            while not gateway.workers[0].calls:  # noqa: ASYNC110 - it has no event for that
+                await asyncio.sleep(0.01)
+        request.cancel()
+        await asyncio.gather(request, return_exceptions=True)
+        await until_free(gateway)
+        assert held(gateway)[-1] == 11
+
+
 async def test_one_that_waits_in_the_queue_counts_and_gives_back_when_its_time_is_up():
     limits = {**SHORT, "first_token_s": 5, "total_s": 5, "in_flight_per_worker": 1}
     async with a_gateway(silent) as gateway:
