@@ -6,6 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from registry.cli.command import Duration, Session, admin_url_option, output_option, pass_session
 from registry.cli.complete import key_ids, model_names
@@ -88,7 +89,8 @@ def usage(
     modelyard usage --since 7d --by day
     """
     if context.invoked_subcommand is not None:
-        if any(which.values()):
+        given = map(context.get_parameter_source, (*which, "by", "output"))
+        if ParameterSource.COMMANDLINE in given:
             raise click.UsageError(f"options of {context.invoked_subcommand} go behind it")
         return
     with context.ensure_object(Session).api() as api:

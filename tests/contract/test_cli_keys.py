@@ -136,6 +136,7 @@ def test_the_export_is_the_apis_csv(cli: Cli):
         (["usage", "--since", "2026-01-01T00:00:00"], 1, "since: "),
         (["usage", "--by", "colour"], 2, "colour"),
         (["usage", "--since", "7d", "export"], 2, "go behind it"),
+        (["usage", "--by", "day", "export"], 2, "go behind it"),
         (["usage", "export", "--until", "2026-99-01"], 2, "a day as in"),
     ],
 )
