@@ -11,11 +11,11 @@ from msgspec import UNSET, UnsetType
 from gateway.admin.errors import BadRequestError
 from registry.errors import SpecError
 from registry.explain import SEPARATOR, explain
-from registry.spec import WORKERS_PER_ROLE_MAX, ModelSpec, from_data
+from registry.spec import LIMIT_MAX, NAME_PATTERN, WORKERS_PER_ROLE_MAX, ModelSpec, from_data
 from registry.state import NANO, BudgetPeriod, KeyKind, Priority
 from registry.store.keys import (
     BUDGET_NANO_MAX,
-    LIMIT_MAX,
+    NAME_CHARS_MAX,
     OVERLAP_S_MAX,
     KeyChange,
     KeyLimitsChange,
@@ -23,13 +23,11 @@ from registry.store.keys import (
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 EXPIRES_IN_S_MAX = 10 * 365 * 86_400
-NAME_CHARS_MAX = 64
 AMOUNT_MAX = BUDGET_NANO_MAX // NANO
 
 _Body = TypeVar("_Body", bound=msgspec.Struct)
 _Given = TypeVar("_Given")
 _NANO_DECIMALS = 9
-_MODEL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d")
 _PLAIN = msgspec.json.Decoder()
 _EXACT = msgspec.json.Decoder(float_hook=Decimal)  # amounts of money are what was written
@@ -37,7 +35,7 @@ _ETAG = re.compile(r'"?(\d{1,18})"?')
 
 
 def _documented_as(**schema: Any) -> msgspec.Meta:
-    """For OpenAPI alone: what is allowed is checked in `__post_init__`, with better words."""
+    """For OpenAPI alone: it is checked in `__post_init__` or in the store, with better words."""
     return msgspec.Meta(extra_json_schema=schema)
 
 
@@ -47,7 +45,7 @@ def _refuse(field: str, message: str) -> NoReturn:
 
 Workers = Annotated[int, _documented_as(minimum=1, maximum=WORKERS_PER_ROLE_MAX)]
 ShortName = Annotated[str, _documented_as(minLength=1, maxLength=NAME_CHARS_MAX)]
-ModelName = Annotated[str, _documented_as(pattern=f"^{_MODEL_NAME.pattern}$")]
+ModelName = Annotated[str, _documented_as(pattern=f"^{NAME_PATTERN}$")]
 Seconds = Annotated[float, _documented_as(exclusiveMinimum=0, maximum=EXPIRES_IN_S_MAX)]
 Time = Annotated[str, _documented_as(format="date-time")]
 Count = Annotated[int, _documented_as(minimum=0, maximum=LIMIT_MAX)]
@@ -129,8 +127,6 @@ class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     expires_at: Time | None = None
 
     def __post_init__(self) -> None:
-        _check_name(self.name)
-        _check_models(self.models)
         _check_expiry(self.expires_in_s, self.expires_at)
 
     def expiry(self, now: float) -> float | None:
@@ -151,10 +147,6 @@ class KeyPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     expires_at: Time | UnsetType | None = UNSET
 
     def __post_init__(self) -> None:
-        if self.name is not UNSET:
-            _check_name(self.name)
-        if self.models is not UNSET:
-            _check_models(self.models)
         _check_expiry(_unset_is_none(self.expires_in_s), _unset_is_none(self.expires_at))
 
     def change(self, now: float) -> KeyChange:
@@ -178,17 +170,6 @@ class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
 
 def _unset_is_none(value: _Given | UnsetType | None) -> _Given | None:
     return None if isinstance(value, UnsetType) else value
-
-
-def _check_name(name: str) -> None:
-    if not 1 <= len(name) <= NAME_CHARS_MAX or not name.isprintable():
-        _refuse("name", f"allowed are 1 to {NAME_CHARS_MAX} printable characters")
-
-
-def _check_models(models: tuple[str, ...]) -> None:
-    for index, model in enumerate(models):
-        if not _MODEL_NAME.fullmatch(model):
-            _refuse(f"models[{index}]", f"is {model[:80]!r}, which no model can be named")
 
 
 def _check_expiry(expires_in_s: float | None, expires_at: str | None) -> None:

@@ -5,7 +5,7 @@ SpecError that names the field and what is allowed there. Pure: no I/O, no clock
 """
 
 from registry.errors import SpecError
-from registry.spec.checks import NAME_ALLOWED, is_name, parse_size_bytes
+from registry.spec.checks import NAME_ALLOWED, NAME_PATTERN, is_name, parse_size_bytes
 from registry.spec.documents import (
     MODELS_PER_FILE_MAX,
     from_data,
@@ -18,6 +18,7 @@ from registry.spec.documents import (
 from registry.spec.engines import TRAITS, EngineName, EngineTraits
 from registry.spec.external import External, ExternalWorker
 from registry.spec.model import (
+    LIMIT_MAX,
     VARIANTS_MAX,
     Limits,
     ModelSpec,
@@ -45,8 +46,10 @@ __all__ = [
     "DEVICES_PER_WORKER_MAX",
     "DEVICE_MEMORY_BYTES_MAX",
     "DEVICE_MEMORY_BYTES_MIN",
+    "LIMIT_MAX",
     "MODELS_PER_FILE_MAX",
     "NAME_ALLOWED",
+    "NAME_PATTERN",
     "SOURCE_CHARS_MAX",
     "TRAITS",
     "VARIANTS_MAX",

@@ -11,7 +11,8 @@ NAME_ALLOWED = (
     "allowed are 1 to 64 letters, digits, '.', '_', '-', beginning and ending with a letter or "
     "digit, without '..'"
 )
-_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?")
+NAME_PATTERN = r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,62}[A-Za-z0-9])?"  # … but for '..'
+_NAME = re.compile(NAME_PATTERN)
 _SIZE = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,6})?)\s*(KiB|MiB|GiB|TiB|KB|MB|GB|TB)?")
 _SIZE_FACTOR = {
     None: 1,

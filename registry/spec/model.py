@@ -12,6 +12,7 @@ from registry.spec.sources import check_source
 from registry.spec.topology import Aggregated, Disaggregated, Role
 
 VARIANTS_MAX = 32
+LIMIT_MAX = 10**12  # of a count that a model or a key may use
 COST_NANO_MAX = 10**15  # of one request: a million of any currency
 _SECONDS = ("connect_s", "first_token_s", "transfer_s", "between_tokens_s", "total_s", "queued_s")
 _LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
@@ -156,7 +157,7 @@ class Limits(Strict, frozen=True, kw_only=True):
         check_range("in_flight_per_worker", self.in_flight_per_worker, 1, 1_000_000)
         check_range("queued", self.queued, 0, 1_000_000)
         for field in ("requests_per_minute", "tokens_per_minute", "in_flight"):
-            check_range(field, getattr(self, field), 0, 10**12)
+            check_range(field, getattr(self, field), 0, LIMIT_MAX)
 
 
 class Price(Strict, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from registry import rows
 from registry import tables as t
 from registry.errors import ConflictError, NotFoundError, SpecError
 from registry.keys import check_secret, digest, new_key_id, new_secret
-from registry.spec import NAME_ALLOWED, is_name
+from registry.spec import LIMIT_MAX, NAME_ALLOWED, is_name
 from registry.state import (
     NANO,
     NO_KEY_LIMITS,
@@ -27,7 +27,7 @@ from registry.store.scope import Write
 
 KEYS_MAX = 100_000
 KEY_MODELS_MAX = 1000
-LIMIT_MAX = 10**12
+NAME_CHARS_MAX = 64
 BUDGET_NANO_MAX = 10**9 * NANO
 OVERLAP_S_MAX = 90 * 86_400
 
@@ -110,8 +110,8 @@ async def _owner(session: AsyncSession, found: bytes) -> t.KeyRow | None:
 
 
 def _check(wish: KeyWish) -> None:
-    if not wish.name.isprintable() or not 1 <= len(wish.name) <= 128:  # noqa: PLR2004 - as it says
-        raise SpecError("name", "allowed are 1 to 128 printable characters")
+    if not wish.name.isprintable() or not 1 <= len(wish.name) <= NAME_CHARS_MAX:
+        raise SpecError("name", f"allowed are 1 to {NAME_CHARS_MAX} printable characters")
     if len(wish.models) > KEY_MODELS_MAX:
         raise SpecError("models", f"are {len(wish.models)}, allowed are {KEY_MODELS_MAX}")
     for index, model in enumerate(wish.models):
