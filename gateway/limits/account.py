@@ -4,6 +4,7 @@ The order of the stores is what makes a death between two of them harmless: a su
 its part and lowered after it, so that it is never below what its parts say.
 """
 
+from datetime import date
 from typing import NamedTuple
 
 from gateway.limits.ledger import (
@@ -25,6 +26,7 @@ from gateway.limits.ledger import (
 )
 
 _COUNT_MAX = 2**60  # no sum of counts, be they nonsense, leaves a word
+_YEARS_MONTH = 10_000  # from here on a number without its last two digits has a month, too
 _EMPTY = memoryview(bytes(2 * BUCKETS * 8)).cast("q")
 
 
@@ -127,11 +129,12 @@ class Account:
     def begin_period(self, period: int, spent_nano: int) -> None:
         """Money is counted for *period*; what is spent is at least *spent_nano*.
 
-        A clock set back does not bring back a period of the same kind that is over.
+        A clock set back does not bring back the period before. One further ahead than the next was
+        a clock's mistake, and gives way.
         """
         words, base = self._words, self._base
         before = words[base + PERIOD]
-        if before != period and (before < period or len(str(before)) != len(str(period))):
+        if before != period and not _is_next(before, period):
             words[base + SPENT] = spent_nano
             words[base + PERIOD] = period  # last: after a death before it, all is done again
         elif before == period and spent_nano > words[base + SPENT]:
@@ -213,3 +216,16 @@ class Account:
         if count:
             self._words[at] = 0
             self._words[sum_at] -= count
+
+
+def _is_next(later: int, period: int) -> bool:
+    """Whether the day or month *later* follows the day or month *period*."""
+    return len(str(later)) == len(str(period)) and _ordinal(later) - _ordinal(period) == 1
+
+
+def _ordinal(period: int) -> int:
+    """Of 20261126 as of all days, of 202611 as of all months."""
+    rest, last = divmod(period, 100)
+    if rest < _YEARS_MONTH:
+        return rest * 12 + last
+    return date(rest // 100, rest % 100, last).toordinal()

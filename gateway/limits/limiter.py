@@ -289,7 +289,7 @@ class Limiter:
     def _window(self, period: BudgetPeriod) -> BudgetWindow:
         window = self._windows.get(period)
         now = self._wall_clock()
-        if window is None or now >= window.ends_at:
+        if window is None or not window.begins_at <= now < window.ends_at:
             window = self._windows[period] = period.window(now)
         return window
 

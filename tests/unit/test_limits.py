@@ -280,6 +280,16 @@ def test_a_clock_set_back_over_midnight_does_not_give_the_day_before_again(path,
     Process(clock, path).refusal(key, PRICED, tokens(1, 0))
 
 
+@pytest.mark.parametrize("period", [BudgetPeriod.DAY, BudgetPeriod.MONTH], ids=str)
+def test_a_clock_that_was_far_ahead_for_a_while_leaves_budgets_as_they_are(process, clock, period):
+    key = a_limited(budget_nano=5 * TOKEN, budget_period=period)
+    clock.move(400 * 86_400)
+    process.admit(key, PRICED, tokens(1, 0)).settle(1, TOKEN)
+    clock.move(-400 * 86_400)
+    process.limiter.spending_read()
+    assert len(process.many(spent(key, 3 * TOKEN), PRICED, 9, tokens(1, 0))) == 2
+
+
 def test_a_request_of_the_period_before_takes_nothing_back_from_the_one_of_now(process):
     days = a_limited(budget_nano=10 * TOKEN, budget_period=BudgetPeriod.DAY)
     months = a_limited(budget_nano=10 * TOKEN, budget_period=BudgetPeriod.MONTH)
