@@ -9,11 +9,17 @@ import msgspec
 
 from gateway.errors import BadRequestError
 
+# Where parts have no type (SGLang's embeddings), these hold a URL, a file's name or the data. No
+# engine looks for them in what somebody says.
+_UNTYPED = frozenset({"audio", "image", "video"})
+_UNTYPED_MARKS = (b'"audio"', b'"image"', b'"video"')
+_SAID = frozenset({"messages", "system"})
+
 
 def check_media(field: str, raw: bytes) -> None:
     """Raises BadRequestError for a media URL in the JSON of *field* that is not ``data:``."""
     # "url" itself or a name that ends so; an escaped letter could hide it, and is rare enough.
-    if b'url"' not in raw and b"\\u" not in raw:
+    if b'url"' not in raw and b"\\u" not in raw and not _may_be_untyped(field, raw):
         return
     pending: list[Any] = [msgspec.json.decode(raw)]
     while pending:
@@ -27,11 +33,17 @@ def check_media(field: str, raw: bytes) -> None:
             pending.extend(v for k, v in value.items() if not (called and k == "input"))
 
 
+def _may_be_untyped(field: str, raw: bytes) -> bool:
+    return field not in _SAID and any(mark in raw for mark in _UNTYPED_MARKS)
+
+
 def _check(field: str, part: dict[str, Any]) -> None:
     """OpenAI's parts name it ``image_url`` and the like, Anthropic's have a source of type url."""
     for name, target in part.items():
         if name.endswith("_url"):
             url = target.get("url") if isinstance(target, dict) else target
+        elif name in _UNTYPED:
+            url = target
         elif name == "source" and isinstance(target, dict) and target.get("type") == "url":
             url = target.get("url")
         else:

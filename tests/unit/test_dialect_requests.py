@@ -135,6 +135,9 @@ PARTS = [
     (RESPONSES, "previous_input_messages", [{"content": [{"image_url": URL}]}]),
     ("/v1/embeddings", "input", [{"role": "user", "content": [{"image_url": {"url": URL}}]}]),
     ("/v1/embeddings", "messages", [{"content": [{"video_url": {"url": URL}}]}]),
+    ("/v1/embeddings", "input", [{"text": "x"}, {"image": URL}]),
+    ("/v1/embeddings", "input", [{"text": "x", "video": URL}]),
+    ("/v1/rerank", "documents", ["x", {"image": URL}]),
     ("/v1/rerank", "documents", {"content": [{"image_url": {"url": URL}}]}),
     ("/v1/rerank", "query", {"content": [{"image_url": URL}]}),
     ("/v1/score", "queries", {"content": [{"image_url": URL}]}),
@@ -147,7 +150,7 @@ PARTS = [
 def test_media_that_somebody_would_have_to_fetch_are_refused(path, field, value):
     assert refused(path, **{field: value}) == field
     hidden = json.dumps({"model": "m", **BODIES[path], field: value})
-    for name in ("image_url", "source", "url"):
+    for name in ("image_url", "image", "source", "url"):
         hidden = hidden.replace(f'"{name}"', '"' + f"\\u{ord(name[0]):04x}" + name[1:] + '"')
     with pytest.raises(BadRequestError):
         parse_request(OPERATIONS[path], hidden.encode())
@@ -160,6 +163,12 @@ def test_what_a_model_called_a_tool_with_is_no_media():
     assert parse(MESSAGES, messages=[{"role": "assistant", "content": [call]}])
     image = {"type": "base64", "media_type": "image/png", "data": "AA=="}
     assert parse(MESSAGES, messages=[{"content": [{"type": "image", "source": image}]}])
+
+
+@pytest.mark.parametrize("place", ["/srv/private.png", "file:///srv/private.png", "private.png"])
+def test_a_file_where_the_engine_runs_is_no_data(place):
+    assert refused("/v1/embeddings", input=[{"text": "x"}, {"image": place}]) == "input"
+    assert parse("/v1/embeddings", input=["image", "/srv/private.png"])
 
 
 # Bounds.
