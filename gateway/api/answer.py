@@ -39,11 +39,13 @@ class Counts(msgspec.Struct, frozen=True):
 
     def usage(self) -> Usage:
         completion = self.completion_tokens or self.output_tokens or 0
-        prompt = self.prompt_tokens if self.prompt_tokens is not None else self.input_tokens
-        if prompt is None:
-            prompt = max(0, (self.total_tokens or 0) - completion)
         cached = self.cache_read_input_tokens or 0
-        prompt += cached + (self.cache_creation_input_tokens or 0)
+        if self.prompt_tokens is not None:  # all of it, whatever else is told beside it
+            prompt = self.prompt_tokens
+        elif self.input_tokens is not None:
+            prompt = self.input_tokens + cached + (self.cache_creation_input_tokens or 0)
+        else:
+            prompt = max(0, (self.total_tokens or 0) - completion)
         for details in (self.prompt_tokens_details, self.input_tokens_details):
             cached = cached or _cached_tokens(bytes(details))
         return Usage(prompt, completion, cached)

@@ -27,6 +27,15 @@ CHAT_USAGE = {"prompt_tokens": 9, "completion_tokens": 2}
             Usage(9, 2),
         ),
         (
+            CHAT,  # as LiteLLM tells it: prompt_tokens are all, what was cached is told once more
+            {
+                "choices": [],
+                "usage": CHAT_USAGE
+                | {"cache_read_input_tokens": 4, "cache_creation_input_tokens": 3},
+            },
+            Usage(9, 2, 4),
+        ),
+        (
             RESPONSES,
             {
                 "output": [],
