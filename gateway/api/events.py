@@ -28,7 +28,7 @@ class EventForm(msgspec.Struct, frozen=True, kw_only=True):
 
     *early* events come before the engine has computed anything; *framing* of them and others carry
     no token. Where *repeats* holds, events of a stream differ by little more than the *text* of
-    their token. Usage comes in one event, by the last word on it; where it is *split* the first
+    their token. Usage comes in one event, by the last word on it; where it is *split* the early
     one has the prompt's share.
     """
 

@@ -112,6 +112,8 @@ class Relay:
         if not self._usage:
             return NO_USAGE
         usage = self.form.usage(_data(self._usage))
+        if self._usage is self._first_usage:  # what it says of the answer is a guess: 0, or 1
+            return Usage(usage.prompt_tokens, 0, usage.cached_tokens)
         if usage.prompt_tokens or not self._first_usage:
             return usage
         first = self.form.usage(_data(self._first_usage))
@@ -153,7 +155,7 @@ class Relay:
             self.failed = True
             return b""
         if form.usage_mark in event and _USAGE.search(event):
-            if form.split and not self._first_usage:
+            if form.split and self.events < form.early:
                 self._first_usage = event
             self._usage = event
             if not self.usage_wanted and _NO_CHOICES.search(event):

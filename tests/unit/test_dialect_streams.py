@@ -112,10 +112,17 @@ def test_of_a_message_cut_off_the_prompts_tokens_are_known():
     assert relay.usage == Usage(PROMPT_TOKENS, 0)
 
 
+def test_what_a_message_says_of_its_tokens_before_the_first_one_does_not_count():
+    begun, *more = BROKEN["messages"]
+    begun = begun.replace(b'"output_tokens":0', b'"output_tokens":1')
+    relay, _ = fed("messages", [begun, *more])
+    assert relay.usage == Usage(PROMPT_TOKENS, 0)
+
+
 def test_of_a_message_the_cached_part_of_the_prompt_counts_as_prompt():
     usage = {"input_tokens": 2, "cache_read_input_tokens": 5, "output_tokens": 4}
     end = named("message_delta", {"type": "message_delta", "delta": {}, "usage": usage})
-    relay, _ = fed("messages", [end])
+    relay, _ = fed("messages", [*BROKEN["messages"], end])
     assert relay.usage == Usage(7, 4, cached_tokens=5)
 
 
