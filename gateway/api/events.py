@@ -7,7 +7,7 @@ contain costs a closer look and no more: inside of JSON strings quotes are escap
 import re
 from collections.abc import Callable, Mapping
 from enum import Enum
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -51,6 +51,16 @@ class _Report(msgspec.Struct):
     object: Any = None
 
 
+class _ResponseReport(_Report):
+    """*response* is the whole of it, raw: most of it is of no interest."""
+
+    response: msgspec.Raw = msgspec.Raw()
+
+
+class _Outcome(msgspec.Struct):
+    status: Any = None
+
+
 class _Inner(msgspec.Struct):
     usage: Counts | None = None
 
@@ -64,16 +74,21 @@ class _Counted(msgspec.Struct):
 
 
 _REPORT = msgspec.json.Decoder(_Report)
+_RESPONSE_REPORT = msgspec.json.Decoder(_ResponseReport)
+_OUTCOME = msgspec.json.Decoder(_Outcome)
 _CHUNK = msgspec.json.Decoder(_Inner)
 _COUNTED = msgspec.json.Decoder(_Counted)
 _RESPONSE_ENDS = frozenset({"response.completed", "response.incomplete"})
 # A response that failed or was cancelled is told as an error: nobody may take it for whole.
 _RESPONSE_FAILS = frozenset({"error", "response.failed", "response.cancelled"})
+# So is one that an engine has aborted and calls completed all the same.
+_GIVEN_UP = ("failed", "cancelled")
+_R = TypeVar("_R")
 
 
-def _report(data: bytes) -> _Report | None:
+def _read(decoder: msgspec.json.Decoder[_R], data: bytes | msgspec.Raw) -> _R | None:
     try:
-        return _REPORT.decode(data)
+        return decoder.decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return None
 
@@ -85,22 +100,25 @@ def _is_error(report: _Report) -> bool:
 def _look_at_chunk(data: bytes) -> Seen:
     if data == b"[DONE]":
         return Seen.END
-    report = _report(data)
+    report = _read(_REPORT, data)
     return Seen.FAILED if report is not None and _is_error(report) else Seen.NOTHING
 
 
 def _look_at_response(data: bytes) -> Seen:
-    report = _report(data)
+    report = _read(_RESPONSE_REPORT, data)
     if report is None:
         return Seen.NOTHING
     kind = report.type if isinstance(report.type, str) else ""
     if kind in _RESPONSE_FAILS or _is_error(report):
         return Seen.FAILED
-    return Seen.END if kind in _RESPONSE_ENDS else Seen.NOTHING
+    if kind not in _RESPONSE_ENDS:
+        return Seen.NOTHING
+    outcome = _read(_OUTCOME, report.response)
+    return Seen.FAILED if outcome is not None and outcome.status in _GIVEN_UP else Seen.END
 
 
 def _look_at_message(data: bytes) -> Seen:
-    report = _report(data)
+    report = _read(_REPORT, data)
     if report is None:
         return Seen.NOTHING
     if report.type == "error" or _is_error(report):
@@ -109,17 +127,14 @@ def _look_at_message(data: bytes) -> Seen:
 
 
 def _chunk_usage(data: bytes) -> Usage:
-    try:
-        counts = _CHUNK.decode(data).usage
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
-        return NO_USAGE
+    chunk = _read(_CHUNK, data)
+    counts = chunk.usage if chunk is not None else None
     return NO_USAGE if counts is None else counts.usage()
 
 
 def _event_usage(data: bytes) -> Usage:
-    try:
-        event = _COUNTED.decode(data)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+    event = _read(_COUNTED, data)
+    if event is None:
         return NO_USAGE
     inner = event.response or event.message
     counts = event.usage or (inner.usage if inner is not None else None)

@@ -42,6 +42,12 @@ OF_DIALECT = {
         named("error", {"type": "error", "code": None, "message": "m", "sequence_number": 3}),
         named("response.failed", {"type": "response.failed", "response": response("failed")}),
         named("response.cancelled", {"type": "response.cancelled", "response": response()}),
+        *(
+            named(
+                "response.completed", {"type": "response.completed", "response": response(status)}
+            )
+            for status in ("failed", "cancelled")  # as an engine tells of one that it has aborted
+        ),
     ],
     "messages": [named("error", {"type": "error", "error": {"type": "t", "message": "m"}})],
 }
