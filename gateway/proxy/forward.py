@@ -278,9 +278,9 @@ class Forwarder:
         try:
             await splice.run()
         finally:
-            if exchange.started:  # else what came was held back, and is thrown away
+            if exchange.started or relay.done:  # else all that came was held back, and is lost
                 exchange.events += relay.events
-            exchange.usage = _usage_of(exchange, relay)
+                exchange.usage = _usage_of(exchange, relay)
         if relay.failed:
             raise leg.failed("error_event")
         splice.finish()

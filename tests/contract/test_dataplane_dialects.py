@@ -340,6 +340,16 @@ async def test_until_the_first_token_another_worker_begins_anew(path, how):
 
 
 @pytest.mark.parametrize("path", UNRESUMED)
+async def test_who_is_told_an_error_in_place_of_a_stream_has_used_no_tokens(path):
+    early = 2 if path == "/v1/responses" else 1
+    async with a_gateway(breaks_off(after=early, how="end")) as gateway:
+        answer = await ask(gateway, path, stream=True)
+        (record,) = await gateway.usage()
+    assert (answer.status_code, record.status) == (502, "error")
+    assert (record.prompt_tokens, record.completion_tokens) == (0, 0)
+
+
+@pytest.mark.parametrize("path", UNRESUMED)
 async def test_nothing_says_that_it_has_begun_before_it_has(path):
     """`response.created` and `message_start` come before anything was computed."""
     hold = asyncio.Event()
