@@ -67,7 +67,7 @@ class Reporter:
                 variant=variant,
                 mode=mode,
                 status=status,
-                error=str(exchange.error.code) if exchange.error else None,
+                error=_logged(exchange.error) if exchange.error is not None else None,
                 worker=route.answerer.worker_id if route else "",
                 prefill_worker=route.prefill.worker_id if route and route.prefill else "",
                 duration_ms=round((exchange.ended_at - exchange.began) * 1000, 1),
@@ -104,6 +104,11 @@ def _reason(error: ApiError) -> str:
     if kind is ApiError:
         return "worker_refused"
     return str(kind.code or kind.type)
+
+
+def _logged(error: ApiError) -> str:
+    """Closer than its kind where the gateway itself chose the word."""
+    return _reason(error) if type(error) is ApiError else str(error.code or error.type)
 
 
 def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:

@@ -36,6 +36,7 @@ _REFUSALS = frozenset({400, 413, 422, 429})
 # How an engine says that it has no such route. Of what it may lack that is no fault of its.
 _LACKING = frozenset({404, 405, 501})
 _UNANSWERED = frozenset({"connect", "reset", "hung"})
+_DIGITS_MAX = 9  # of a number of seconds
 
 
 class Leg:
@@ -229,11 +230,12 @@ def _unsupported(request: InferenceRequest, body: bytes) -> ApiError:
 
 def _refusal(status: int, body: bytes, retry_after: bytes) -> ApiError:
     error = worker_error(body)
+    is_number = retry_after.isdigit() and len(retry_after) <= _DIGITS_MAX
     refusal = ApiError(
         error.message if error else f"The worker refused the request with status {status}.",
         param=error.param if error else None,
         code=error.code if error else None,
-        headers={"retry-after": str(int(retry_after))} if retry_after.isdigit() else {},
+        headers={"retry-after": str(int(retry_after))} if is_number else {},
     )
     refusal.status = status
     refusal.type = error.type if error else "invalid_request_error"

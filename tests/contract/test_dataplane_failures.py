@@ -19,6 +19,7 @@ from gateway_world import (
     token,
 )
 
+from gateway.access_log import AccessLog
 from gateway.proxy.connection import HEAD_BYTES_MAX
 from gateway.proxy.stream import EVENT_BYTES_MAX
 
@@ -149,6 +150,22 @@ async def test_a_refusal_passes_through_without_the_workers_address(status):
         }
         await gateway.post()
         assert gateway.workers[0].connections == 1  # a refusal costs no connection
+
+
+async def test_a_workers_own_words_for_a_refusal_are_not_logged():
+    lines = []
+
+    async def refuse(call):
+        error = {"message": "m", "type": "t", "code": {"seen": "what the client said"}}
+        await call.answer(400, {"error": error}, headers=f"retry-after: {'9' * 5000}\r\n")
+
+    async with a_gateway(refuse, access_log=AccessLog(lines.append)) as gateway:
+        answer = await gateway.post()
+        assert (await gateway.post("/v1/completions", stream="x")).status_code == 400
+    assert answer.json()["error"]["code"] == {"seen": "what the client said"}
+    assert "retry-after" not in answer.headers
+    logged = [json.loads(line) for line in b"".join(lines).splitlines()]
+    assert [line["error"] for line in logged] == ["worker_refused", "invalid_request_error"]
 
 
 @pytest.mark.parametrize("status", [301, 401, 403, 404, 405, 418, 500, 502, 504])
