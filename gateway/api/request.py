@@ -31,6 +31,10 @@ class _StreamOptions(msgspec.Struct):
     include_usage: bool | None = None
 
 
+class _ToolChoice(msgspec.Struct):
+    type: Any = None
+
+
 class _Metadata(msgspec.Struct):
     user_id: Any = None
 
@@ -41,6 +45,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
 
 _BODY: msgspec.json.Decoder[Body] = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _METADATA = _decoder(_Metadata)
+_TOOL_CHOICE = _decoder(_ToolChoice | None)
 _MODEL = _decoder(Annotated[str, msgspec.Meta(min_length=1)])
 _STREAM = _decoder(bool | None)
 _LIMIT = _decoder(_Count | None)
@@ -81,6 +86,7 @@ _SESSIONS = ("prompt_cache_key", "user")
 _SESSION_BYTES_MAX = 256
 _WITH_USAGE = msgspec.Raw(b'{"include_usage":true}')
 _FALSE = msgspec.Raw(b"false")
+_NULL = msgspec.Raw(b"null")
 
 
 class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -125,6 +131,8 @@ class InferenceRequest(msgspec.Struct, frozen=True, kw_only=True):
         """Whether prefill and decode apart can serve it, and its prompt is long enough for it."""
         body = self.body
         if any(bytes(body[name]) not in _PAIRED_VALUES for name in _UNPAIRED if name in body):
+            return False
+        if self.operation.dialect is Dialect.ANTHROPIC and _names_a_tool(body):
             return False
         tokens = self.prompt_tokens()
         return tokens is not None and (not bypass_tokens or tokens >= bypass_tokens)
@@ -198,6 +206,17 @@ def _field(name: str, raw: msgspec.Raw, decoder: msgspec.json.Decoder[Any]) -> A
         return decoder.decode(raw)
     except msgspec.DecodeError as error:
         raise BadRequestError(f"The field '{name}': {error}", param=name) from None
+
+
+def _names_a_tool(body: Body) -> bool:
+    """VLLM reads that tool's arguments as JSON, of the one token that prefill gives, too: it would
+    refuse the request.
+    """
+    try:
+        choice = _TOOL_CHOICE.decode(body.get("tool_choice", _NULL))
+    except msgspec.DecodeError:
+        return False
+    return choice is not None and choice.type == "tool"
 
 
 def _user(metadata: msgspec.Raw) -> str:

@@ -413,6 +413,7 @@ async def test_what_generates_nothing_asks_one_half_of_a_pair(path):
         ("/v1/responses", {"truncation": "auto"}),
         ("/v1/completions", {"truncate_prompt_tokens": -1}),
         ("/v1/chat/completions", {"n": 2}),
+        ("/v1/messages", {"tool_choice": {"type": "tool", "name": "f"}}),
     ],
 )
 async def test_what_a_pair_cannot_carry_decode_answers_alone(path, more):

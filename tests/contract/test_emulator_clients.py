@@ -190,6 +190,18 @@ def test_a_tool_that_is_not_there_is_not_called():
     assert call_of([Tool("a", {})], "") == forced.Forced("{}", "a", by_name=False)
 
 
+async def test_a_message_whose_call_is_cut_is_refused_if_it_names_the_tool():
+    tool = {"name": "f", "input_schema": CITY}
+    ask = {"model": "emulated", "max_tokens": 1, "messages": MESSAGES, "tools": [tool]}
+    async with serve(Options()) as emulator, httpx.AsyncClient(base_url=emulator.url) as http:
+        named = await http.post(
+            "/v1/messages", json={**ask, "tool_choice": {"type": "tool", "name": "f"}}
+        )
+        whichever = await http.post("/v1/messages", json={**ask, "tool_choice": {"type": "any"}})
+    assert (named.status_code, named.json()["error"]["type"]) == (400, "BadRequestError")
+    assert whichever.json()["content"] == [{"type": "text", "text": ""}]
+
+
 async def test_the_openai_client_reads_a_forced_call_and_a_held_answer():
     async with serve(Options()) as emulator:
         client = openai.AsyncOpenAI(base_url=f"{emulator.url}/v1", api_key="k", max_retries=0)

@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 
 from pipelines.engines.emulator.answers import Choice, named_event
-from pipelines.engines.emulator.ask import Ask
+from pipelines.engines.emulator.ask import Ask, RefusalError
 from pipelines.engines.emulator.text import Token
 
 
@@ -53,9 +53,9 @@ class MessagesAnswer:
 
     def whole(self, choices: Sequence[Choice], transfer: dict[str, Any] | None) -> bytes:
         (choice,) = choices
-        block: dict[str, Any] = {"type": "text", "text": choice.text}
-        if self._tool:
-            called = msgspec.json.decode(choice.text) if choice.finish == "stop" else {}
+        block: dict[str, Any] = {"type": "text", "text": "" if self._tool else choice.text}
+        if self._tool and self._is_read(choice):
+            called = _arguments(choice.text)
             block = {"type": "tool_use", "id": self._tool_id, "name": self._tool, "input": called}
         body = {
             **self._message,
@@ -66,6 +66,12 @@ class MessagesAnswer:
         body |= {"stop_sequence": choice.stop} if choice.stop else {}
         body |= {"kv_transfer_params": transfer} if transfer else {}
         return msgspec.json.encode(body)
+
+    def _is_read(self, choice: Choice) -> bool:
+        """VLLM takes a call that is cut for none, but where the client named the tool."""
+        return choice.finish == "stop" or (
+            self._ask.forced is not None and self._ask.forced.by_name
+        )
 
     def _block(self) -> bytes:
         """The event that opens the content, before its first part."""
@@ -92,3 +98,13 @@ class MessagesAnswer:
 
     def _usage(self, count: int) -> dict[str, int]:
         return {"input_tokens": self._ask.prompt_tokens, "output_tokens": count}
+
+
+def _arguments(text: str) -> Any:
+    """Raises RefusalError where they are cut."""
+    try:
+        return msgspec.json.decode(text)
+    except msgspec.DecodeError:
+        raise RefusalError(
+            400, "Unterminated string starting at: line 1 column 2 (char 1)"
+        ) from None

@@ -131,10 +131,17 @@ class Whole:
         self._done[index] = choice
         if len(self._done) == self._ask.choices:
             choices = [self._done[each] for each in sorted(self._done)]
-            self._reply.send(200, self._answer.whole(choices, self._transfer()))
+            try:
+                body = self._answer.whole(choices, self._transfer())
+            except RefusalError as refusal:
+                self._refuse(refusal)
+            else:
+                self._reply.send(200, body)
 
     def fail(self) -> None:
-        refusal = engine_failure()
+        self._refuse(engine_failure())
+
+    def _refuse(self, refusal: RefusalError) -> None:
         self._reply.send(refusal.status, refusal.body(anthropic=self._ask.anthropic))
 
     def strike(self, fault: Fault) -> None:
