@@ -1,6 +1,8 @@
 """Media in a prompt: only what it carries itself.
 
 An engine fetches a media URL from where it stands: inside the fleet. A client must not choose it.
+And it keeps media by the name that a client gave them (vLLM's ``uuid``), for whoever says that name
+next.
 """
 
 from typing import Any
@@ -19,7 +21,8 @@ _SAID = frozenset({"messages", "system"})
 def check_media(field: str, raw: bytes) -> None:
     """Raises BadRequestError for a media URL in the JSON of *field* that is not ``data:``."""
     # "url" itself or a name that ends so; an escaped letter could hide it, and is rare enough.
-    if b'url"' not in raw and b"\\u" not in raw and not _may_be_untyped(field, raw):
+    marked = b'url"' in raw or b'"uuid"' in raw or b"\\u" in raw
+    if not marked and not _may_be_untyped(field, raw):
         return
     pending: list[Any] = [msgspec.json.decode(raw)]
     while pending:
@@ -39,6 +42,12 @@ def _may_be_untyped(field: str, raw: bytes) -> bool:
 
 def _check(field: str, part: dict[str, Any]) -> None:
     """OpenAI's parts name it ``image_url`` and the like, Anthropic's have a source of type url."""
+    names = (*part, str(part.get("type")))
+    if part.get("uuid") is not None and any(name.endswith("_url") for name in names):
+        raise BadRequestError(
+            f"Media in '{field}' cannot have a uuid: workers would share them by it. Leave it out.",
+            param=field,
+        )
     for name, target in part.items():
         if name.endswith("_url"):
             url = target.get("url") if isinstance(target, dict) else target

@@ -22,6 +22,7 @@ CONTROL_FIELDS = frozenset(
         "bootstrap_port",
         "bootstrap_room",
         "custom_llm_provider",
+        "custom_logit_processor",  # code, which SGLang would unpickle
         "data_parallel_rank",
         "data_parallel_rank_decode",
         "disagg_prefill_dp_rank",

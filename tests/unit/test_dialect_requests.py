@@ -158,6 +158,12 @@ def test_media_that_somebody_would_have_to_fetch_are_refused(path, field, value)
     assert parse(path, **{field: inline})
 
 
+@pytest.mark.parametrize("part", [{"image_url": None}, {"type": "video_url"}])
+def test_media_that_workers_would_share_by_a_name_are_refused(part):
+    assert refused(CHAT, messages=[{"content": [{**part, "uuid": "a"}]}]) == "messages"
+    assert parse(CHAT, messages=[{"content": [{"type": "text", "text": "a", "uuid": "a"}]}])
+
+
 def test_what_a_model_called_a_tool_with_is_no_media():
     call = {"type": "tool_use", "id": "t", "name": "f", "input": {"image_url": URL, "url": URL}}
     assert parse(MESSAGES, messages=[{"role": "assistant", "content": [call]}])
