@@ -1,7 +1,7 @@
 """The whole, on real SGLang beside real vLLM: one model on both engines, and a pair over Mooncake.
 
 One yard for the module, of `examples/sglang.yaml`. The tests run in the order they stand, and each
-leaves both models ready.
+leaves both models ready; the last ones stop what they have.
 """
 
 import json
@@ -178,6 +178,35 @@ def test_the_key_is_neither_on_the_command_line_nor_in_the_log(yard):
     assert launch["token"] not in log
 
 
+def test_a_prefill_killed_in_mid_request_is_told_at_once_and_replaced(yard):
+    """It was the only one, and decode cannot do its work: an error, and no hanging for it."""
+    victim = worker_id(yard, PAIR, role="prefill")
+    statuses: Counter[int] = Counter()
+    with yard.client(180) as client, ThreadPoolExecutor(1) as pool:
+        asked = pool.submit(complete, client, PAIR, PROMPT * 20)
+        time.sleep(0.3)
+        for process in yard.engine_processes(victim):
+            process.kill()
+        killed_at = time.monotonic()
+        answer = asked.result()
+        assert time.monotonic() - killed_at < 60
+        statuses[answer.status_code] += 1
+        if answer.status_code != 200:
+            assert answer.status_code in {502, 503, 504}
+            assert answer.json()["error"]["message"]
+
+        replaced(yard, PAIR, victim, role="prefill")
+        before = yard.kv_transfers(PAIR)
+        again = eventually("disaggregated again", lambda: _answered(client), 60)
+    assert "Paris" in text_of(again)
+    eventually("counted", lambda: yard.kv_transfers(PAIR) > before)
+
+
+def _answered(client: httpx.Client) -> httpx.Response | None:
+    answer = complete(client, PAIR)
+    return answer if answer.status_code == 200 else None
+
+
 def test_a_stream_that_vllm_began_is_completed_by_sglang(yard):
     """Whose words they are, the client cannot tell: one id, one role, the usage of one answer."""
     victim = worker_id(yard, BOTH, variant="vllm")
@@ -214,36 +243,6 @@ def test_a_stream_that_vllm_began_is_completed_by_sglang(yard):
     assert 0 < cut_at < len(said)
     assert chunks[-1].usage.completion_tokens == 100
     assert yard.upstream_failures() & {"cut_off", "error_event"}
-    replaced(yard, BOTH, victim, variant="vllm")
-
-
-def test_a_prefill_killed_in_mid_request_is_told_at_once_and_replaced(yard):
-    """It was the only one, and decode cannot do its work: an error, and no hanging for it."""
-    victim = worker_id(yard, PAIR, role="prefill")
-    statuses: Counter[int] = Counter()
-    with yard.client(180) as client, ThreadPoolExecutor(1) as pool:
-        asked = pool.submit(complete, client, PAIR, PROMPT * 20)
-        time.sleep(0.3)
-        for process in yard.engine_processes(victim):
-            process.kill()
-        killed_at = time.monotonic()
-        answer = asked.result()
-        assert time.monotonic() - killed_at < 60
-        statuses[answer.status_code] += 1
-        if answer.status_code != 200:
-            assert answer.status_code in {502, 503, 504}
-            assert answer.json()["error"]["message"]
-
-        replaced(yard, PAIR, victim, role="prefill")
-        before = yard.kv_transfers(PAIR)
-        again = eventually("disaggregated again", lambda: _answered(client), 60)
-    assert "Paris" in text_of(again)
-    eventually("counted", lambda: yard.kv_transfers(PAIR) > before)
-
-
-def _answered(client: httpx.Client) -> httpx.Response | None:
-    answer = complete(client, PAIR)
-    return answer if answer.status_code == 200 else None
 
 
 def test_ctrl_c_leaves_no_process(yard):
@@ -253,7 +252,7 @@ def test_ctrl_c_leaves_no_process(yard):
         for worker in yard.ready_workers(model)
         for process in yard.engine_processes(worker["id"])
     ]
-    assert len(engines) >= 12, "of four workers, three processes each"
+    assert len(engines) >= 9, "of three SGLang workers at least, three processes each"
 
     assert yard.stop() == 0
 
