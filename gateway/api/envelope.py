@@ -97,6 +97,10 @@ def _anthropic_type(status: int) -> str:
     return _ANTHROPIC_TYPES.get(status, kind)
 
 
+# Behind it FastAPI tells where the engine's code lies.
+_TRACE = '\n\n  File "'
+
+
 class WorkerError(msgspec.Struct, frozen=True):
     """*param* and *code* are whatever the engine puts there."""
 
@@ -122,7 +126,8 @@ def worker_error(body: bytes) -> WorkerError | None:
     """A worker's error answer in any of the forms that engines use; None if it is none."""
     for read in (_nested, _flat, _detail):
         try:
-            return read(body)
+            error = read(body)
+            return msgspec.structs.replace(error, message=error.message.partition(_TRACE)[0])
         except msgspec.ValidationError:
             continue
         except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):

@@ -68,6 +68,14 @@ def test_what_is_no_envelope_of_a_worker_is_none(body):
     assert worker_error(body) is None
 
 
+def test_where_the_engines_code_lies_is_not_told():
+    """As SGLang 0.5.23 answers a bad field."""
+    message = '1 validation error: list_type\n\n  File "/srv/http_server.py", line 1'
+    error = worker_error(json.dumps({"error": {"message": message}}).encode())
+    assert error is not None
+    assert error.message == "1 validation error: list_type"
+
+
 def test_a_workers_envelope_is_read_with_its_own_code():
     error = worker_error(b'{"error":{"message":"m","type":"t","param":null,"code":400}}')
     assert (error.message, error.type, error.param, error.code) == ("m", "t", None, 400)
