@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from pipelines.engines.base import (
+    EVERY_OPERATION,
     Body,
     Command,
     EngineMetrics,
@@ -57,9 +58,7 @@ class SglangEngine(Unpaired):
     metrics_path = "/metrics"
     has_completions = True
     pairing = Pairing.CONCURRENT
-    operations = frozenset(
-        {"chat.completions", "completions", "embeddings", "rerank", "score", "tokenize"}
-    )
+    operations = EVERY_OPERATION
     paired_operations = frozenset({"chat.completions", "completions"})
     counts_transfers = Role.PREFILL
     # Its chats ignore add_generation_prompt, which its /tokenize does not.

@@ -10,6 +10,7 @@ from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import anthropic
 import httpx
 import openai
 import psutil
@@ -58,11 +59,13 @@ def complete(client: httpx.Client, model: str, prompt: str = PROMPT, **more) -> 
     return client.post("/v1/completions", json=body)
 
 
-def by_variant(client: httpx.Client) -> dict[str, httpx.Response]:
-    """An answer of each variant to the same request."""
+def by_variant(
+    client: httpx.Client, path: str = "/v1/completions", **body
+) -> dict[str, httpx.Response]:
+    """An answer of each variant to the same request, a completion where nothing is said."""
     answers: dict[str, httpx.Response] = {}
     for _ in range(ASKED_MAX):
-        answer = complete(client, BOTH)
+        answer = client.post(path, json={"model": BOTH, **body}) if body else complete(client, BOTH)
         assert answer.status_code == 200, answer.text
         answers[answer.headers["x-modelyard-variant"]] = answer
         if len(answers) == 2:
@@ -154,6 +157,53 @@ def test_the_openai_client_drives_it(yard, model):
     assert [c.choices[0].finish_reason for c in chunks if c.choices][-1] in {"stop", "length"}
     assert whole.usage.prompt_tokens == chunks[-1].usage.prompt_tokens > 20
     assert 0 < chunks[-1].usage.completion_tokens <= 24
+
+
+def test_each_dialect_is_answered_by_both_engines_and_refused_by_a_pair_of_sglang(yard):
+    question = MESSAGES[1:]
+    asked = {
+        "/v1/messages": {"messages": question, "max_tokens": 16},
+        "/v1/responses": {"input": question[0]["content"], "max_output_tokens": 16},
+        "/v1/messages/count_tokens": {"messages": question},
+        "/detokenize": {"tokens": [28120, 905]},
+    }
+    with yard.client(180) as client:
+        said = {path: by_variant(client, path, **body) for path, body in asked.items()}
+        refused = client.post("/v1/messages", json={"model": PAIR, **asked["/v1/messages"]})
+
+    for path, kind in (("/v1/messages", "message"), ("/v1/responses", "response")):
+        for answer in (answer.json() for answer in said[path].values()):
+            assert kind in {answer.get("type"), answer.get("object")}
+            assert answer["usage"]["input_tokens"] > 10
+            assert 0 < answer["usage"]["output_tokens"] <= 16
+    counts = {
+        answer.json()["input_tokens"] for answer in said["/v1/messages/count_tokens"].values()
+    }
+    assert len(counts) == 1, "one tokenizer, one prompt"
+    told = {name: answer.json() for name, answer in said["/detokenize"].items()}
+    assert told == {"vllm": {"prompt": "hello world"}, "sglang": {"text": "hello world"}}
+    assert refused.status_code == 400
+    assert refused.json()["error"]["type"] == "invalid_request_error"
+    assert "/v1/chat/completions" in refused.json()["error"]["message"]
+
+
+def test_the_anthropic_client_is_streamed_to_by_both_engines(yard):
+    seen: dict[str, anthropic.types.Message] = {}
+    with anthropic.Anthropic(
+        base_url=f"http://127.0.0.1:{yard.port}", api_key=yard.key, timeout=180, max_retries=0
+    ) as client:
+        for _ in range(ASKED_MAX):
+            ask = client.messages.stream(model=BOTH, max_tokens=16, messages=MESSAGES[1:])
+            with ask as stream:
+                text = "".join(stream.text_stream)
+                message = stream.get_final_message()
+                seen[stream.response.headers["x-modelyard-variant"]] = message
+            assert text
+            assert message.stop_reason in {"end_turn", "max_tokens"}
+            assert 0 < message.usage.output_tokens <= 16
+            if len(seen) == 2:
+                break
+    assert set(seen) == {"vllm", "sglang"}
 
 
 def test_several_requests_at_once_each_find_their_room(yard):
