@@ -172,7 +172,7 @@ async def _count(client: httpx.AsyncClient, worker: Worker) -> EngineMetrics | N
 async def _generate_in_turn(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> None:
     engine = ENGINES[decode.plan.engine]
     body = _request(prefill)
-    answer = await _generate(client, prefill, engine.prefill_body(body))
+    answer = await _generate(client, prefill, engine.prefill_body(body, "completions"))
     try:
         leg = engine.decode_body(body, answer)
     except ProtocolError as error:

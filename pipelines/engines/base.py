@@ -140,7 +140,7 @@ class Engine(Protocol):
     def metrics(self, text: str) -> EngineMetrics:
         """Reads the engine's Prometheus exposition; what is missing counts as zero."""
 
-    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
+    def prefill_body(self, body: Body, operation: str) -> Body:
         """The request for the prefill leg: one token, not streamed, KV kept for decode. Of
         SEQUENTIAL engines. How a body bounds its tokens depends on the *operation*.
         """
@@ -165,7 +165,7 @@ class Unpaired:
     paired_operations: frozenset[str] = frozenset()
     counts_transfers: Role | None = None
 
-    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
+    def prefill_body(self, body: Body, operation: str) -> Body:
         del body, operation
         raise self._refusal()
 

@@ -30,7 +30,7 @@ class _PrefillAnswer(msgspec.Struct):
     kv_transfer_params: msgspec.Raw = msgspec.Raw(b"null")
 
 
-def prefill_body(body: Body, operation: str = "chat.completions") -> Body:
+def prefill_body(body: Body, operation: str) -> Body:
     """The request for the prefill leg: one token, not streamed, its KV kept for decode."""
     leg = {name: value for name, value in body.items() if name != "stream_options"}
     leg["stream"] = msgspec.Raw(b"false")

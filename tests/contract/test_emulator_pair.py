@@ -39,7 +39,7 @@ async def post(http: httpx.AsyncClient, to: Running, body: Body) -> httpx.Respon
 
 async def prefilled(http: httpx.AsyncClient, prefill: Running, body: dict) -> Body:
     """The body of the decode leg, after a prefill."""
-    answer = await post(http, prefill, ENGINE.prefill_body(raw(body)))
+    answer = await post(http, prefill, ENGINE.prefill_body(raw(body), "completions"))
     assert answer.status_code == 200, answer.text
     return ENGINE.decode_body(raw(body), answer.content)
 
@@ -185,7 +185,8 @@ async def test_a_decode_may_take_the_kv_and_never_have_a_token(path):
         await http.post(f"{decode.url}/fault", json={"kind": "kv_never"})
         assert (await http.post(f"{decode.url}/v1/{path}", json=body)).text.endswith("[DONE]\n\n")
         granted = await http.post(
-            f"{prefill.url}/v1/{path}", content=msgspec.json.encode(ENGINE.prefill_body(raw(body)))
+            f"{prefill.url}/v1/{path}",
+            content=msgspec.json.encode(ENGINE.prefill_body(raw(body), "completions")),
         )
         leg = msgspec.json.encode(ENGINE.decode_body(raw(body), granted.content))
         got = bytearray()

@@ -113,7 +113,7 @@ def test_the_prefill_leg_asks_one_token_and_keeps_what_it_does_not_know(engine, 
         "max_completion_tokens": 400,
         "min_tokens": 30,
     }
-    leg = plain(engine.prefill_body(raw(body)))
+    leg = plain(engine.prefill_body(raw(body), "chat.completions"))
     assert leg.pop("kv_transfer_params")["do_remote_decode"] is True
     one = {"stream": False, "max_tokens": 1, "max_completion_tokens": 1, "min_tokens": 1}
     unknown.pop("kv_transfer_params", None)
@@ -122,7 +122,7 @@ def test_the_prefill_leg_asks_one_token_and_keeps_what_it_does_not_know(engine, 
 
 @every_sequential_engine
 def test_the_prefill_leg_adds_no_limit_the_request_did_not_name(engine):
-    leg = plain(engine.prefill_body(raw({"model": "m"})))
+    leg = plain(engine.prefill_body(raw({"model": "m"}), "chat.completions"))
     assert "max_completion_tokens" not in leg
     assert "min_tokens" not in leg
 
@@ -147,7 +147,7 @@ def test_what_it_answers_as_a_pair_it_answers_alone(engine):
 def test_the_legs_leave_the_request_as_it_was(engine):
     body = raw({"model": "m", "stream": True, "max_tokens": 9})
     before = dict(body)
-    engine.prefill_body(body)
+    engine.prefill_body(body, "chat.completions")
     engine.decode_body(body, b'{"kv_transfer_params":{"remote_port":1}}')
     assert body == before
 

@@ -43,7 +43,7 @@ def test_what_an_engine_does_not_speak_is_an_error(name):
             engine.concurrent_body(BODY, **with_room)
     if engine.pairing is not Pairing.SEQUENTIAL:
         with pytest.raises(NotImplementedError, match=engine.pairing):
-            engine.prefill_body(BODY)
+            engine.prefill_body(BODY, "chat.completions")
         with pytest.raises(NotImplementedError, match=engine.pairing):
             engine.decode_body(BODY, b"{}")
 

@@ -50,7 +50,7 @@ class EmulatorEngine(Unpaired):
     def metrics(self, text: str) -> EngineMetrics:
         return nixl_protocol.metrics(text)
 
-    def prefill_body(self, body: Body, operation: str = "chat.completions") -> Body:
+    def prefill_body(self, body: Body, operation: str) -> Body:
         return nixl_protocol.prefill_body(body, operation)
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
