@@ -4,9 +4,9 @@ import hashlib
 from collections.abc import Mapping
 
 from gateway.errors import AuthenticationError
+from registry.keys import SECRET_CHARS_MAX
 from registry.state import Key
 
-_SECRET_BYTES_MAX = 512
 _BEARER = b"Bearer "
 _KNOWN_MAX = 10_000
 
@@ -30,7 +30,7 @@ def authenticate(authorization: bytes | None, keys: Mapping[bytes, Key], now: fl
         )
     scheme, _, secret = authorization.partition(b" ")
     secret = secret.strip()
-    if scheme.lower() != b"bearer" or not secret or len(secret) > _SECRET_BYTES_MAX:
+    if scheme.lower() != b"bearer" or not secret or len(secret) > SECRET_CHARS_MAX:
         raise AuthenticationError("The Authorization header is not 'Bearer <key>'.")
     key = keys.get(hashlib.sha256(secret).digest())
     if key is None or not _is_good(key, now):

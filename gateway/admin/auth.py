@@ -7,12 +7,11 @@ from litestar.exceptions import NotAuthorizedException
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.admin.errors import request_id
-from registry.keys import by_digest, digest
+from registry.keys import SECRET_CHARS_MAX, by_digest, digest
 from registry.state import Key, KeyKind, Principal
 from registry.store import Store
 
 OPEN = {"open": True}  # a route's `opt` that lets it answer without a key
-_SECRET_CHARS_MAX = 512
 
 
 class AdminKeys:
@@ -62,7 +61,7 @@ async def _authenticate(keys: AdminKeys, scope: Scope) -> Principal:
     header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
     scheme, _, secret = header.partition(" ")
     secret = secret.strip()
-    if scheme.lower() != "bearer" or not 0 < len(secret) <= _SECRET_CHARS_MAX:
+    if scheme.lower() != "bearer" or not 0 < len(secret) <= SECRET_CHARS_MAX:
         raise NotAuthorizedException("send an admin key: Authorization: Bearer mka-…")
     key = await keys.find(secret)
     if key is None:
