@@ -7,34 +7,15 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from launches import CPU, GIB
 
-from pipelines.engines.base import EngineMetrics, Launch
+from pipelines.engines.base import EngineMetrics
 from pipelines.engines.resume import continued, tokenize_body
 from pipelines.engines.sglang import SglangEngine
 from registry.spec import Role
 from registry.state import DeviceKind
 
 ROOT = Path(__file__).parents[2]
-GIB = 2**30
-CPU = Launch(
-    worker_id="m-unified-0-abcdef",
-    model="m",
-    model_path="/models/m",
-    model_revision="",
-    role=Role.UNIFIED,
-    transfer="",
-    host="127.0.0.1",
-    port=8100,
-    kv_port=8200,
-    token="secret",
-    device_kind=DeviceKind.CPU,
-    device_indexes=(0,),
-    memory_bytes=4 * GIB,
-    device_memory_bytes=11 * GIB,
-    tensor_parallel=1,
-    pipeline_parallel=1,
-    args={},
-)
 GPU = msgspec.structs.replace(CPU, device_kind=DeviceKind.CUDA, device_indexes=(2, 3))
 BODY = {"model": msgspec.Raw(b'"m"'), "prompt": msgspec.Raw(b'"a  b"')}
 BOTH = """
