@@ -59,9 +59,9 @@ bench-routing: $(VENV)/.installed ## the routing policies on a production trace,
 	@PYTHONPATH=tests $(BIN)/python -m simulation.routing $(ARGS)
 
 lock: init ## resolve the dependencies anew
-	$(BIN)/pip-compile --quiet --upgrade $(LOCK_FLAGS) -o requirements.lock pyproject.toml
-	$(BIN)/pip-compile --quiet --upgrade --extra dev -c requirements.lock $(LOCK_FLAGS) \
-		-o requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade --extra dev $(LOCK_FLAGS) -o requirements-dev.lock pyproject.toml
+	$(BIN)/pip-compile --quiet --upgrade -c requirements-dev.lock $(LOCK_FLAGS) -o requirements.lock \
+		pyproject.toml
 
 LOCK_FLAGS := --generate-hashes --strip-extras --allow-unsafe --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host

@@ -10,7 +10,7 @@ from gateway.metrics import GatewayMetrics
 from gateway.proxy.exchange import Exchange
 from gateway.tallies import Served
 from gateway.tracing import Tracer
-from registry.state import UsageRecord, UsageStatus
+from registry.usage import UsageRecord, UsageStatus
 
 # They are asked every few seconds, by machines.
 _QUIET = frozenset({"/healthz", "/readyz"})

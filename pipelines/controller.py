@@ -14,7 +14,7 @@ import httpx
 import structlog
 from filelock import FileLock, Timeout
 
-from pipelines.cluster.base import Cluster, ClusterError, Observation
+from pipelines.cluster.base import Cluster, ClusterError, Observation, Sighting
 from pipelines.cluster.local import LocalCluster
 from pipelines.engines import ENGINES
 from pipelines.external import TokenError, read_token
@@ -115,33 +115,33 @@ class Controller:
         await self._store.forget_ended()
         self._inventory_at = now
 
-    async def _record(self, observations: tuple[Observation, ...], snapshot: Snapshot) -> None:
+    async def _record(self, sighting: Sighting, snapshot: Snapshot) -> None:
         """What the machines say becomes what the registry says; of external workers they say
         nothing.
         """
         live = {worker.id: worker for worker in snapshot.workers if not worker.plan.external}
         seen = set()
-        for observation in observations:
+        for observation in sighting.workers:
             seen.add(observation.worker_id)
             worker = live.get(observation.worker_id)
             if worker is not None:
                 await self._record_one(worker, observation)
             elif observation.phase in ENDED_PHASES:
-                await self._cluster.forget(observation.worker_id)
+                await self._cluster.forget(observation.node, observation.worker_id)
             else:
                 log.warning(
                     "stops a worker the registry does not know", worker=observation.worker_id
                 )
-                await self._cluster.stop(observation.worker_id)
+                await self._cluster.stop(observation.node, observation.worker_id)
         for worker in live.values():
-            if worker.id not in seen:
+            if worker.id not in seen and worker.node in sighting.nodes:
                 await self._record_unseen(worker, snapshot)
 
     async def _record_one(self, worker: Worker, observation: Observation) -> None:
         phase, reason = observation.phase, observation.reason
         if phase in ENDED_PHASES:
             await self._store.set_worker(worker.id, phase, reason=reason)
-            await self._cluster.forget(worker.id)
+            await self._cluster.forget(worker.node, worker.id)
             self._draining_since.pop(worker.id, None)
         elif phase is Phase.STOPPING:
             await self._store.set_worker(worker.id, phase, reason=reason)
@@ -245,7 +245,7 @@ class Controller:
             self._draining_since.pop(worker.id, None)
             return
         await self._store.set_worker(worker.id, Phase.STOPPING, reason=reason)
-        await self._cluster.stop(worker.id)
+        await self._cluster.stop(worker.node, worker.id)
 
     async def _set_worker(self, worker_id: str, phase: Phase, reason: str) -> None:
         await self._store.set_worker(worker_id, phase, reason=reason)

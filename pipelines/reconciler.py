@@ -11,7 +11,7 @@ import msgspec
 
 from pipelines.topology import Gang, expand
 from registry.spec import Role
-from registry.state import Model, Phase, Snapshot, Worker, WorkerPlan
+from registry.state import LEAVING_PHASES, Model, Phase, Snapshot, Worker, WorkerPlan
 
 Slot = tuple[str, str, Role, int]
 
@@ -20,7 +20,6 @@ BACKOFF_MAX_S = 60.0
 # A worker that served this long before it failed starts the back-off from the beginning.
 STABLE_S = 60.0
 
-_LEAVING = frozenset({Phase.DRAINING, Phase.STOPPING})
 _FAILURES = frozenset({Phase.FAILED, Phase.LOST})
 
 
@@ -67,7 +66,7 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
     drain = tuple(
         worker.id
         for worker in snapshot.workers
-        if worker.id not in kept and worker.phase not in _LEAVING
+        if worker.id not in kept and worker.phase not in LEAVING_PHASES
     )
     return Decision(
         start=tuple(gang for gang in wanted if not gang[0].external),
@@ -82,7 +81,7 @@ def _current(plan: WorkerPlan, workers: Sequence[Worker]) -> Worker | None:
     matching = [
         worker
         for worker in workers
-        if worker.plan.fingerprint == plan.fingerprint and worker.phase not in _LEAVING
+        if worker.plan.fingerprint == plan.fingerprint and worker.phase not in LEAVING_PHASES
     ]
     matching.sort(key=lambda worker: (worker.phase is not Phase.READY, worker.created_at))
     return matching[0] if matching else None
@@ -144,7 +143,7 @@ def make_room(snapshot: Snapshot, gang: Gang) -> tuple[str, ...]:
         for worker in snapshot.workers
         if worker.plan.external is None
         and wanted.get(worker.plan.slot, worker.plan.fingerprint) != worker.plan.fingerprint
-        and worker.phase not in _LEAVING
+        and worker.phase not in LEAVING_PHASES
     )
 
 

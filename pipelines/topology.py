@@ -7,9 +7,11 @@ from typing import Any
 import msgspec
 
 from registry.spec import (
+    NO_WISHES,
     Disaggregated,
     External,
     ExternalWorker,
+    Locality,
     ModelSpec,
     RoleSpec,
     RoutingPolicy,
@@ -43,7 +45,9 @@ def expand(model: Model) -> tuple[Gang, ...]:
 
 def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
     kv_events = model.spec.routing.policy is RoutingPolicy.KV_EVENTS
-    for role, role_spec in variant.topology.roles():
+    topology, spec = variant.topology, model.spec
+    locality = topology.locality if isinstance(topology, Disaggregated) else Locality.PREFER
+    for role, role_spec in topology.roles():
         fingerprint = _fingerprint(model.spec, variant, role_spec)
         for ordinal in range(role_spec.workers):
             yield WorkerPlan(
@@ -55,16 +59,20 @@ def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
                 fingerprint=fingerprint,
                 engine=variant.engine,
                 runtime=variant.runtime,
-                source=model.spec.source,
+                source=spec.source,
                 transfer=variant.transfer,
                 devices=role_spec.devices,
                 memory_bytes=role_spec.memory_bytes,
                 tensor_parallel=role_spec.tensor_parallel,
                 pipeline_parallel=role_spec.pipeline_parallel,
                 args=role_spec.args,
-                placement=variant.placement,
+                placement=variant.placement.with_role(role_spec.placement),
                 kv_events=kv_events,
-                task=model.spec.task,
+                task=spec.task,
+                owner=spec.owner,
+                priority=spec.priority,
+                min_available=role_spec.min_available,
+                locality=locality,
             )
 
 
@@ -103,20 +111,24 @@ def _external_plan(topology: External, worker: ExternalWorker) -> ExternalPlan:
 
 
 def _fingerprint(spec: ModelSpec, variant: Variant, role_spec: RoleSpec) -> str:
-    """Covers what a running worker was started with, and nothing that can change under it (the
-    number of workers, weights, limits, bypass, routing unless it needs the engine's help).
+    """Covers what a running worker was started with and where it may be, and nothing that can
+    change under it (the number of workers, weights, limits, bypass, owner, priority, routing unless
+    it needs the engine's help).
     """
     started_with: tuple[Any, ...] = (
         spec.source,
         variant.engine,
         variant.runtime,
-        variant.placement,
+        variant.placement.with_role(role_spec.placement),
         variant.transfer,
-        msgspec.structs.replace(role_spec, workers=1),
+        msgspec.structs.replace(role_spec, workers=1, min_available=0, placement=NO_WISHES),
     )
     # Only where they are wanted, so that the workers of older specs stay as they are.
     if spec.routing.policy is RoutingPolicy.KV_EVENTS:
         started_with = (*started_with, "kv-events")
+    topology = variant.topology
+    if isinstance(topology, Disaggregated) and topology.locality is not Locality.PREFER:
+        started_with = (*started_with, topology.locality)
     return _digest(started_with, spec.task)
 
 

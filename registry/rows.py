@@ -21,6 +21,7 @@ from registry.state import (
     NodeState,
     Phase,
     Priority,
+    Quota,
     Revision,
     Worker,
     WorkerPlan,
@@ -91,6 +92,8 @@ def node_state(row: t.NodeRow) -> NodeState:
     """Silence hides a cordon, which is there again when the node is."""
     if row.silent:
         return NodeState.UNKNOWN
+    if row.draining:
+        return NodeState.DRAINING
     return NodeState.CORDONED if row.cordoned else NodeState.READY
 
 
@@ -103,6 +106,7 @@ def node(row: t.NodeRow) -> Node:
         runtimes=_names(row.runtimes),
         labels=msgspec.json.decode(row.labels, type=dict[str, str]),
         last_seen_at=row.last_seen_at,
+        sources=_names(row.sources),
     )
 
 
@@ -114,7 +118,15 @@ def device(row: t.DeviceRow) -> Device:
         kind=DeviceKind(row.kind),
         model=row.model,
         memory_bytes=row.memory_bytes,
+        uuid=row.uuid,
+        island=row.island,
+        used_bytes=row.used_bytes,
+        quarantine=row.quarantine,
     )
+
+
+def quota(row: t.QuotaRow) -> Quota:
+    return Quota(owner=row.owner, devices=row.devices, memory_bytes=row.memory_bytes)
 
 
 def worker(row: t.WorkerRow) -> Worker:
@@ -125,6 +137,7 @@ def worker(row: t.WorkerRow) -> Worker:
         runtime=row.runtime,
         phase=Phase(row.phase),
         reason=row.reason,
+        departing=row.departing,
         url=row.url,
         events_url=row.events_url,
         kv_port=row.kv_port,

@@ -10,7 +10,7 @@ from enum import StrEnum
 import msgspec
 
 from registry.engine_args import Arg
-from registry.spec import EngineName, ModelSpec, Placement, Role, Task
+from registry.spec import EngineName, Locality, ModelSpec, Placement, Role, Task
 
 
 class _Value(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,11 +42,13 @@ LIVE_PHASES = frozenset(
     }
 )
 ENDED_PHASES = frozenset(Phase) - LIVE_PHASES
+LEAVING_PHASES = frozenset({Phase.DRAINING, Phase.STOPPING})
 
 
 class NodeState(StrEnum):
     READY = "ready"
     CORDONED = "cordoned"  # keeps its workers, gets no new ones
+    DRAINING = "draining"  # gets no new ones, and its workers move away
     UNKNOWN = "unknown"  # no report for a while
 
 
@@ -62,6 +64,8 @@ class EventKind(StrEnum):
     WORKER_PLACED = "worker-placed"
     WORKER_PHASE = "worker-phase"
     MODEL_CONDITION = "model-condition"
+    QUOTA_CHANGED = "quota-changed"
+    LEADER_CHANGED = "leader-changed"
     KEY_CREATED = "key-created"
     KEY_CHANGED = "key-changed"
     KEY_ROTATED = "key-rotated"
@@ -139,7 +143,11 @@ NO_KEY_LIMITS = KeyLimits()
 
 
 class Device(_Value, frozen=True, kw_only=True):
-    """One GPU, or one CPU slot. *memory_bytes* is what claims may share out."""
+    """One GPU, one MIG instance of a GPU, or one CPU slot. *memory_bytes* is what claims may share
+    out, *used_bytes* what was last seen in use, by whomever. Devices of one *island* of their node
+    are joined by NVLink; "" is in none. With a *quarantine*, the sentence that says why, it takes
+    nothing new.
+    """
 
     id: str  # "<node>/<kind><index>"
     node: str
@@ -147,6 +155,10 @@ class Device(_Value, frozen=True, kw_only=True):
     kind: DeviceKind
     model: str
     memory_bytes: int
+    uuid: str = ""  # NVIDIA's name for it, which engines are given where an index would not do
+    island: str = ""
+    used_bytes: int = 0
+    quarantine: str = ""
 
 
 class Node(_Value, frozen=True, kw_only=True):
@@ -157,6 +169,7 @@ class Node(_Value, frozen=True, kw_only=True):
     runtimes: tuple[str, ...]  # installed engine environments, by name
     labels: dict[str, str]
     last_seen_at: float
+    sources: tuple[str, ...] = ()  # whose weights lie there, ready to load
 
 
 class NodeReport(_Value, frozen=True, kw_only=True):
@@ -168,6 +181,7 @@ class NodeReport(_Value, frozen=True, kw_only=True):
     runtimes: tuple[str, ...]
     labels: dict[str, str]
     devices: tuple[Device, ...]
+    sources: tuple[str, ...] = ()
 
 
 class ExternalPlan(_Value, frozen=True, kw_only=True):
@@ -186,7 +200,9 @@ class WorkerPlan(_Value, frozen=True, kw_only=True):
     """One worker that a spec asks for: everything about it except where it runs.
 
     (*model*, *variant*, *role*, *ordinal*) is its slot, which outlives the workers that fill it.
-    *fingerprint* changes exactly when a running worker would have to be replaced.
+    *fingerprint* changes exactly when a running worker would have to be replaced. *owner*,
+    *priority* and *min_available* (of its role) may change under it: of a worker that runs they
+    are what they were at its start, and the model's spec says what they are.
     """
 
     model: str
@@ -208,6 +224,10 @@ class WorkerPlan(_Value, frozen=True, kw_only=True):
     external: ExternalPlan | None = None  # then it is only reached, never placed or started
     kv_events: bool = False  # it tells which blocks its KV cache holds
     task: Task = Task.GENERATE
+    owner: str = "default"
+    priority: int = 100
+    min_available: int = 0
+    locality: Locality = Locality.PREFER
 
     @property
     def slot(self) -> tuple[str, str, Role, int]:
@@ -250,6 +270,7 @@ class Worker(_Value, frozen=True, kw_only=True):
     phase: Phase
     reason: str  # a sentence for people: what it waits for, or why it ended
     url: str  # "http://host:port" once known, else ""
+    departing: bool = False  # another worker may fill its slot: it goes, now or after that one
     events_url: str = ""  # where it publishes what its KV cache holds, as ZeroMQ names it; "" = not
     kv_port: int = 0  # where its KV is handed over, as the engine was told; 0 until known
     token: str  # the engine's own bearer key; never shown by the admin API
@@ -259,6 +280,26 @@ class Worker(_Value, frozen=True, kw_only=True):
 
     def __repr__(self) -> str:  # the token must not reach a log by way of repr
         return f"<Worker {self.id} {self.phase} on {self.node}>"
+
+
+class Quota(_Value, frozen=True, kw_only=True):
+    """What the workers of an owner's models may hold at once; None is no limit. A whole device
+    counts with all of its memory, a share with its bytes; any part of a device is one device.
+    """
+
+    owner: str
+    devices: int | None = None
+    memory_bytes: int | None = None
+
+
+class Lease(_Value, frozen=True, kw_only=True):
+    """That *holder* leads until *expires_at*, by the database's clock. *epoch* grows with every
+    change of holder, so that what an earlier one still writes can be told and refused.
+    """
+
+    holder: str
+    epoch: int
+    expires_at: float
 
 
 class Model(_Value, frozen=True, kw_only=True):
@@ -327,46 +368,6 @@ class AuditEntry(_Value, frozen=True, kw_only=True):
     client_ip: str
 
 
-class UsageStatus(StrEnum):
-    OK = "ok"
-    ERROR = "error"
-    CANCELLED = "cancelled"
-    SWEPT = "swept"  # its gateway process died under it; what it had answered is not known
-
-
-class UsageRecord(_Value, frozen=True, kw_only=True):
-    """One request that was let in. *operation* is what it asked for, as in ``chat.completions``."""
-
-    request_id: str
-    key_id: str
-    model: str
-    variant: str
-    revision: int
-    mode: str
-    status: UsageStatus
-    prompt_tokens: int
-    completion_tokens: int
-    opened_at: float
-    closed_at: float
-    operation: str = ""
-    cost_nano: int = 0
-
-
-class UsageTotal(_Value, frozen=True, kw_only=True):
-    """Usage summed over requests of one key, model and *day* (``2026-11-26``, in UTC, by when they
-    ended); what it was not told apart by is empty.
-    """
-
-    key_id: str = ""
-    model: str = ""
-    day: str = ""
-    requests: int
-    errors: int
-    prompt_tokens: int
-    completion_tokens: int
-    cost_nano: int
-
-
 class Principal(_Value, frozen=True, kw_only=True):
     """Who writes: for the audit row."""
 
@@ -389,3 +390,4 @@ class Snapshot(_Value, frozen=True, kw_only=True):
     ended: tuple[Worker, ...]
     claims: tuple[Claim, ...]
     keys: tuple[Key, ...]
+    quotas: tuple[Quota, ...] = ()

@@ -1,7 +1,7 @@
 """The tables. Values and their meaning are in `registry.state`; here is what the database guards.
 
 Two guards are on purpose doubled by checks in `registry.store`: `devices.claimed_bytes` can't pass
-the device's memory, and a slot can't have two live workers of one fingerprint.
+the device's memory, and a slot can't have two workers of one fingerprint that are to stay.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ from sqlalchemy import (
     String,
     Text,
     UniqueConstraint,
+    false,
     text,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -27,6 +28,8 @@ from registry.state import Priority
 
 # SQLite counts a primary key by itself only when it is exactly INTEGER.
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
+# A worker that leaves may have its successor beside it.
+_FILLS_SLOT = text("ended_at IS NULL AND NOT departing")
 
 
 class Base(DeclarativeBase):
@@ -71,8 +74,8 @@ class RevisionRow(Base):
 
 
 class NodeRow(Base):
-    """*cordoned* is what an operator wants, *silent* what was observed: kept apart, so that a
-    cordon outlives an outage.
+    """*cordoned* and *draining* are what an operator wants, *silent* what was observed: kept apart,
+    so that a cordon outlives an outage. A draining node is cordoned, too.
     """
 
     __tablename__ = "nodes"
@@ -85,6 +88,8 @@ class NodeRow(Base):
     runtimes: Mapped[str]  # JSON list
     labels: Mapped[str]  # JSON object
     last_seen_at: Mapped[float]
+    draining: Mapped[bool] = mapped_column(server_default=false())
+    sources: Mapped[str] = mapped_column(server_default="[]")  # JSON list
 
 
 class DeviceRow(Base):
@@ -103,6 +108,10 @@ class DeviceRow(Base):
     model: Mapped[str]
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
     claimed_bytes: Mapped[int] = mapped_column(BigInteger)
+    uuid: Mapped[str] = mapped_column(server_default="")
+    island: Mapped[str] = mapped_column(server_default="")
+    used_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
+    quarantine: Mapped[str] = mapped_column(server_default="")
 
 
 class WorkerRow(Base):
@@ -118,8 +127,8 @@ class WorkerRow(Base):
             "uq_workers_live_slot",
             *("model", "variant", "role", "ordinal", "fingerprint"),
             unique=True,
-            sqlite_where=text("ended_at IS NULL"),
-            postgresql_where=text("ended_at IS NULL"),
+            sqlite_where=_FILLS_SLOT,
+            postgresql_where=_FILLS_SLOT,
         ),
         Index(None, "ended_at"),
     )
@@ -143,6 +152,7 @@ class WorkerRow(Base):
     created_at: Mapped[float]
     ready_at: Mapped[float | None]
     ended_at: Mapped[float | None]
+    departing: Mapped[bool] = mapped_column(server_default=false())
 
 
 class ClaimRow(Base):
@@ -154,6 +164,27 @@ class ClaimRow(Base):
     worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id"), primary_key=True)
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True, index=True)
     memory_bytes: Mapped[int] = mapped_column(BigInteger)
+
+
+class QuotaRow(Base):
+    """What an owner's workers may hold at once; NULL is no limit."""
+
+    __tablename__ = "quotas"
+
+    owner: Mapped[str] = mapped_column(String(64), primary_key=True)
+    devices: Mapped[int | None]
+    memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class LeaseRow(Base):
+    """Who leads what, for as long as it says so again in time."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    holder: Mapped[str]
+    epoch: Mapped[int] = mapped_column(BigInteger)
+    expires_at: Mapped[float]
 
 
 class KeyRow(Base):

@@ -1,11 +1,9 @@
-"""Questions about usage: which requests, and what they are told apart by."""
+"""What requests used, and the questions about it: which, and what they are told apart by."""
 
 import math
 from enum import StrEnum
 
 import msgspec
-
-from registry.state import UsageRecord
 
 
 class UsageBy(StrEnum):
@@ -26,6 +24,46 @@ class UsageFilter(msgspec.Struct, frozen=True, kw_only=True):
 
 
 ALL_USAGE = UsageFilter()
+
+
+class UsageStatus(StrEnum):
+    OK = "ok"
+    ERROR = "error"
+    CANCELLED = "cancelled"
+    SWEPT = "swept"  # its gateway process died under it; what it had answered is not known
+
+
+class UsageRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """One request that was let in. *operation* is what it asked for, as in ``chat.completions``."""
+
+    request_id: str
+    key_id: str
+    model: str
+    variant: str
+    revision: int
+    mode: str
+    status: UsageStatus
+    prompt_tokens: int
+    completion_tokens: int
+    opened_at: float
+    closed_at: float
+    operation: str = ""
+    cost_nano: int = 0
+
+
+class UsageTotal(msgspec.Struct, frozen=True, kw_only=True):
+    """Usage summed over requests of one key, model and *day* (``2026-11-26``, in UTC, by when they
+    ended); what it was not told apart by is empty.
+    """
+
+    key_id: str = ""
+    model: str = ""
+    day: str = ""
+    requests: int
+    errors: int
+    prompt_tokens: int
+    completion_tokens: int
+    cost_nano: int
 
 
 class UsageLine(msgspec.Struct, frozen=True, kw_only=True):

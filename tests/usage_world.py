@@ -5,7 +5,7 @@ import asyncio
 import msgspec
 
 from gateway.metering import Metering, Opened
-from registry.state import UsageRecord, UsageStatus
+from registry.usage import UsageRecord, UsageStatus
 
 
 def a_record(opened: Opened, status=UsageStatus.OK, **changes) -> UsageRecord:

@@ -58,7 +58,7 @@ class WorkerController(Controller):
             raise NotFoundError("log of an external worker", worker_id)
         if follow:
             ctx.followers.check()
-        return stream(_log(ctx, worker_id, tail, follow=follow), "text/plain; charset=utf-8")
+        return stream(_log(ctx, worker, tail, follow=follow), "text/plain; charset=utf-8")
 
 
 class NodeController(Controller):
@@ -115,13 +115,13 @@ async def _set_node_state(
 
 
 async def _log(
-    ctx: AdminContext, worker_id: str, tail: int, *, follow: bool
+    ctx: AdminContext, worker: Worker, tail: int, *, follow: bool
 ) -> AsyncGenerator[bytes, None]:
     """The log's bytes. What goes wrong once the answer has begun is said in its last line."""
     # Backends write `logs` as an async generator; closing it ends what follows the file.
     chunks = cast(
         "AsyncGenerator[bytes, None]",
-        ctx.cluster.logs(worker_id, tail_lines=tail, follow=follow),
+        ctx.cluster.logs(worker.node, worker.id, tail_lines=tail, follow=follow),
     )
     with ctx.followers.one() if follow else nullcontext():
         try:

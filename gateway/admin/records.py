@@ -16,8 +16,8 @@ from registry.state import (
     Node,
     NodeState,
     Priority,
-    UsageTotal,
 )
+from registry.usage import UsageTotal
 
 
 class DeviceView(View, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from registry.state import UsageStatus
+from registry.usage import UsageStatus
 
 
 class UsageCounts(msgspec.Struct, kw_only=True):

@@ -10,7 +10,7 @@ import zlib
 
 import msgspec
 
-from registry.state import UsageRecord
+from registry.usage import UsageRecord
 
 CLOSED_MAX = 500  # requests in one entry
 ENTRY_BYTES_MAX = 2 * 1024 * 1024

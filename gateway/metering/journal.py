@@ -20,7 +20,7 @@ import structlog
 
 from gateway.metering.entries import CLOSED_MAX, Closed, Opened, Read, framed, read_entries
 from gateway.metering.lane import Lane
-from registry.state import UsageRecord
+from registry.usage import UsageRecord
 
 SEGMENT_BYTES = 1024 * 1024
 # Long requests must not hold on to all that came after them: from so many segments on, or half of

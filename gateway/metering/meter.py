@@ -21,7 +21,7 @@ from gateway.metering.journal import Journal, Segment, read_segment, remove
 from gateway.metering.lane import LANE_OF_NONE, Lane, Moments, NoLaneError
 from gateway.metering.recorder import BATCH_MAX, Sink, record_all
 from gateway.metering.sweeper import Sweeper
-from registry.state import UsageRecord
+from registry.usage import UsageRecord
 
 WAITING_MAX = 20_000
 JOURNAL_BYTES_MAX = 2**30

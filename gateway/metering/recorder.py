@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Sequence
 
-from registry.state import UsageRecord
+from registry.usage import UsageRecord
 
 # Writes all of them or raises; a record that is there already is not written again.
 Sink = Callable[[Sequence[UsageRecord]], Awaitable[object]]

@@ -12,7 +12,7 @@ from gateway.metering.entries import Identity, Opened, identity
 from gateway.metering.journal import read_segment, remove
 from gateway.metering.lane import Lane, used
 from gateway.metering.recorder import Sink, record_all
-from registry.state import UsageRecord, UsageStatus
+from registry.usage import UsageRecord, UsageStatus
 
 SWEEP_S = 3.0
 _PAUSE_S_MAX = 30.0

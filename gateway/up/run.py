@@ -181,13 +181,15 @@ async def _stop_workers(settings: Settings, screen: Screen) -> None:
     left = 0
     try:
         while living := [
-            seen for seen in await cluster.observe() if not await _recorded(store, cluster, seen)
+            seen
+            for seen in (await cluster.observe()).workers
+            if not await _recorded(store, cluster, seen)
         ]:
             if len(living) != left:
                 left = len(living)
                 screen.step(f"stopping {left} worker{'s' if left > 1 else ''}")
             for seen in living:
-                await cluster.stop(seen.worker_id)
+                await cluster.stop(seen.node, seen.worker_id)
             if time.monotonic() > deadline:
                 names = ", ".join(seen.worker_id for seen in living)
                 raise UpError(f"these workers did not stop: {names}")
@@ -201,5 +203,5 @@ async def _recorded(store: Store, cluster: LocalCluster, seen: Observation) -> b
     if seen.phase not in ENDED_PHASES:
         return False
     await store.set_worker(seen.worker_id, seen.phase, reason=seen.reason)
-    await cluster.forget(seen.worker_id)
+    await cluster.forget(seen.node, seen.worker_id)
     return True

@@ -19,6 +19,7 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     worker_id: str
+    node: str
     phase: Phase
     reason: str
     url: str  # "" until the engine has its address
@@ -26,11 +27,23 @@ class Observation(msgspec.Struct, frozen=True, kw_only=True):
     kv_port: int = 0  # where its KV is handed over, 0 until it is known
 
 
+class Sighting(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen in one look: the *workers* of the *nodes* that answered, ended ones until they
+    are forgotten. Of what is on other nodes nothing is known.
+    """
+
+    nodes: frozenset[str]
+    workers: tuple[Observation, ...]
+
+
 class Cluster(Protocol):
-    """Raises ClusterError when a machine can't do what is asked."""
+    """Raises ClusterError when a machine, or the whole cluster, can't do what is asked."""
 
     async def inventory(self) -> tuple[NodeReport, ...]:
-        """The nodes and what they offer, now."""
+        """What the nodes that answer offer, now."""
+
+    async def aclose(self) -> None:
+        """Lets go of the cluster; workers go on."""
 
     async def start(self, worker: Worker, devices: tuple[Device, ...]) -> None:
         """Starts the supervisor of a worker that holds *devices*.
@@ -38,16 +51,20 @@ class Cluster(Protocol):
         Returns once it runs, long before the engine is up.
         """
 
-    async def stop(self, worker_id: str) -> None:
+    async def stop(self, node: str, worker_id: str) -> None:
         """Asks for the end of the worker's whole process tree; `observe` tells when it is gone."""
 
-    async def observe(self) -> tuple[Observation, ...]:
-        """Every worker the backend knows of, ended ones until they are forgotten."""
+    async def observe(self) -> Sighting:
+        """Every worker that the nodes know of. Raises ClusterError only where nothing at all can be
+        said; a node that does not answer is left out.
+        """
 
-    async def forget(self, worker_id: str) -> None:
+    async def forget(self, node: str, worker_id: str) -> None:
         """The registry has recorded the end: the backend's state may go (its log stays a while)."""
 
-    def logs(self, worker_id: str, *, tail_lines: int, follow: bool) -> AsyncIterator[bytes]:
+    def logs(
+        self, node: str, worker_id: str, *, tail_lines: int, follow: bool
+    ) -> AsyncIterator[bytes]:
         """The worker's log from *tail_lines* before its end; with *follow* until it ends."""
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from pipelines.cluster.base import ClusterError, Observation
+from pipelines.cluster.base import ClusterError, Observation, Sighting
 from pipelines.cluster.inventory import node_report
 from pipelines.cluster.logtail import follow_log, tail_log
 from pipelines.cluster.processes import end_tree
@@ -37,6 +37,9 @@ class LocalCluster:
         self._settings = settings
         self._runtimes = Runtimes(settings.runtimes)
         self._supervisors: dict[str, subprocess.Popen[bytes]] = {}  # ours to reap
+
+    async def aclose(self) -> None:
+        """Nothing is held."""
 
     async def inventory(self) -> tuple[NodeReport, ...]:
         return (await asyncio.to_thread(self._report),)
@@ -91,7 +94,8 @@ class LocalCluster:
             models_dir=str(self._settings.models),
         )
 
-    async def stop(self, worker_id: str) -> None:
+    async def stop(self, node: str, worker_id: str) -> None:
+        assert node == self._settings.node_name, node
         await asyncio.to_thread(self._stop, worker_id)
 
     def _stop(self, worker_id: str) -> None:
@@ -104,8 +108,9 @@ class LocalCluster:
         except ProcessLookupError:
             return
 
-    async def observe(self) -> tuple[Observation, ...]:
-        return await asyncio.to_thread(lambda: tuple(self._observe()))
+    async def observe(self) -> Sighting:
+        workers = await asyncio.to_thread(lambda: tuple(self._observe()))
+        return Sighting(nodes=frozenset((self._settings.node_name,)), workers=workers)
 
     def _observe(self) -> Iterator[Observation]:
         for folder in self._folders():
@@ -125,6 +130,7 @@ class LocalCluster:
             popen.wait()
         return Observation(
             worker_id=folder.worker_id,
+            node=self._settings.node_name,
             phase=state.phase,
             reason=state.reason,
             url=state.url,
@@ -155,7 +161,8 @@ class LocalCluster:
         folder.write_state(ended)
         return ended
 
-    async def forget(self, worker_id: str) -> None:
+    async def forget(self, node: str, worker_id: str) -> None:
+        assert node == self._settings.node_name, node
         await asyncio.to_thread(self._forget, worker_id)
 
     def _forget(self, worker_id: str) -> None:
@@ -170,7 +177,10 @@ class LocalCluster:
         for path in oldest_first[:-ENDED_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
 
-    async def logs(self, worker_id: str, *, tail_lines: int, follow: bool) -> AsyncIterator[bytes]:
+    async def logs(
+        self, node: str, worker_id: str, *, tail_lines: int, follow: bool
+    ) -> AsyncIterator[bytes]:
+        del node  # a log that was left here is worth reading, whatever the node is called now
         folder = self._find(worker_id)
         yield await asyncio.to_thread(tail_log, folder, tail_lines)
         if follow:

@@ -3,6 +3,7 @@
 `place` proposes against a snapshot; the registry verifies and claims in one transaction.
 """
 
-from pipelines.scheduler.place import Proposal, Refusal, place
+from pipelines.scheduler.place import place
+from pipelines.scheduler.proposal import Eviction, Proposal, Refusal
 
-__all__ = ["Proposal", "Refusal", "place"]
+__all__ = ["Eviction", "Proposal", "Refusal", "place"]

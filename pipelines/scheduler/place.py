@@ -6,34 +6,12 @@ one worker of the gang finds no node, the whole gang is refused and takes nothin
 
 from collections.abc import Iterable
 
-import msgspec
-
 from pipelines.scheduler.filters import RuntimeOf, Why, first_refusal
 from pipelines.scheduler.fleet import Fleet
+from pipelines.scheduler.proposal import Proposal, Refusal
 from pipelines.scheduler.scorers import score
 from pipelines.topology import Gang
 from registry.state import PlannedGang, PlannedWorker, Snapshot, WorkerPlan
-
-
-class Refusal(msgspec.Struct, frozen=True):
-    """A gang that found no place: the worker that could not be placed, and why on each node."""
-
-    gang: Gang
-    plan: WorkerPlan
-    why: tuple[Why, ...]
-
-    @property
-    def sentence(self) -> str:
-        plan = self.plan
-        nodes = "; ".join(f"{why.node}: {why.sentence}" for why in self.why)
-        return f"no place for {plan.variant}/{plan.role}/{plan.ordinal}: {nodes or 'no node'}"
-
-
-class Proposal(msgspec.Struct, frozen=True):
-    """What would be placed where, and what cannot be."""
-
-    placed: tuple[PlannedGang, ...]
-    refused: tuple[Refusal, ...]
 
 
 def place(snapshot: Snapshot, gangs: Iterable[Gang], runtime_of: RuntimeOf) -> Proposal:

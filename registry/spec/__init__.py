@@ -22,13 +22,13 @@ from registry.spec.model import (
     VARIANTS_MAX,
     Limits,
     ModelSpec,
-    Placement,
     Price,
     Routing,
     RoutingPolicy,
     Task,
     Variant,
 )
+from registry.spec.placement import NO_WISHES, Island, Locality, Placement
 from registry.spec.sources import SOURCE_CHARS_MAX, PypiSource, parse_pypi_source
 from registry.spec.topology import (
     DEVICE_MEMORY_BYTES_MAX,
@@ -50,6 +50,7 @@ __all__ = [
     "MODELS_PER_FILE_MAX",
     "NAME_ALLOWED",
     "NAME_PATTERN",
+    "NO_WISHES",
     "SOURCE_CHARS_MAX",
     "TRAITS",
     "VARIANTS_MAX",
@@ -61,7 +62,9 @@ __all__ = [
     "EngineTraits",
     "External",
     "ExternalWorker",
+    "Island",
     "Limits",
+    "Locality",
     "ModelSpec",
     "Placement",
     "Price",

@@ -3,19 +3,18 @@
 import re
 from enum import StrEnum
 
-import msgspec
-
-from registry.spec.checks import Strict, check_name, check_range, check_text, refuse
+from registry.spec.checks import Strict, check_name, check_range, refuse
 from registry.spec.engines import TRAITS, EngineName
 from registry.spec.external import External
+from registry.spec.placement import Placement
 from registry.spec.sources import check_source
 from registry.spec.topology import Aggregated, Disaggregated, Role
 
 VARIANTS_MAX = 32
 LIMIT_MAX = 10**12  # of a count that a model or a key may use
+PRIORITY_MAX = 1000
 COST_NANO_MAX = 10**15  # of one request: a million of any currency
 _SECONDS = ("connect_s", "first_token_s", "transfer_s", "between_tokens_s", "total_s", "queued_s")
-_LABEL = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._/-]{0,126}[A-Za-z0-9])?")
 _RUNTIME = re.compile(r"[a-z0-9]+(?:[._-][a-z0-9]+)*")
 
 
@@ -33,22 +32,6 @@ class RoutingPolicy(StrEnum):
     PREFIX = "prefix"  # the gateway's own memory of which worker saw which prompt, and load
     KV_EVENTS = "kv_events"  # which blocks each worker's KV cache holds, by its own word, and load
     SESSION = "session"  # one conversation stays on one worker
-
-
-class Placement(Strict, frozen=True, kw_only=True):
-    """Wishes about where: node *labels* that must match, a *device_model* that must be part of
-    the device's name (``H100``).
-    """
-
-    labels: dict[str, str] = msgspec.field(default_factory=dict)
-    device_model: str = ""
-
-    def __post_init__(self) -> None:
-        for key, value in self.labels.items():
-            if not _LABEL.fullmatch(key):
-                refuse(f"labels.{key[:80]}", "allowed are letters, digits, '.', '_', '/', '-'")
-            check_text(f"labels.{key}", value, 128)
-        check_text("device_model", self.device_model, 128)
 
 
 class Variant(Strict, frozen=True, kw_only=True):
@@ -187,12 +170,15 @@ class Price(Strict, frozen=True, kw_only=True):
 
 class ModelSpec(Strict, frozen=True, kw_only=True):
     """A model as its owner declares it. *source* may be empty when all its workers are external,
-    whose weights are not ours to fetch.
+    whose weights are not ours to fetch. *owner* is whose quota its workers count for. Where devices
+    are short, models of a higher *priority* are placed first, and in the place of lower ones.
     """
 
     name: str
     source: str = ""
     task: Task = Task.GENERATE
+    owner: str = "default"
+    priority: int = 100
     variants: tuple[Variant, ...]
     routing: Routing = Routing()
     limits: Limits = Limits()
@@ -200,6 +186,8 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
+        check_name("owner", self.owner)
+        check_range("priority", self.priority, 0, PRIORITY_MAX)
         if self.source or not all(isinstance(v.topology, External) for v in self.variants):
             check_source(self.source)
         if not 1 <= len(self.variants) <= VARIANTS_MAX:

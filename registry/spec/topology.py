@@ -10,6 +10,7 @@ import msgspec
 from registry.engine_args import Arg, refused_name
 from registry.spec.checks import Strict, check_range, check_text, parse_size_bytes, refuse
 from registry.spec.engines import Transfer
+from registry.spec.placement import NO_WISHES, Locality, Placement
 
 WORKERS_PER_ROLE_MAX = 1024
 DEVICES_PER_WORKER_MAX = 64
@@ -26,19 +27,24 @@ class Role(StrEnum):
 class RoleSpec(Strict, frozen=True, kw_only=True):
     """What each worker of a role gets.
 
-    *workers* is how many of them; *devices* how many devices each one holds; *memory* how much
-    of each device (empty: the whole device); *args* are further engine flags without dashes.
+    *workers* is how many of them, of which *min_available* are never taken away for the sake of
+    others; *devices* how many devices each one holds; *memory* how much of each device (empty: the
+    whole device); *placement* what this role wishes beside or instead of its variant's wishes;
+    *args* are further engine flags without dashes.
     """
 
     workers: int = 1
+    min_available: int = 0
     devices: int = 1
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
     memory: str = ""
+    placement: Placement = NO_WISHES
     args: dict[str, Arg] = msgspec.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         check_range("workers", self.workers, 1, WORKERS_PER_ROLE_MAX)
+        check_range("min_available", self.min_available, 0, self.workers)
         check_range("devices", self.devices, 1, DEVICES_PER_WORKER_MAX)
         check_range("tensor_parallel", self.tensor_parallel, 1, self.devices)
         check_range("pipeline_parallel", self.pipeline_parallel, 1, self.devices)
@@ -101,12 +107,14 @@ class Aggregated(RoleSpec, frozen=True, tag="aggregated", tag_field="type", kw_o
 class Disaggregated(Strict, frozen=True, tag="disaggregated", tag_field="type", kw_only=True):
     """Prefill and decode apart, x workers to y, each role with its own devices and flags.
 
-    *transfer* is how KV gets from one to the other; auto is the engine's own way.
+    *transfer* is how KV gets from one to the other; auto is the engine's own way. *locality* is how
+    near each other its workers must be.
     """
 
     prefill: RoleSpec
     decode: RoleSpec
     transfer: Literal["auto", Transfer] = "auto"
+    locality: Locality = Locality.PREFER
     bypass: Bypass = Bypass()
 
     is_disaggregated = True

@@ -25,18 +25,17 @@ from registry.state import (
     PlannedGang,
     Principal,
     Priority,
+    Quota,
     Revision,
     Snapshot,
-    UsageRecord,
-    UsageTotal,
     Worker,
     WorkerPlan,
 )
-from registry.store import gangs, history, keys, models, nodes, usage, workers
+from registry.store import gangs, history, keys, models, nodes, quotas, usage, workers
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scopes
 from registry.store.workers import ENDED_PER_SLOT_MAX
-from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine
+from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageRecord, UsageTotal
 
 
 class Store:
@@ -72,6 +71,7 @@ class Store:
                 ended=await workers.recently_ended(session),
                 claims=await workers.claims(session),
                 keys=await keys.every(session, self._scopes.now()),
+                quotas=await quotas.every(session),
             )
 
     # --- what a principal asks for
@@ -145,9 +145,21 @@ class Store:
             return await keys.revoke(write, key_id)
 
     async def set_node_state(self, name: str, state: NodeState, *, by: Principal) -> Node:
-        """Cordons (CORDONED) or uncordons (READY). Raises NotFoundError, SpecError."""
+        """Cordons (CORDONED), drains (DRAINING) or uncordons (READY). Raises NotFoundError,
+        SpecError.
+        """
         async with self._scopes.write(by) as write:
             return await nodes.set_state(write, name, state)
+
+    async def put_quota(self, quota: Quota, *, by: Principal) -> Quota:
+        """Workers above it stay; nothing new is placed. Raises SpecError."""
+        async with self._scopes.write(by) as write:
+            return await quotas.put(write, quota)
+
+    async def delete_quota(self, owner: str, *, by: Principal) -> None:
+        """Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            await quotas.delete(write, owner)
 
     # --- what the controller observes and decides
 
@@ -198,6 +210,20 @@ class Store:
                 events_url=events_url,
                 kv_port=kv_port,
             )
+
+    async def depart_worker(self, worker_id: str, *, reason: str) -> Worker:
+        """It goes on serving until another worker, which may now fill its slot beside it, is
+        ready. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await workers.depart(write, worker_id, reason)
+
+    async def keep_worker(self, worker_id: str) -> Worker:
+        """Takes `depart_worker` back. Raises NotFoundError, and PlanConflictError when its slot
+        was filled since.
+        """
+        async with self._scopes.write() as write:
+            return await workers.stay(write, worker_id)
 
     async def set_condition(self, model: str, condition: str) -> None:
         """Why the model is not fully served; "" when it is. Raises NotFoundError."""

@@ -23,7 +23,7 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.store import nodes
+from registry.store import nodes, quotas
 from registry.store.scope import Write
 
 _MODEL_CHARS_MAX = 40  # of a worker's id, which becomes a directory's name
@@ -34,6 +34,7 @@ _NO_RUNTIME = "external"
 async def commit(write: Write, gang: PlannedGang) -> tuple[Worker, ...]:
     """Raises PlanConflictError; then nothing of the gang is there."""
     assert gang.workers, "an empty gang"
+    await quotas.check(write.session, gang)
     try:
         return tuple([await _place(write, planned) for planned in gang.workers])
     except IntegrityError as error:
@@ -117,6 +118,7 @@ async def _check_slot(session: AsyncSession, plan: WorkerPlan) -> None:
             t.WorkerRow.ordinal == plan.ordinal,
             t.WorkerRow.fingerprint == plan.fingerprint,
             t.WorkerRow.ended_at.is_(None),
+            ~t.WorkerRow.departing,
         )
     )
     if holder is not None:
@@ -127,6 +129,8 @@ async def _take(session: AsyncSession, planned: PlannedWorker, claim: DeviceClai
     device = await session.get(t.DeviceRow, claim.device_id)
     if device is None or device.node != planned.node:
         raise PlanConflictError(f"device {claim.device_id!r} is not on {planned.node!r}")
+    if device.quarantine:
+        raise PlanConflictError(f"device {claim.device_id!r} is in quarantine: {device.quarantine}")
     free_bytes = device.memory_bytes - device.claimed_bytes
     if claim.memory_bytes > free_bytes:
         raise PlanConflictError(
@@ -169,6 +173,7 @@ def _worker_row(
         created_at=write.now,
         ready_at=None,
         ended_at=None,
+        departing=False,
     )
 
 

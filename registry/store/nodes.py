@@ -12,6 +12,11 @@ from registry.store.scope import Write
 # Where external workers are: on no node of ours. The workers' foreign key wants a row all the
 # same, which is no node's and which nobody is shown.
 NOWHERE = ""
+_VERBS = {
+    NodeState.READY: "uncordon",
+    NodeState.CORDONED: "cordon",
+    NodeState.DRAINING: "drain",
+}
 
 
 async def add_nowhere(write: Write) -> None:
@@ -26,6 +31,8 @@ async def add_nowhere(write: Write) -> None:
                 runtimes=rows.names_text(()),
                 labels=rows.labels_text({}),
                 last_seen_at=write.now,
+                draining=False,
+                sources=rows.names_text(()),
             )
         )
         await write.session.flush()
@@ -48,11 +55,19 @@ async def _merge_node(write: Write, told: NodeReport) -> list[str]:
         "device_kind": str(told.device_kind),
         "runtimes": rows.names_text(told.runtimes),
         "labels": rows.labels_text(told.labels),
+        "sources": rows.names_text(told.sources),
     }
     row = await write.session.get(t.NodeRow, told.name)
     if row is None:
         write.session.add(
-            t.NodeRow(name=told.name, cordoned=False, silent=False, last_seen_at=write.now, **facts)
+            t.NodeRow(
+                name=told.name,
+                cordoned=False,
+                draining=False,
+                silent=False,
+                last_seen_at=write.now,
+                **facts,
+            )
         )
         await write.session.flush()  # its devices refer to it
         return ["joined"]
@@ -76,8 +91,8 @@ async def _merge_devices(write: Write, told: NodeReport) -> list[str]:
         if row is None:
             write.session.add(_device_row(device))
             changes.append(f"{device.id} appeared")
-        elif _update_device(row, device):
-            changes.append(f"{device.id} changed")
+        else:
+            changes += _update_device(row, device)
     for row in known.values():
         changes += await _retire_device(write, row)
     return changes
@@ -92,21 +107,39 @@ def _device_row(device: Device) -> t.DeviceRow:
         model=device.model,
         memory_bytes=device.memory_bytes,
         claimed_bytes=0,
+        uuid=device.uuid,
+        island=device.island,
+        used_bytes=device.used_bytes,
+        quarantine=device.quarantine,
     )
 
 
-def _update_device(row: t.DeviceRow, device: Device) -> bool:
-    """A device that shrank keeps what is claimed of it until those claims end."""
+def _update_device(row: t.DeviceRow, device: Device) -> list[str]:
+    """Returns what changed, in words. A device that shrank keeps what is claimed of it until those
+    claims end. What it has in use changes all the time and is no news.
+    """
+    row.used_bytes = device.used_bytes
+    changes = []
+    if row.quarantine != device.quarantine:
+        row.quarantine = device.quarantine
+        changes.append(
+            f"{row.id} in quarantine: {row.quarantine}"
+            if row.quarantine
+            else f"{row.id} out of quarantine"
+        )
     facts = {
         "index": device.index,
         "kind": str(device.kind),
         "model": device.model,
         "memory_bytes": max(device.memory_bytes, row.claimed_bytes),
+        "uuid": device.uuid,
+        "island": device.island,
     }
-    changed = any(getattr(row, name) != value for name, value in facts.items())
+    if any(getattr(row, name) != value for name, value in facts.items()):
+        changes.append(f"{row.id} changed")
     for name, value in facts.items():
         setattr(row, name, value)
-    return changed
+    return changes
 
 
 async def _retire_device(write: Write, row: t.DeviceRow) -> list[str]:
@@ -131,16 +164,16 @@ async def mark_unknown(write: Write, seen_before: float) -> None:
 
 
 async def set_state(write: Write, name: str, state: NodeState) -> Node:
-    """Cordons or uncordons. Raises NotFoundError, SpecError."""
+    """Cordons, drains, or lets take new workers again. Raises NotFoundError, SpecError."""
     if state is NodeState.UNKNOWN:
-        raise SpecError("state", "is unknown, allowed are ready, cordoned")
+        raise SpecError("state", "is unknown, allowed are ready, cordoned, draining")
     row = None if name == NOWHERE else await write.session.get(t.NodeRow, name)
     if row is None:
         raise NotFoundError("node", name)
-    cordoned = state is NodeState.CORDONED
-    if row.cordoned != cordoned:
-        row.cordoned = cordoned
-        verb = "cordon" if cordoned else "uncordon"
+    wanted = (state is not NodeState.READY, state is NodeState.DRAINING)
+    if (row.cordoned, row.draining) != wanted:
+        row.cordoned, row.draining = wanted
+        verb = _VERBS[state]
         write.event(EventKind.NODE_CHANGED, f"{verb}ed", node=name)
         write.audit(f"node.{verb}", name)
     return rows.node(row)

@@ -24,10 +24,10 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from registry import tables as t
 from registry.errors import SpecError
-from registry.state import BudgetPeriod, UsageRecord, UsageStatus, UsageTotal
+from registry.state import BudgetPeriod
 from registry.store import spending
 from registry.store.scope import Write
-from registry.usage import UsageBy, UsageFilter, UsageLine
+from registry.usage import UsageBy, UsageFilter, UsageLine, UsageRecord, UsageStatus, UsageTotal
 
 PAGE_MAX = 1_000
 TOTALS_MAX = 10_000

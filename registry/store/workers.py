@@ -1,12 +1,13 @@
 """Workers through their phases, and their claims."""
 
 from sqlalchemy import delete, func, select
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry import rows
 from registry import tables as t
-from registry.errors import NotFoundError
-from registry.state import LIVE_PHASES, Claim, EventKind, Phase, Worker
+from registry.errors import NotFoundError, PlanConflictError
+from registry.state import LEAVING_PHASES, LIVE_PHASES, Claim, EventKind, Phase, Worker
 from registry.store.gangs import move_claimed
 from registry.store.nodes import NOWHERE
 from registry.store.scope import Write, cut
@@ -37,11 +38,42 @@ async def set_phase(
     if phase is Phase.READY and row.phase != Phase.READY:
         row.ready_at = write.now
     row.phase, row.reason = phase, reason
+    row.departing = row.departing or phase in LEAVING_PHASES
     row.url, row.events_url, row.kv_port = url, events_url, kv_port
     if phase not in LIVE_PHASES:
         await _end(write, row)
     message = f"{phase}: {reason}" if reason else str(phase)
     write.event(EventKind.WORKER_PHASE, message, model=row.model, worker=row.id, node=row.node)
+    return rows.worker(row)
+
+
+async def depart(write: Write, worker_id: str, reason: str) -> Worker:
+    """It goes on serving, but its slot may be filled anew. Raises NotFoundError."""
+    row = await _row(write.session, worker_id)
+    if row.departing or row.ended_at is not None:
+        return rows.worker(row)
+    row.departing = True
+    row.reason = reason = cut(reason, REASON_CHARS_MAX)
+    message = f"departing: {reason}"
+    write.event(EventKind.WORKER_PHASE, message, model=row.model, worker=row.id, node=row.node)
+    return rows.worker(row)
+
+
+async def stay(write: Write, worker_id: str) -> Worker:
+    """Takes `depart` back, where nobody else fills its slot. Raises NotFoundError,
+    PlanConflictError.
+    """
+    row = await _row(write.session, worker_id)
+    if not row.departing or row.phase in LEAVING_PHASES or row.ended_at is not None:
+        return rows.worker(row)
+    row.departing, row.reason = False, ""
+    try:
+        await write.session.flush()
+    except IntegrityError as error:
+        raise PlanConflictError(f"{worker_id} has its successor already") from error
+    write.event(
+        EventKind.WORKER_PHASE, "stays after all", model=row.model, worker=row.id, node=row.node
+    )
     return rows.worker(row)
 
 

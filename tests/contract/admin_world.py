@@ -26,10 +26,9 @@ from registry.state import (
     PlannedGang,
     PlannedWorker,
     Principal,
-    UsageRecord,
-    UsageStatus,
 )
 from registry.store import Store
+from registry.usage import UsageRecord, UsageStatus
 
 GIB = 2**30
 ME = Principal(actor="tests")
@@ -70,7 +69,7 @@ class Cluster:
         self.followed = 0
 
     async def logs(
-        self, worker_id: str, *, tail_lines: int, follow: bool
+        self, node: str, worker_id: str, *, tail_lines: int, follow: bool
     ) -> AsyncGenerator[bytes, None]:
         for line in range(max(0, 3 - tail_lines), 3):
             yield f"{worker_id} says {line}\n".encode()

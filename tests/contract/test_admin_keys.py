@@ -8,7 +8,8 @@ from admin_world import ADMIN_SECRET, INFERENCE_SECRET, ME, World, world
 
 from gateway.admin.auth import AdminKeys
 from registry.keys import digest
-from registry.state import NANO, KeyKind, UsageRecord, UsageStatus
+from registry.state import NANO, KeyKind
+from registry.usage import UsageRecord, UsageStatus
 
 KEYS = "/admin/v1/keys"
 NO_LIMITS = {"requests_per_minute": 0, "tokens_per_minute": 0, "in_flight": 0, "budget": None}

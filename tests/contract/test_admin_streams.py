@@ -71,7 +71,7 @@ def test_followed_events_begin_with_the_newest(client: httpx.Client):
 
 
 async def test_a_log_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    async def broken(worker_id: str, *, tail_lines: int, follow: bool):
+    async def broken(node, worker_id: str, *, tail_lines: int, follow: bool):
         yield b"one\n"
         raise ClusterError("the node is gone")
 

@@ -15,8 +15,8 @@ from admin_world import ADMIN_SECRET, ME, World, served, world
 from gateway.admin import usage as routes
 from gateway.admin.usage_csv import COLUMNS, csv_lines, decimal_text
 from registry.errors import UnavailableError
-from registry.state import NANO, KeyKind, UsageRecord, UsageStatus
-from registry.usage import ALL_USAGE, UsageLine
+from registry.state import NANO, KeyKind
+from registry.usage import ALL_USAGE, UsageLine, UsageRecord, UsageStatus
 
 USAGE = "/admin/v1/usage"
 HEADERS = {"authorization": f"Bearer {ADMIN_SECRET}"}

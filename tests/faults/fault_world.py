@@ -31,9 +31,9 @@ from registry.state import (
     PlannedWorker,
     Principal,
     Priority,
-    UsageTotal,
 )
 from registry.store import Store
+from registry.usage import UsageTotal
 
 ME = Principal(actor="key_0", request_id="r-1", client_ip="127.0.0.1")
 MEMORY_BYTES = 2**26

@@ -11,6 +11,7 @@ from registry_world import ME, url_in
 from yard import free_port
 
 from pipelines import controller, readiness, reconciler
+from pipelines.cluster.base import Sighting
 from pipelines.controller import Controller
 from pipelines.engines.emulator.adapter import API_KEY_VARIABLE
 from pipelines.probe import probe_client, scrape
@@ -31,7 +32,7 @@ class NoCluster:
         return ()
 
     async def observe(self):
-        return ()
+        return Sighting(nodes=frozenset(), workers=())
 
     def __getattr__(self, name):
         raise AssertionError(f"the cluster was asked to {name}")

@@ -34,7 +34,7 @@ def a_worker(*, kv_events: bool) -> Worker:
 async def seen(cluster: LocalCluster, phase: Phase):
     async with asyncio.timeout(60):
         while True:
-            observed = await cluster.observe()
+            observed = (await cluster.observe()).workers
             if [observation.phase for observation in observed] == [phase, phase]:
                 return observed
             await asyncio.sleep(0.05)
@@ -45,7 +45,7 @@ async def stop(cluster: LocalCluster, workers: list[Worker]):
     async with asyncio.timeout(60):
         while cluster._supervisors:
             for worker in workers:
-                await cluster.stop(worker.id)
+                await cluster.stop("local", worker.id)
             await cluster.observe()
             await asyncio.sleep(0.1)
 

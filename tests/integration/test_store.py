@@ -23,17 +23,9 @@ from registry.errors import (
     UnavailableError,
 )
 from registry.keys import digest
-from registry.state import (
-    EventKind,
-    KeyKind,
-    NodeState,
-    Phase,
-    Principal,
-    Priority,
-    UsageRecord,
-    UsageStatus,
-)
+from registry.state import EventKind, KeyKind, NodeState, Phase, Principal, Priority
 from registry.store import Store, history
+from registry.usage import UsageRecord, UsageStatus
 
 # --- models
 

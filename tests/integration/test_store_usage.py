@@ -13,9 +13,9 @@ from registry_world import ME, Clock
 from sqlalchemy import event
 
 from registry.errors import SpecError
-from registry.state import NANO, BudgetPeriod, Key, KeyKind, KeyLimits, UsageRecord, UsageStatus
+from registry.state import NANO, BudgetPeriod, Key, KeyKind, KeyLimits
 from registry.store import Store, usage
-from registry.usage import ALL_USAGE, UsageBy, UsageFilter
+from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageRecord, UsageStatus
 
 DAY_S = 86_400
 NOON = datetime(2026, 11, 26, 12, tzinfo=UTC).timestamp()

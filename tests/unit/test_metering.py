@@ -7,7 +7,7 @@ from usage_world import Process, Registry, segments
 
 from gateway.metering import meter
 from gateway.metering.recorder import BATCH_MAX
-from registry.state import UsageStatus
+from registry.usage import UsageStatus
 
 
 @pytest.fixture(autouse=True)

@@ -151,3 +151,12 @@ def test_kv_events_are_asked_of_our_own_workers_and_only_where_they_are_read():
     assert fingerprints(ours) != fingerprints(changed(ours, **wanted))
     assert [plan.kv_events for (plan,) in expand(changed(theirs, **wanted))] == [False]
     assert fingerprints(theirs) == fingerprints(changed(theirs, **wanted))
+
+
+def test_an_upgrade_replaces_no_worker():
+    """Pinned: what these specs were started with has had these fingerprints since the first one."""
+    wishes = {"labels": {"a": "b"}, "device_model": "H100"}
+
+    assert set(fingerprints(unified("m")).values()) == {"23d915d468764290"}
+    assert set(fingerprints(disaggregated("d")).values()) == {"b57bbfa591d88e6e"}
+    assert set(fingerprints(unified("x", placement=wishes)).values()) == {"aedadae61efe8b34"}

@@ -15,7 +15,7 @@ from gateway.metering import journal as journals
 from gateway.metering.entries import Closed, Opened, framed, read_entries
 from gateway.metering.journal import Journal
 from gateway.metering.lane import LANES, Lane, Moments, NoLaneError, used
-from registry.state import UsageStatus
+from registry.usage import UsageStatus
 
 MIB = 2**20
 names = st.text(min_size=1, max_size=64)

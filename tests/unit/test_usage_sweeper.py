@@ -8,7 +8,7 @@ from usage_world import Process, Registry, segments
 
 from gateway.metering import meter, sweeper
 from gateway.metering.entries import read_entries
-from registry.state import UsageStatus
+from registry.usage import UsageStatus
 
 
 @pytest.fixture(autouse=True)
