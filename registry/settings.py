@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from registry.explain import SEPARATOR, explain
+from registry.spec.placement import check_label
 
 PREFIX = "MODELYARD_"
 _ALLOWED = {
@@ -47,6 +48,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key: str = ""  # an inference key to accept; empty: one is made once
     usage_journal_bytes_max: int = 2**30  # of each gateway process, while the registry is away
     node_name: str = "local"
+    node_labels: str = ""  # of this machine, as in "zone=a,fabric=ib0"
+    fake_gpus: Path | None = None  # for tests: a file that says which GPUs there are
     cpu_slots: int = 0  # CPU slots to offer; 0: by the machine's memory
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces_url: str = ""  # where the gateway sends traces, by OTLP over HTTP; empty: none
@@ -62,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
                 f"traces_url{SEPARATOR}must be the http:// or https:// URL of an OTLP/HTTP "
                 "endpoint, such as http://127.0.0.1:4318/v1/traces"
             )
+        _labels(self.node_labels)
 
     def __repr__(self) -> str:  # tokens must not reach a log
         return f"<Settings home={self.home}>"
@@ -77,6 +81,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def models(self) -> Path:
         return self.models_dir or self.home / "models"
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """What the operator says of this machine."""
+        return _labels(self.node_labels)
 
     @property
     def workers(self) -> Path:
@@ -98,6 +107,20 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def admin(self) -> str:
         return self.admin_url or f"http://{self.admin_host}:{self.admin_port}"
+
+
+def _labels(text: str) -> dict[str, str]:
+    labels: dict[str, str] = {}
+    for part in text.split(",") if text else ():
+        key, equals, value = (word.strip() for word in part.partition("="))
+        if not equals or not value or key in labels:
+            raise ValueError(
+                f"node_labels{SEPARATOR}must be key=value pairs with a comma between, each key "
+                "once, such as zone=a,fabric=ib0"
+            )
+        check_label("node_labels", key, value)
+        labels[key] = value
+    return labels
 
 
 def load(environ: Mapping[str, str] | None = None) -> Settings:

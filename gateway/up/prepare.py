@@ -1,7 +1,7 @@
 """What must be on the machine before the first worker can start: runtimes and weights."""
 
 from gateway.up.screen import Screen
-from pipelines.cluster.inventory import node_report
+from pipelines.cluster.inventory import device_kind
 from pipelines.controller import runtime_of
 from pipelines.engines import ENGINES
 from pipelines.runtimes import Runtimes, parse_requirement
@@ -32,7 +32,7 @@ def _plans(specs: tuple[ModelSpec, ...]) -> list[WorkerPlan]:
 
 def install_runtimes(settings: Settings, specs: tuple[ModelSpec, ...], screen: Screen) -> None:
     """Installs what the specs need and this machine lacks. Raises RuntimeUnavailableError."""
-    kind = node_report(settings, ()).device_kind
+    kind = device_kind(settings)
     runtimes = Runtimes(settings.runtimes)
     needed = {runtime_of(plan, kind) for plan in _plans(specs)} - {BUILTIN}
     for runtime_id in sorted(needed):
@@ -42,7 +42,7 @@ def install_runtimes(settings: Settings, specs: tuple[ModelSpec, ...], screen: S
 
 def fetch_weights(settings: Settings, specs: tuple[ModelSpec, ...], screen: Screen) -> None:
     """Fetches the specs' weights that this machine lacks. Raises WeightsError."""
-    kind = node_report(settings, ()).device_kind
+    kind = device_kind(settings)
     runtimes = Runtimes(settings.runtimes)
     sources = {
         plan.source: runtime_of(plan, kind)

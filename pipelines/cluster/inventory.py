@@ -4,13 +4,12 @@ import platform
 from pathlib import Path
 
 import psutil
-import pynvml
-import structlog
 
+from pipelines.cluster.fake_gpus import FakeGpus
+from pipelines.cluster.gpus import Nvml, found_devices
+from pipelines.cluster.nvml import DriverNvml
 from registry.settings import Settings
 from registry.state import Device, DeviceKind, NodeReport
-
-log = structlog.get_logger()
 
 _GIB = 2**30
 # A CPU slot is room for one small worker: an engine's own processes take 2.5 GiB before any KV.
@@ -19,50 +18,45 @@ CPU_SLOT_BYTES_MIN = 4 * _GIB
 CPU_RESERVED_BYTES = 2 * _GIB
 
 
-def node_report(settings: Settings, runtimes: tuple[str, ...]) -> NodeReport:
-    """What this machine says of itself."""
-    devices = gpu_devices(settings.node_name) or cpu_slots(
+class Inventory:
+    """What this machine says of itself, at each look. Blocks: it asks the driver and reads files.
+
+    *nvml* is the driver's library, or what stands for it in tests.
+    """
+
+    def __init__(self, settings: Settings, nvml: Nvml | None = None) -> None:
+        self._settings = settings
+        self._nvml = nvml or machine_nvml(settings)
+
+    def report(self, runtimes: tuple[str, ...]) -> NodeReport:
+        settings = self._settings
+        gpus = found_devices(settings.node_name, self._nvml.look())
+        devices = tuple(found.device for found in gpus) or _machine_slots(settings)
+        return NodeReport(
+            name=settings.node_name,
+            address="127.0.0.1",
+            device_kind=devices[0].kind,
+            runtimes=runtimes,
+            labels={"host": platform.node(), "arch": platform.machine(), **settings.labels},
+            devices=devices,
+        )
+
+
+def machine_nvml(settings: Settings) -> Nvml:
+    return FakeGpus(settings.fake_gpus) if settings.fake_gpus else DriverNvml()
+
+
+def device_kind(settings: Settings) -> DeviceKind:
+    """What this machine's workers run on."""
+    return DeviceKind.CUDA if machine_nvml(settings).look() else DeviceKind.CPU
+
+
+def _machine_slots(settings: Settings) -> tuple[Device, ...]:
+    return cpu_slots(
         settings.node_name,
         memory_bytes=memory_limit_bytes(),
         cores=psutil.cpu_count() or 1,
         wanted=settings.cpu_slots,
-    )
-    return NodeReport(
-        name=settings.node_name,
-        address="127.0.0.1",
-        device_kind=devices[0].kind,
-        runtimes=runtimes,
-        labels={"host": platform.node(), "arch": platform.machine()},
-        devices=devices,
-    )
-
-
-def gpu_devices(node: str) -> tuple[Device, ...]:
-    """The NVIDIA GPUs that NVML knows; none where there is no driver."""
-    try:
-        pynvml.nvmlInit()
-    except pynvml.NVMLError:
-        return ()
-    try:
-        return tuple(
-            _gpu(node, index, pynvml.nvmlDeviceGetHandleByIndex(index))
-            for index in range(pynvml.nvmlDeviceGetCount())
-        )
-    except pynvml.NVMLError as error:
-        log.warning("nvml failed, this node offers no GPU", error=str(error))
-        return ()
-    finally:
-        pynvml.nvmlShutdown()
-
-
-def _gpu(node: str, index: int, handle: object) -> Device:
-    return Device(
-        id=f"{node}/cuda{index}",
-        node=node,
-        index=index,
-        kind=DeviceKind.CUDA,
-        model=str(pynvml.nvmlDeviceGetName(handle)),
-        memory_bytes=int(pynvml.nvmlDeviceGetMemoryInfo(handle).total),
     )
 
 

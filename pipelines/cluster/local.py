@@ -17,7 +17,7 @@ from pathlib import Path
 import structlog
 
 from pipelines.cluster.base import ClusterError, Observation, Sighting
-from pipelines.cluster.inventory import node_report
+from pipelines.cluster.inventory import Inventory
 from pipelines.cluster.logtail import follow_log, tail_log
 from pipelines.cluster.processes import end_tree
 from pipelines.cluster.workerdir import LaunchFile, StateFile, WorkerDir
@@ -36,6 +36,7 @@ class LocalCluster:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._runtimes = Runtimes(settings.runtimes)
+        self._inventory = Inventory(settings)
         self._supervisors: dict[str, subprocess.Popen[bytes]] = {}  # ours to reap
 
     async def aclose(self) -> None:
@@ -45,7 +46,7 @@ class LocalCluster:
         return (await asyncio.to_thread(self._report),)
 
     def _report(self) -> NodeReport:
-        return node_report(self._settings, self._runtimes.installed())
+        return self._inventory.report(self._runtimes.installed())
 
     async def start(self, worker: Worker, devices: tuple[Device, ...]) -> None:
         await asyncio.to_thread(self._start, worker, devices)

@@ -7,8 +7,8 @@ from pipelines.cluster.inventory import (
     CPU_RESERVED_BYTES,
     CPU_SLOT_BYTES_MIN,
     cpu_slots,
-    gpu_devices,
 )
+from pipelines.cluster.nvml import DriverNvml
 
 GIB = 2**30
 
@@ -36,4 +36,4 @@ def test_the_operators_own_number_of_slots_is_taken():
 
 
 def test_a_machine_without_a_driver_offers_no_gpu():
-    assert gpu_devices("n") == ()
+    assert DriverNvml().look() == ()
