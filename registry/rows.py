@@ -122,6 +122,7 @@ def device(row: t.DeviceRow) -> Device:
         island=row.island,
         used_bytes=row.used_bytes,
         quarantine=row.quarantine,
+        overuse=row.overuse,
     )
 
 

@@ -146,7 +146,7 @@ class Device(_Value, frozen=True, kw_only=True):
     """One GPU, one MIG instance of a GPU, or one CPU slot. *memory_bytes* is what claims may share
     out, *used_bytes* what was last seen in use, by whomever. Devices of one *island* of their node
     are joined by NVLink; "" is in none. With a *quarantine*, the sentence that says why, it takes
-    nothing new.
+    nothing new. *overuse* says that its workers use more than they claim, and how much; else "".
     """
 
     id: str  # "<node>/<kind><index>"
@@ -159,6 +159,7 @@ class Device(_Value, frozen=True, kw_only=True):
     island: str = ""
     used_bytes: int = 0
     quarantine: str = ""
+    overuse: str = ""
 
 
 class Node(_Value, frozen=True, kw_only=True):

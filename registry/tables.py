@@ -112,6 +112,7 @@ class DeviceRow(Base):
     island: Mapped[str] = mapped_column(server_default="")
     used_bytes: Mapped[int] = mapped_column(BigInteger, server_default="0")
     quarantine: Mapped[str] = mapped_column(server_default="")
+    overuse: Mapped[str] = mapped_column(server_default="")
 
 
 class WorkerRow(Base):

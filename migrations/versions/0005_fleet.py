@@ -18,7 +18,7 @@ depends_on = None
 _SLOT = ("model", "variant", "role", "ordinal", "fingerprint")
 _COLUMNS = {
     "nodes": ("draining", "sources"),
-    "devices": ("uuid", "island", "used_bytes", "quarantine"),
+    "devices": ("uuid", "island", "used_bytes", "quarantine", "overuse"),
     "workers": ("departing",),
 }
 

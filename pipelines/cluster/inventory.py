@@ -6,8 +6,10 @@ from pathlib import Path
 import psutil
 
 from pipelines.cluster.fake_gpus import FakeGpus
-from pipelines.cluster.gpus import Nvml, found_devices
+from pipelines.cluster.gpus import Found, Nvml, found_devices
 from pipelines.cluster.nvml import DriverNvml
+from pipelines.cluster.occupancy import Occupancy
+from pipelines.weights import Shelf
 from registry.settings import Settings
 from registry.state import Device, DeviceKind, NodeReport
 
@@ -27,11 +29,12 @@ class Inventory:
     def __init__(self, settings: Settings, nvml: Nvml | None = None) -> None:
         self._settings = settings
         self._nvml = nvml or machine_nvml(settings)
+        self._shelf = Shelf(settings.models)
+        self._occupancy = Occupancy(settings.workers, own_pids=self._nvml.own_pids)
 
     def report(self, runtimes: tuple[str, ...]) -> NodeReport:
         settings = self._settings
-        gpus = found_devices(settings.node_name, self._nvml.look())
-        devices = tuple(found.device for found in gpus) or _machine_slots(settings)
+        devices = self._occupancy.judge(self._look) or _machine_slots(settings)
         return NodeReport(
             name=settings.node_name,
             address="127.0.0.1",
@@ -39,7 +42,11 @@ class Inventory:
             runtimes=runtimes,
             labels={"host": platform.node(), "arch": platform.machine(), **settings.labels},
             devices=devices,
+            sources=self._shelf.sources(),
         )
+
+    def _look(self) -> tuple[Found, ...]:
+        return tuple(found_devices(self._settings.node_name, self._nvml.look()))
 
 
 def machine_nvml(settings: Settings) -> Nvml:

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
 
 import structlog
 
@@ -20,7 +19,13 @@ from pipelines.cluster.base import ClusterError, Observation, Sighting
 from pipelines.cluster.inventory import Inventory
 from pipelines.cluster.logtail import follow_log, tail_log
 from pipelines.cluster.processes import end_tree
-from pipelines.cluster.workerdir import LaunchFile, StateFile, WorkerDir
+from pipelines.cluster.workerdir import (
+    ENDED_FOLDER,
+    LaunchFile,
+    StateFile,
+    WorkerDir,
+    worker_folders,
+)
 from pipelines.runtimes import Runtimes
 from registry.settings import Settings
 from registry.state import ENDED_PHASES, Device, NodeReport, Phase, Worker
@@ -71,7 +76,9 @@ class LocalCluster:
 
     def _launch_file(self, worker: Worker, devices: tuple[Device, ...]) -> LaunchFile:
         plan = worker.plan
-        smallest = min(device.memory_bytes for device in devices)
+        claims = {device.id: plan.memory_bytes or device.memory_bytes for device in devices}
+        # An engine takes one share of all its devices: the least, so that it keeps every claim.
+        least = min(devices, key=lambda d: (claims[d.id] / d.memory_bytes, d.memory_bytes))
         return LaunchFile(
             worker_id=worker.id,
             model=plan.model,
@@ -84,8 +91,10 @@ class LocalCluster:
             token=worker.token,
             device_kind=devices[0].kind,
             device_indexes=tuple(device.index for device in devices),
-            memory_bytes=plan.memory_bytes or smallest,
-            device_memory_bytes=smallest,
+            device_uuids=tuple(device.uuid for device in devices if device.uuid),
+            claims=claims,
+            memory_bytes=claims[least.id],
+            device_memory_bytes=least.memory_bytes,
             tensor_parallel=plan.tensor_parallel,
             pipeline_parallel=plan.pipeline_parallel,
             args=plan.args,
@@ -114,7 +123,7 @@ class LocalCluster:
         return Sighting(nodes=frozenset((self._settings.node_name,)), workers=workers)
 
     def _observe(self) -> Iterator[Observation]:
-        for folder in self._folders():
+        for folder in worker_folders(self._settings.workers):
             if observation := self._observe_one(folder):
                 yield observation
 
@@ -171,7 +180,7 @@ class LocalCluster:
         if not folder.path.exists():
             return
         folder.forget_launch()  # it carries the engine's key
-        ended = self._settings.workers / "ended"
+        ended = self._settings.workers / ENDED_FOLDER
         ended.mkdir(exist_ok=True)
         folder.path.replace(ended / worker_id)
         oldest_first = sorted(ended.iterdir(), key=lambda path: path.stat().st_mtime)
@@ -191,7 +200,7 @@ class LocalCluster:
     def _find(self, worker_id: str) -> WorkerDir:
         for path in (
             self._settings.workers / worker_id,
-            self._settings.workers / "ended" / worker_id,
+            self._settings.workers / ENDED_FOLDER / worker_id,
         ):
             if path.is_dir():
                 return WorkerDir(path)
@@ -201,11 +210,3 @@ class LocalCluster:
         assert "/" not in worker_id, worker_id
         assert not worker_id.startswith("."), worker_id
         return WorkerDir(self._settings.workers / worker_id)
-
-    def _folders(self) -> Iterator[WorkerDir]:
-        root: Path = self._settings.workers
-        if not root.exists():
-            return
-        for path in sorted(root.iterdir()):
-            if path.name != "ended" and path.is_dir():
-                yield WorkerDir(path)

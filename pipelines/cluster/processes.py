@@ -9,7 +9,8 @@ find a process: it is in the engine's session, it carries the worker's id in its
 import os
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from pathlib import Path
 
 import psutil
 
@@ -35,6 +36,27 @@ def worker_processes(
             or mark in _environment(process.pid)
         )
     ]
+
+
+class WorkerProcesses:
+    """Tells whose processes are those of workers: their ids with the engines' *sessions*, where
+    there is one. A supervisor computes nothing, so descent from one is no mark here.
+    """
+
+    def __init__(self, sessions: Mapping[str, int | None]) -> None:
+        self._sessions = {session for session in sessions.values() if session is not None}
+        self._marks = {f"{WORKER_MARK}={worker_id}".encode() for worker_id in sessions}
+
+    def include(self, pid: int) -> bool:
+        return _session(pid) in self._sessions or not self._marks.isdisjoint(_environment(pid))
+
+
+def process_name(pid: int) -> str:
+    """Its program's; "" where there is none. Never its command line: there are keys in some."""
+    try:
+        return Path(f"/proc/{pid}/comm").read_text(errors="replace").strip()
+    except OSError:
+        return ""
 
 
 def _session(pid: int) -> int:

@@ -180,6 +180,7 @@ def _resolve(
         token=launch.token,
         device_kind=launch.device_kind,
         device_indexes=launch.device_indexes,
+        device_uuids=launch.device_uuids,
         memory_bytes=launch.memory_bytes,
         device_memory_bytes=launch.device_memory_bytes,
         tensor_parallel=launch.tensor_parallel,

@@ -8,6 +8,7 @@ kv-events     a socket: the engine publishes there what its KV cache holds
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -17,6 +18,7 @@ from registry.engine_args import Arg
 from registry.spec import EngineName, Role, Task
 from registry.state import DeviceKind, Phase
 
+ENDED_FOLDER = "ended"  # beside the workers': logs of those that were forgotten
 SOCKET_PATH_BYTES_MAX = 107  # Linux's, without the closing zero
 
 
@@ -34,6 +36,8 @@ class LaunchFile(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     device_kind: DeviceKind
     device_indexes: tuple[int, ...]
+    device_uuids: tuple[str, ...] = ()
+    claims: dict[str, int] = {}  # bytes, by the device's id
     memory_bytes: int
     device_memory_bytes: int
     tensor_parallel: int
@@ -96,6 +100,12 @@ class WorkerDir:
     def launch(self) -> LaunchFile:
         return msgspec.json.decode((self.path / "launch.json").read_bytes(), type=LaunchFile)
 
+    def launch_or_none(self) -> LaunchFile | None:
+        try:
+            return self.launch()
+        except FileNotFoundError:
+            return None
+
     def forget_launch(self) -> None:
         (self.path / "launch.json").unlink(missing_ok=True)
 
@@ -128,3 +138,12 @@ class WorkerDir:
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
         temporary.replace(self.path / name)
+
+
+def worker_folders(root: Path) -> Iterator[WorkerDir]:
+    """Those of workers that are not forgotten yet."""
+    if not root.exists():
+        return
+    for path in sorted(root.iterdir()):
+        if path.name != ENDED_FOLDER and path.is_dir():
+            yield WorkerDir(path)

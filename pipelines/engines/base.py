@@ -3,6 +3,7 @@
 An adapter is pure: it turns values into values and never runs, reads or calls anything.
 """
 
+import math
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
@@ -46,12 +47,28 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     token: str
     device_kind: DeviceKind
     device_indexes: tuple[int, ...]
-    memory_bytes: int  # claimed of each device
-    device_memory_bytes: int  # what each device has
+    device_uuids: tuple[str, ...] = ()  # of all devices, or none
+    memory_bytes: int  # claimed of the device of which the least share is claimed
+    device_memory_bytes: int  # what that device has
     tensor_parallel: int
     pipeline_parallel: int
     args: dict[str, Arg]
     task: Task = Task.GENERATE
+
+
+def cuda_environment(launch: Launch, *, by_uuid: bool = True) -> dict[str, str]:
+    """The GPUs it may see: by their own names, which survive that one of them is lost and which
+    MIG instances need; else by number, in the order in which the driver counts them.
+    """
+    if by_uuid and launch.device_uuids:
+        return {"CUDA_VISIBLE_DEVICES": ",".join(launch.device_uuids)}
+    numbers = ",".join(map(str, launch.device_indexes))
+    return {"CUDA_VISIBLE_DEVICES": numbers, "CUDA_DEVICE_ORDER": "PCI_BUS_ID"}
+
+
+def share_text(share: float) -> str:
+    """As engines read it: never rounded up, or the shares of a device could add up above it."""
+    return f"{math.floor(share * 10_000) / 10_000:.4f}"
 
 
 class Command(msgspec.Struct, frozen=True, kw_only=True):

@@ -19,7 +19,9 @@ from pipelines.engines.base import (
     Pairing,
     Resuming,
     Unpaired,
+    cuda_environment,
     prometheus_values,
+    share_text,
 )
 from pipelines.engines.flags import flags
 from pipelines.engines.resume import TOKENIZED
@@ -88,7 +90,7 @@ class SglangEngine(Unpaired):
             argv += ["--kv-events-config", _kv_events_config(launch)]
         if launch.device_kind is DeviceKind.CUDA:
             share = min(1.0, launch.memory_bytes / launch.device_memory_bytes)
-            argv += ["--mem-fraction-static", f"{share * _STATIC_SHARE:.3f}"]
+            argv += ["--mem-fraction-static", share_text(share * _STATIC_SHARE)]
         else:
             argv += ["--device", "cpu"]
         argv += flags({**_defaults(launch), **launch.args})
@@ -149,8 +151,8 @@ def _environment(launch: Launch) -> dict[str, str]:
     if launch.model_path.startswith("/"):
         env["HF_HUB_OFFLINE"] = "1"
     if launch.device_kind is DeviceKind.CUDA:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, launch.device_indexes))
-        return env
+        # Several it takes by number only: its all-reduce reads them as such.
+        return env | cuda_environment(launch, by_uuid=len(launch.device_indexes) == 1)
     slots = len(launch.device_indexes)
     env["SGLANG_USE_CPU_ENGINE"] = "1"
     env["OMP_NUM_THREADS"] = str(slots)

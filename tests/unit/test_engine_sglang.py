@@ -75,7 +75,7 @@ def test_a_pair_on_gpus_moves_kv_as_mooncake_likes_and_overlaps(role):
 def test_a_gpu_worker_gets_its_devices_and_stays_within_its_share_of_memory():
     made = command(GPU, memory_bytes=40 * GIB, device_memory_bytes=80 * GIB, tensor_parallel=2)
     assert made.env["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert value_of(made.argv, "--mem-fraction-static") == "0.425"
+    assert value_of(made.argv, "--mem-fraction-static") == "0.4250"
     assert value_of(made.argv, "--tensor-parallel-size") == "2"
     assert "--device" not in made.argv
     assert not any("attention-backend" in word for word in made.argv)

@@ -82,13 +82,13 @@ def test_a_gpu_worker_gets_its_devices_and_exactly_its_share_of_memory():
         tensor_parallel=2,
     )
     assert made.env["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert value_of(made.argv, "--gpu-memory-utilization") == "0.250"
+    assert value_of(made.argv, "--gpu-memory-utilization") == "0.2421", "less the CUDA context, which vLLM does not count"
     assert value_of(made.argv, "--tensor-parallel-size") == "2"
 
 
 def test_a_whole_gpu_is_not_asked_to_the_last_byte():
     made = command(device_kind=DeviceKind.CUDA, memory_bytes=80 * GIB, device_memory_bytes=80 * GIB)
-    assert value_of(made.argv, "--gpu-memory-utilization") == "0.950"
+    assert value_of(made.argv, "--gpu-memory-utilization") == "0.9500"
 
 
 @pytest.mark.parametrize(("claim_gib", "kv_gib"), [(1, 1), (4, 1), (6, 3), (10, 7)])
