@@ -21,6 +21,10 @@ from registry.usage import UsageTotal
 
 
 class DeviceView(View, frozen=True, kw_only=True):
+    """*used_bytes* is what was last seen in use, by whomever. With a *quarantine*, the sentence
+    that says why, it takes nothing new; *overuse* says that its workers use more than they claim.
+    """
+
     id: str
     index: int
     kind: DeviceKind
@@ -28,6 +32,11 @@ class DeviceView(View, frozen=True, kw_only=True):
     memory_bytes: int
     claimed_bytes: int
     free_bytes: int
+    used_bytes: int
+    uuid: str
+    island: str
+    quarantine: str
+    overuse: str
     workers: tuple[str, ...]
 
 
@@ -38,6 +47,7 @@ class NodeView(View, frozen=True, kw_only=True):
     device_kind: DeviceKind
     runtimes: tuple[str, ...]
     labels: Mapping[str, str]
+    sources: tuple[str, ...]  # whose weights lie there, ready to load
     last_seen_at: str
     devices: tuple[DeviceView, ...]
 
@@ -55,6 +65,7 @@ def node_view(node: Node, devices: tuple[Device, ...], claims: tuple[Claim, ...]
         device_kind=node.device_kind,
         runtimes=node.runtimes,
         labels=node.labels,
+        sources=node.sources,
         last_seen_at=iso(node.last_seen_at),
         devices=tuple(_device_view(device, claims) for device in own),
     )
@@ -71,6 +82,11 @@ def _device_view(device: Device, claims: tuple[Claim, ...]) -> DeviceView:
         memory_bytes=device.memory_bytes,
         claimed_bytes=claimed_bytes,
         free_bytes=max(0, device.memory_bytes - claimed_bytes),
+        used_bytes=device.used_bytes,
+        uuid=device.uuid,
+        island=device.island,
+        quarantine=device.quarantine,
+        overuse=device.overuse,
         workers=tuple(claim.worker_id for claim in held),
     )
 

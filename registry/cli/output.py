@@ -27,6 +27,7 @@ STYLES = {
     "stopping": "yellow",
     "deleting": "yellow",
     "cordoned": "yellow",
+    "quarantine": "red",
     "unavailable": "red",
     "failed": "red",
     "lost": "red",

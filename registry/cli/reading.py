@@ -132,8 +132,8 @@ def short_devices(worker: dict[str, Any]) -> str:
 @pass_session
 def nodes(session: Session, output: str) -> None:
     """Every node with its devices and the memory still free on them."""
-    titles = ("NODE", "STATE", "DEVICE", "MEMORY>", "FREE>", "SEEN", "HELD BY")
-    _list(
+    titles = ("NODE", "STATE", "DEVICE", "MEMORY>", "FREE>", "USED>", "SEEN", "HELD BY")
+    items = _list(
         session,
         "/nodes",
         output,
@@ -141,13 +141,16 @@ def nodes(session: Session, output: str) -> None:
         rows=_node_rows,
         nothing="no nodes: start a controller",
     )
+    for device in (device for item in items for device in item["devices"]):
+        if told := device["quarantine"] or device["overuse"]:
+            click.echo(f"{clean(device['id'])}: {clean(told)}", err=True)
 
 
 def _node_rows(items: Items) -> Rows:
     for node in items:
         name, word, seen = node["name"], state(node["state"]), ago(node["last_seen_at"])
         if not node["devices"]:
-            yield (name, word, "-", "-", "-", seen, "")
+            yield (name, word, "-", "-", "-", "-", seen, "")
         for position, device in enumerate(node["devices"]):
             own: tuple[Cell, Cell, Cell] = (name, word, seen) if position == 0 else ("", "", "")
             yield (
@@ -155,7 +158,8 @@ def _node_rows(items: Items) -> Rows:
                 own[1],
                 device["id"].removeprefix(f"{name}/"),
                 size(device["memory_bytes"]),
-                size(device["free_bytes"]),
+                state("quarantine") if device["quarantine"] else size(device["free_bytes"]),
+                size(device["used_bytes"]) if device["used_bytes"] else "-",
                 own[2],
                 ", ".join(device["workers"]),
             )

@@ -82,13 +82,29 @@ def test_a_gpu_worker_gets_its_devices_and_exactly_its_share_of_memory():
         tensor_parallel=2,
     )
     assert made.env["CUDA_VISIBLE_DEVICES"] == "2,3"
-    assert value_of(made.argv, "--gpu-memory-utilization") == "0.2421", "less the CUDA context, which vLLM does not count"
+    assert value_of(made.argv, "--gpu-memory-utilization") == "0.2421", (
+        "less the CUDA context, which vLLM does not count"
+    )
     assert value_of(made.argv, "--tensor-parallel-size") == "2"
 
 
 def test_a_whole_gpu_is_not_asked_to_the_last_byte():
     made = command(device_kind=DeviceKind.CUDA, memory_bytes=80 * GIB, device_memory_bytes=80 * GIB)
     assert value_of(made.argv, "--gpu-memory-utilization") == "0.9500"
+
+
+@pytest.mark.parametrize("workers", [2, 3, 4, 6, 7])
+def test_the_shares_of_a_device_leave_room_for_each_workers_cuda_context(workers):
+    made = command(
+        device_kind=DeviceKind.CUDA,
+        memory_bytes=80 * GIB // workers,
+        device_memory_bytes=80 * GIB,
+        device_uuids=("GPU-1",),
+    )
+    share = float(value_of(made.argv, "--gpu-memory-utilization"))
+
+    assert made.env["CUDA_VISIBLE_DEVICES"] == "GPU-1"
+    assert workers * (share * 80 + 0.6) <= 80
 
 
 @pytest.mark.parametrize(("claim_gib", "kv_gib"), [(1, 1), (4, 1), (6, 3), (10, 7)])
