@@ -97,10 +97,10 @@ class Controller:
         await self._give_up_nodes(sighting, snapshot)
         await self._recorder.record(sighting, snapshot, commands)
         await self._take_reports(reports, sighting, snapshot)
-        snapshot = await self._store.snapshot()
+        snapshot = await self._newest(snapshot)
         decision = reconcile(snapshot, self._clock())
-        if await self._carry_out(decision):
-            snapshot = await self._store.snapshot()
+        await self._carry_out(decision)
+        snapshot = await self._newest(snapshot)
         proposal = place(snapshot, decision.start, runtime_of)
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
@@ -108,12 +108,17 @@ class Controller:
             await self._drain({eviction.worker_id: eviction.sentence})
         room = make_room(snapshot, proposal.refused)
         await self._drain(room.go)
-        snapshot = await self._store.snapshot()
+        snapshot = await self._newest(snapshot)
         waited_for = hurried(snapshot, proposal.refused)
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
         await self._tell_conditions(snapshot, decision, proposal, room.stay)
+
+    async def _newest(self, snapshot: Snapshot) -> Snapshot:
+        if await self._store.version() == snapshot.version:
+            return snapshot
+        return await self._store.snapshot()
 
     async def _look(self) -> tuple[Sighting, tuple[NodeReport, ...]]:
         """What runs where and, now and then, what the nodes offer. Raises ClusterError."""
@@ -159,8 +164,7 @@ class Controller:
         await self._store.report_nodes(good)
         await self._store.forget_ended()
 
-    async def _carry_out(self, decision: Decision) -> bool:
-        """Whether that changes where something may be placed."""
+    async def _carry_out(self, decision: Decision) -> None:
         await self._drain(decision.drain)
         for worker_id, reason in decision.depart.items():
             await self._store.depart_worker(worker_id, reason=reason)
@@ -171,7 +175,6 @@ class Controller:
                 log.info("goes after all", worker=worker_id, error=str(error))
         for plan in decision.reach:
             await self._reach(plan)
-        return bool(decision.drain or decision.depart or decision.keep)
 
     async def _drain(self, reasons: Mapping[str, str]) -> None:
         for worker_id, reason in reasons.items():
