@@ -141,10 +141,13 @@ class World:
         for worker in after.workers:
             if worker.id not in was:
                 assert states[worker.node] is NodeState.READY, f"{worker.id} on {worker.node}"
+        wanted = {p.slot for model in after.models for gang in expand(model) for p in gang}
+        served = {w.plan.slot for w in after.workers if w.phase is Phase.READY}
         sent_away = {
             worker.plan.slot[:3]
             for worker in after.workers
             if worker.phase is Phase.DRAINING
+            and worker.plan.slot in wanted - served
             and worker.id in was
             and was[worker.id].phase is Phase.READY
             and worker.reason.startswith(_VOLUNTARY)
@@ -152,10 +155,10 @@ class World:
         ready = Counter(w.plan.slot[:3] for w in after.workers if w.phase is Phase.READY)
         for model in after.models:
             for variant in model.spec.variants:
-                for role, wanted in variant.topology.roles():
+                for role, spec in variant.topology.roles():
                     part = (model.name, variant.name, role)
-                    assert part not in sent_away or ready[part] >= wanted.min_available, (
-                        f"{part} has {ready[part]} ready, its minimum is {wanted.min_available}"
+                    assert part not in sent_away or ready[part] >= spec.min_available, (
+                        f"{part} has {ready[part]} ready, its minimum is {spec.min_available}"
                     )
 
     def _check_machines(self, seen: Snapshot) -> None:
