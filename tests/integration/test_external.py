@@ -10,7 +10,7 @@ import pytest
 from registry_world import ME, url_in
 from yard import free_port
 
-from pipelines import controller, readiness, reconciler
+from pipelines import backoff, controller, drains, readiness
 from pipelines.cluster.base import Sighting
 from pipelines.controller import Controller
 from pipelines.engines.emulator.adapter import API_KEY_VARIABLE
@@ -103,11 +103,11 @@ class World:
 async def world(tmp_path, empty_database, monkeypatch):
     for module, name, seconds in (
         (controller, "TURN_S", 0.02),
-        (controller, "DRAIN_MIN_S", 0.2),
+        (drains, "DRAIN_MIN_S", 0.2),
         (readiness, "HEALTH_EVERY_S", 0.1),
         (readiness, "UNHEALTHY_MAX_S", 0.6),
         (readiness, "EXTERNAL_PROBE_EVERY_S", 0.1),
-        (reconciler, "BACKOFF_BASE_S", 0.05),
+        (backoff, "BACKOFF_BASE_S", 0.05),
     ):
         monkeypatch.setattr(module, name, seconds)
     failed = []
@@ -115,7 +115,7 @@ async def world(tmp_path, empty_database, monkeypatch):
     shutil.copy(empty_database, tmp_path / "modelyard.db")
     store = await Store.open(url_in(tmp_path))
     async with probe_client() as client:
-        running = asyncio.create_task(Controller(store, NoCluster(), client).run())
+        running = asyncio.create_task(Controller(store, NoCluster(), client, node_lost_s=30).run())
         yield World(store, failed)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
@@ -177,7 +177,7 @@ async def test_a_removed_one_is_let_go_and_goes_on(world, token_file):
         await world.apply({"workers": urls[:1]}, token_file=str(token_file))
         gone = await world.until(world.ended(goes))
         phases = [e.message for e in await world.store.events() if e.worker == goes.id]
-        assert (gone.phase, gone.reason) == (Phase.STOPPED, "drained")
+        assert (gone.phase, gone.reason) == (Phase.STOPPED, "no longer wanted")
         assert not busy.done(), "what others do with it is not waited for"
         busy.cancel()
         assert any(message.startswith("draining") for message in phases)

@@ -1,0 +1,65 @@
+"""Whatever goes wrong in a fleet, nothing is claimed twice; and when it stops, all is served.
+
+`SIMULATION_SEEDS=500 pytest tests/simulation/test_fleet_simulation.py` looks further.
+"""
+
+import asyncio
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from simulation.fleet.world import Clock, World, unsettled
+
+from pipelines import drains
+from registry import db
+from registry.store import Store
+
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "8"))
+TURNS = 60
+TURNS_TO_SETTLE_MAX = 200
+AT_REST = 5
+
+
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    patch = pytest.MonkeyPatch()
+    patch.setattr(db, "SYNCHRONOUS", "OFF")
+    folder = tmp_path_factory.mktemp("empty")
+    asyncio.run(db.upgrade(f"sqlite+aiosqlite:///{folder / 'modelyard.db'}"))
+    yield folder / "modelyard.db"
+    patch.undo()
+
+
+@pytest.mark.parametrize("seed", range(SEEDS))
+async def test_a_fleet_in_trouble(
+    seed: int, empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(empty, tmp_path / "modelyard.db")
+    clock = Clock()
+    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path / 'modelyard.db'}", clock=clock)
+    world = World(store, clock, seed)
+    monkeypatch.setattr(drains, "scrape", world.scrape)
+    try:
+        for _ in range(TURNS):
+            await world.trouble()
+            await world.turn()
+        await world.heal()
+        await _settles(world)
+    except BaseException:
+        print("\n".join(world.told))  # noqa: T201 - shown when it fails
+        raise
+    finally:
+        await store.aclose()
+
+
+async def _settles(world: World) -> None:
+    rest = 0
+    for _ in range(TURNS_TO_SETTLE_MAX):
+        seen = await world.turn()
+        left = unsettled(seen, world.machines)
+        rest = 0 if left else rest + 1
+        if rest == AT_REST:
+            return
+    raise AssertionError(left)
