@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 
 from pipelines.cluster.base import Cluster, ClusterError, Observation, Sighting
 from pipelines.cluster.local import LocalCluster
-from pipelines.engines import ENGINES
+from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
 from pipelines.parent import follow_parent
 from pipelines.probe import ProbeError, probe_client, scrape
@@ -28,7 +28,6 @@ from registry.logs import configure_logs
 from registry.settings import Settings, load
 from registry.state import (
     ENDED_PHASES,
-    DeviceKind,
     Phase,
     PlannedGang,
     Snapshot,
@@ -48,11 +47,6 @@ DRAIN_MIN_S = 2.0
 # A drained worker that still generates is stopped all the same after this long.
 DRAIN_MAX_S = 600.0
 _COMING_UP = frozenset({Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING})
-
-
-def runtime_of(plan: WorkerPlan, kind: DeviceKind) -> str:
-    """The runtime a plan gets on a kind of device: its own wish, or the engine's default."""
-    return plan.runtime or ENGINES[plan.engine].default_runtime(kind)
 
 
 class Controller:
