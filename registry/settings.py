@@ -18,6 +18,7 @@ _ALLOWED = {
     "admin_port": (0, 65_535),
     "gateway_workers": (1, 256),
     "cpu_slots": (0, 1024),
+    "node_lost_s": (5, 86_400),
     "usage_journal_bytes_max": (2**22, 2**50),
     "traces_sample_ratio": (0, 1),
 }
@@ -48,6 +49,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     usage_journal_bytes_max: int = 2**30  # of each gateway process, while the registry is away
     node_name: str = "local"
     cpu_slots: int = 0  # CPU slots to offer; 0: by the machine's memory
+    node_lost_s: float = 30.0  # without an answer, after which a node's workers are replaced
     log_level: Literal["debug", "info", "warning", "error"] = "info"
     traces_url: str = ""  # where the gateway sends traces, by OTLP over HTTP; empty: none
     traces_sample_ratio: float = 1.0  # of the requests that come without a trace of their own

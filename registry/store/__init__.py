@@ -5,7 +5,7 @@ row) in the same transaction; `scope.Write` does not commit a change without the
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Self
 
 from registry import db
@@ -151,6 +151,13 @@ class Store:
         async with self._scopes.write(by) as write:
             return await nodes.set_state(write, name, state)
 
+    async def forget_node(self, name: str, *, by: Principal) -> None:
+        """For one that never comes back; one that does joins anew. Raises NotFoundError, and
+        ConflictError unless it is UNKNOWN and holds no worker.
+        """
+        async with self._scopes.write(by) as write:
+            await nodes.forget(write, name)
+
     async def put_quota(self, quota: Quota, *, by: Principal) -> Quota:
         """Workers above it stay; nothing new is placed. Raises SpecError."""
         async with self._scopes.write(by) as write:
@@ -168,9 +175,10 @@ class Store:
         async with self._scopes.write() as write:
             await nodes.report(write, reports)
 
-    async def mark_nodes_unknown(self, *, seen_before: float) -> None:
+    async def mark_nodes_unknown(self, names: Collection[str], *, why: str) -> None:
+        """They get nothing new until they are reported again."""
         async with self._scopes.write() as write:
-            await nodes.mark_unknown(write, seen_before)
+            await nodes.mark_unknown(write, names, why)
 
     async def commit_gang(self, gang: PlannedGang) -> tuple[Worker, ...]:
         """Claims the devices of all its workers, or of none.

@@ -1,11 +1,13 @@
 """Nodes and their devices, as they report themselves."""
 
-from sqlalchemy import select
+from collections.abc import Iterable
+
+from sqlalchemy import delete, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry import rows
 from registry import tables as t
-from registry.errors import NotFoundError, SpecError
+from registry.errors import ConflictError, NotFoundError, SpecError
 from registry.state import Device, DeviceKind, EventKind, Node, NodeReport, NodeState
 from registry.store.scope import Write
 
@@ -153,23 +155,44 @@ async def _retire_device(write: Write, row: t.DeviceRow) -> list[str]:
     return [f"{row.id} vanished, still claimed"]
 
 
-async def mark_unknown(write: Write, seen_before: float) -> None:
+async def mark_unknown(write: Write, names: Iterable[str], why: str) -> None:
     silent = await write.session.scalars(
-        select(t.NodeRow).where(t.NodeRow.last_seen_at < seen_before, ~t.NodeRow.silent)
+        select(t.NodeRow).where(t.NodeRow.name.in_(tuple(names)), ~t.NodeRow.silent)
     )
     for row in silent:
         row.silent = True
-        silence_s = write.now - row.last_seen_at
-        write.event(EventKind.NODE_CHANGED, f"no report for {silence_s:.0f} s", node=row.name)
+        write.event(EventKind.NODE_CHANGED, why, node=row.name)
+
+
+async def forget(write: Write, name: str) -> None:
+    """Its devices and the history of its workers go with it. Raises NotFoundError, and
+    ConflictError for a node that answers or still has workers.
+    """
+    row = await _row(write.session, name)
+    if not row.silent:
+        raise ConflictError(
+            f"node {name!r} is {rows.node_state(row)}, only a node that is unknown can be "
+            "forgotten: take it out of the cluster first"
+        )
+    live = await write.session.scalar(
+        select(func.count())
+        .select_from(t.WorkerRow)
+        .where(t.WorkerRow.node == name, t.WorkerRow.ended_at.is_(None))
+    )
+    if live:
+        raise ConflictError(f"node {name!r} still has {live} workers: wait until they are lost")
+    await write.session.execute(delete(t.WorkerRow).where(t.WorkerRow.node == name))
+    await write.session.execute(delete(t.DeviceRow).where(t.DeviceRow.node == name))
+    await write.session.delete(row)
+    write.event(EventKind.NODE_CHANGED, "forgotten", node=name)
+    write.audit("node.forget", name)
 
 
 async def set_state(write: Write, name: str, state: NodeState) -> Node:
     """Cordons, drains, or lets take new workers again. Raises NotFoundError, SpecError."""
     if state is NodeState.UNKNOWN:
         raise SpecError("state", "is unknown, allowed are ready, cordoned, draining")
-    row = None if name == NOWHERE else await write.session.get(t.NodeRow, name)
-    if row is None:
-        raise NotFoundError("node", name)
+    row = await _row(write.session, name)
     wanted = (state is not NodeState.READY, state is NodeState.DRAINING)
     if (row.cordoned, row.draining) != wanted:
         row.cordoned, row.draining = wanted
@@ -177,6 +200,13 @@ async def set_state(write: Write, name: str, state: NodeState) -> Node:
         write.event(EventKind.NODE_CHANGED, f"{verb}ed", node=name)
         write.audit(f"node.{verb}", name)
     return rows.node(row)
+
+
+async def _row(session: AsyncSession, name: str) -> t.NodeRow:
+    row = None if name == NOWHERE else await session.get(t.NodeRow, name)
+    if row is None:
+        raise NotFoundError("node", name)
+    return row
 
 
 async def every(session: AsyncSession) -> tuple[Node, ...]:

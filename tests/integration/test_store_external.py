@@ -70,14 +70,15 @@ async def test_a_slot_has_one_and_an_unwanted_one_none(store: Store) -> None:
 async def test_nowhere_is_no_node(store: Store, clock: Clock) -> None:
     plan, _ = await plans_of(store)
     await store.admit_external(plan, token="")
-    clock.now += 10
     await store.report_nodes((report(device()),))
     version = await store.version()
-    await store.mark_nodes_unknown(seen_before=clock.now)
+    await store.mark_nodes_unknown(("elsewhere",), why="silent")
 
     assert await store.version() == version
     assert [node.name for node in (await store.snapshot()).nodes] == ["n"]
     with pytest.raises(NotFoundError):
         await store.set_node_state(NOWHERE, NodeState.READY, by=ME)
+    with pytest.raises(NotFoundError):
+        await store.forget_node(NOWHERE, by=ME)
     with pytest.raises(PlanConflictError, match="node '' is"):
         await store.commit_gang(gang(planned(ordinal=7, node=NOWHERE)))

@@ -1,7 +1,6 @@
 """Nodes, placement and workers in `registry.store`, on a real SQLite file."""
 
 import asyncio
-import math
 from pathlib import Path
 
 import pytest
@@ -20,6 +19,7 @@ from registry_world import (
 from sqlalchemy.exc import IntegrityError
 
 from registry.errors import (
+    ConflictError,
     NotFoundError,
     PlanConflictError,
     SpecError,
@@ -55,20 +55,41 @@ async def test_a_cordon_outlives_an_outage(store: Store, clock: Clock) -> None:
     await store.report_nodes((report(device()),))
     await store.set_node_state("n", NodeState.CORDONED, by=ME)
     clock.now += 100
-    await store.mark_nodes_unknown(seen_before=1050.0)
-    await store.mark_nodes_unknown(seen_before=1050.0)
+    await store.mark_nodes_unknown(("n", "p"), why="no answer for 10 s")
+    await store.mark_nodes_unknown(("n",), why="no answer for 11 s")
     assert (await store.snapshot()).nodes[0].state is NodeState.UNKNOWN
 
     await store.report_nodes((report(device()),))
 
     assert (await store.snapshot()).nodes[0].state is NodeState.CORDONED
-    assert [e.message for e in await store.events(after=2)] == ["no report for 100 s", "is back"]
+    assert [e.message for e in await store.events(after=2)] == ["no answer for 10 s", "is back"]
     for name, state, error in (
         ("nobody", NodeState.READY, NotFoundError),
         ("n", NodeState.UNKNOWN, SpecError),
     ):
         with pytest.raises(error):
             await store.set_node_state(name, state, by=ME)
+
+
+async def test_a_node_that_never_comes_back_is_forgotten_with_its_history(store: Store) -> None:
+    worker = await serving(store)
+    with pytest.raises(ConflictError, match="is ready, only a node that is unknown"):
+        await store.forget_node("n", by=ME)
+    await store.mark_nodes_unknown(("n",), why="silent")
+    with pytest.raises(ConflictError, match="still has 1 workers"):
+        await store.forget_node("n", by=ME)
+    await store.set_worker(worker.id, Phase.LOST)
+
+    await store.forget_node("n", by=ME)
+
+    seen = await store.snapshot()
+    assert (seen.nodes, seen.devices, seen.ended) == ((), (), ())
+    assert (await store.audit())[-1].action == "node.forget"
+    assert (await store.events(newest=True, limit=1))[0].message == "forgotten"
+    with pytest.raises(NotFoundError):
+        await store.forget_node("n", by=ME)
+    await store.report_nodes((report(device()),))
+    await store.commit_gang(gang(planned()))  # it may join anew
 
 
 async def test_a_vanished_device_stays_while_claimed_and_offers_nothing_more(
@@ -168,7 +189,7 @@ async def test_no_worker_goes_to_a_cordoned_or_silent_node_or_a_deleted_model(
     with pytest.raises(PlanConflictError, match="cordoned"):
         await store.commit_gang(gang(planned()))
     await store.set_node_state("n", NodeState.READY, by=ME)
-    await store.mark_nodes_unknown(seen_before=math.inf)
+    await store.mark_nodes_unknown(("n",), why="silent")
     with pytest.raises(PlanConflictError, match="unknown"):
         await store.commit_gang(gang(planned()))
     await store.report_nodes((report(device()),))

@@ -228,7 +228,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule()
     def fall_silent(self) -> None:
         self.clock.now += 100
-        self.run(self.store.mark_nodes_unknown(seen_before=self.clock.now - 50))
+        self.run(self.store.mark_nodes_unknown(("n", "p"), why="silent"))
         steady = report(device(0, node="p"), device(1, node="p"), node="p")
         self.run(self.store.report_nodes((steady,)))
 
