@@ -42,8 +42,7 @@ def uses(now: Snapshot, then: Snapshot) -> tuple[OwnerUse, ...]:
 def _held(snapshot: Snapshot, owner_of: dict[str, str]) -> tuple[Counter[str], Counter[str]]:
     """A device that two workers share counts for each, as where quotas are verified."""
     owners = {
-        worker.id: owner_of.get(worker.plan.model, worker.plan.owner)
-        for worker in snapshot.workers
+        worker.id: owner_of.get(worker.plan.model, worker.plan.owner) for worker in snapshot.workers
     }
     devices: Counter[str] = Counter()
     memory: Counter[str] = Counter()

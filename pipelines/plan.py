@@ -84,9 +84,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return not self.refused
 
 
-def plan(
-    snapshot: Snapshot, specs: Sequence[ModelSpec], now: float, runtime_of: RuntimeOf
-) -> Plan:
+def plan(snapshot: Snapshot, specs: Sequence[ModelSpec], now: float, runtime_of: RuntimeOf) -> Plan:
     """What applying *specs* would do; with none, what is to be done as it is."""
     begin, changes = with_specs(snapshot, specs, now)
     course = _Course(begin, now, runtime_of)
@@ -118,9 +116,7 @@ def refusals_on(
     """Why what has no place anywhere has none on this node."""
     refused = place(snapshot, reconcile(snapshot, now).start, runtime_of).refused
     return tuple(
-        msgspec.structs.replace(
-            refusal, why=tuple(why for why in refusal.why if why.node == node)
-        )
+        msgspec.structs.replace(refusal, why=tuple(why for why in refusal.why if why.node == node))
         for refusal in refused
     )
 

@@ -1,4 +1,4 @@
-"""Refusals as people read them: what has no place, the nodes grouped by why, and what to do. Pure."""
+"""Refusals as people read them: nodes grouped by why they say no, and what to do. Pure."""
 
 from collections.abc import Iterable
 

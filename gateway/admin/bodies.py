@@ -276,7 +276,7 @@ def decode_spec(body: bytes, *, name: str | None) -> ModelSpec:
 
 
 def decode_plan(body: bytes) -> tuple[ModelSpec, ...]:
-    """The specs of a `PlanBody`, which may be empty. Raises SpecError naming ``models[i].field``."""
+    """The specs of a `PlanBody`, which may be empty. Raises SpecError naming ``models[i]…``."""
     data = _parse(body) if body.strip() else {}
     if not isinstance(data, dict):
         raise SpecError("", "allowed is a mapping of models")

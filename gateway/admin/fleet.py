@@ -102,9 +102,7 @@ class NodeController(Controller):
             },
         )
 
-    @delete(
-        "/{name:str}", operation_id="forgetNode", responses=WRITE_REFUSALS, status_code=200
-    )
+    @delete("/{name:str}", operation_id="forgetNode", responses=WRITE_REFUSALS, status_code=200)
     async def forget(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
         """Takes a node that does not report, and has no worker, out of the registry."""
         snapshot = await ctx.store.snapshot()

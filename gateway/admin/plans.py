@@ -27,6 +27,4 @@ class PlanController(Controller):
     async def plan(self, ctx: Context, body: RawBody) -> PlanView:
         specs, now = decode_plan(body), ctx.clock()
         snapshot = await ctx.store.snapshot()
-        return await ctx.think(
-            lambda: plan_view(plan(snapshot, specs, now, runtime_of), snapshot)
-        )
+        return await ctx.think(lambda: plan_view(plan(snapshot, specs, now, runtime_of), snapshot))

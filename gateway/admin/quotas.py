@@ -20,7 +20,10 @@ class QuotaController(Controller):
         return OwnerList(items=tuple(map(owner_view, await _uses(ctx))))
 
     @put(
-        "/{owner:str}", operation_id="setQuota", operation_class=TakesQuota, responses=WRITE_REFUSALS
+        "/{owner:str}",
+        operation_id="setQuota",
+        operation_class=TakesQuota,
+        responses=WRITE_REFUSALS,
     )
     async def set_quota(
         self, ctx: Context, request: AdminRequest, owner: FromPath[str], body: RawBody
@@ -29,9 +32,7 @@ class QuotaController(Controller):
         await ctx.store.put_quota(decode(body, QuotaBody).quota(owner), by=request.auth)
         return await _one(ctx, owner)
 
-    @delete(
-        "/{owner:str}", operation_id="deleteQuota", responses=WRITE_REFUSALS, status_code=200
-    )
+    @delete("/{owner:str}", operation_id="deleteQuota", responses=WRITE_REFUSALS, status_code=200)
     async def delete_quota(
         self, ctx: Context, request: AdminRequest, owner: FromPath[str]
     ) -> OwnerView:
