@@ -11,8 +11,7 @@ import msgspec
 
 from pipelines.owners import OwnerUse, uses
 from pipelines.reconciler import Decision, Slot, make_room, reconcile
-from pipelines.scheduler import Proposal, Refusal, place
-from pipelines.scheduler.filters import RuntimeOf
+from pipelines.scheduler import Proposal, Refusal, RuntimeOf, place
 from pipelines.topology import expand
 from registry.spec import ModelSpec
 from registry.state import (
@@ -116,7 +115,14 @@ def refusals_on(
     """Why what has no place anywhere has none on this node."""
     refused = place(snapshot, reconcile(snapshot, now).start, runtime_of).refused
     return tuple(
-        msgspec.structs.replace(refusal, why=tuple(why for why in refusal.why if why.node == node))
+        msgspec.structs.replace(
+            refusal,
+            why=tuple(
+                msgspec.structs.replace(why, nodes=why.nodes and (node,))
+                for why in refusal.why
+                if not why.nodes or node in why.nodes
+            ),
+        )
         for refusal in refused
     )
 

@@ -1,11 +1,10 @@
-"""Refusals as people read them: nodes grouped by why they say no, and what to do. Pure."""
+"""Refusals as people read them: like ones together, and what would help. Pure."""
 
 from collections.abc import Iterable
 
 import msgspec
 
-from pipelines.scheduler import Refusal
-from pipelines.scheduler.filters import Reason
+from pipelines.scheduler import Reason, Refusal, Why
 from registry.state import WorkerPlan
 
 ADVICE = {
@@ -17,18 +16,15 @@ ADVICE = {
     Reason.RUNTIME_MISSING: "install the runtime on that machine",
     Reason.NOT_ENOUGH_FREE: (
         "scale something down, raise this model's priority, or add a node; "
-        "`modelyard defragment` says whether moving workers would help"
+        "`modelyard plan` shows what holds its place"
     ),
+    Reason.QUARANTINE: "free the device of what is not ours, or repair it: `modelyard get nodes`",
+    Reason.NO_ISLAND: "leave placement.island at prefer, or ask for fewer devices",
+    Reason.DEVICE_KIND_DIFFERS: "prefill and decode must be on one kind of device",
+    Reason.TOO_FAR: "leave topology.locality at prefer, or free room near the others",
+    Reason.IN_FOREIGN_USE: "end what uses the device beside our workers",
+    Reason.QUOTA: "`modelyard get quotas`: raise the owner's, or scale its models down",
 }
-
-
-class WhyGroup(msgspec.Struct, frozen=True, kw_only=True):
-    """Nodes that say no with the same words; most nodes first."""
-
-    reason: Reason
-    sentence: str
-    advice: str
-    nodes: tuple[str, ...]
 
 
 class NoPlace(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +35,7 @@ class NoPlace(msgspec.Struct, frozen=True, kw_only=True):
     plan: WorkerPlan
     workers: tuple[str, ...]
     is_gang: bool
-    groups: tuple[WhyGroup, ...]
+    why: tuple[Why, ...]
     waits_for: tuple[str, ...]
 
 
@@ -49,9 +45,9 @@ def no_places(refusals: Iterable[Refusal]) -> tuple[NoPlace, ...]:
     for refusal in refusals:
         workers = tuple(f"{plan.role} {plan.ordinal}" for plan in refusal.gang)
         is_gang = len(refusal.gang) > 1
-        plan, groups = refusal.plan, grouped(refusal)
+        plan = refusal.plan
         slot = plan.slot if is_gang else plan.slot[:3]
-        key = (slot, groups, refusal.waits_for)
+        key = (slot, refusal.why, refusal.waits_for)
         if key in found and not is_gang:
             workers = (*found[key].workers, *workers)
             plan = found[key].plan
@@ -59,20 +55,7 @@ def no_places(refusals: Iterable[Refusal]) -> tuple[NoPlace, ...]:
             plan=plan,
             workers=workers,
             is_gang=is_gang,
-            groups=groups,
+            why=refusal.why,
             waits_for=refusal.waits_for,
         )
     return tuple(found.values())
-
-
-def grouped(refusal: Refusal) -> tuple[WhyGroup, ...]:
-    nodes: dict[tuple[Reason, str], list[str]] = {}
-    for why in refusal.why:
-        nodes.setdefault((why.reason, why.sentence), []).append(why.node)
-    groups = [
-        WhyGroup(
-            reason=reason, sentence=sentence, advice=ADVICE[reason], nodes=tuple(sorted(names))
-        )
-        for (reason, sentence), names in nodes.items()
-    ]
-    return tuple(sorted(groups, key=lambda group: (-len(group.nodes), group.nodes)))

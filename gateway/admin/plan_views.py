@@ -5,8 +5,8 @@ from collections.abc import Iterable
 from gateway.admin.views import View
 from pipelines.owners import OwnerUse
 from pipelines.plan import Cause, Change, Plan, Start, Stop
-from pipelines.refusals import NoPlace, WhyGroup, no_places
-from pipelines.scheduler.filters import Reason
+from pipelines.refusals import ADVICE, NoPlace, no_places
+from pipelines.scheduler import Reason, Why
 from registry.spec import Role
 from registry.state import Device, Phase, Snapshot, Worker
 
@@ -247,19 +247,19 @@ def no_place_views(found: Iterable[NoPlace]) -> tuple[NoPlaceView, ...]:
             devices=item.plan.devices,
             memory_bytes=item.plan.memory_bytes,
             waits_for=item.waits_for,
-            why=tuple(map(_why, item.groups[:GROUPS_MAX])),
+            why=tuple(map(_why, item.why[:GROUPS_MAX])),
         )
         for item in found
     )
 
 
-def _why(group: WhyGroup) -> WhyView:
+def _why(why: Why) -> WhyView:
     return WhyView(
-        reason=group.reason,
-        sentence=group.sentence,
-        advice=group.advice,
-        node_count=len(group.nodes),
-        nodes=group.nodes[:NODES_NAMED_MAX],
+        reason=why.reason,
+        sentence=why.sentence,
+        advice=ADVICE[why.reason],
+        node_count=len(why.nodes),
+        nodes=why.nodes[:NODES_NAMED_MAX],
     )
 
 

@@ -31,8 +31,9 @@ _POLL_S = 1.0
 def drain(session: Session, node: str, *, wait: bool, timeout_s: int) -> None:
     """Move a node's workers to other nodes.
 
-    Each goes once its successor there is ready. Where there is no room elsewhere, a worker goes without a successor as long as its role keeps
-    min_available ready ones; else it stays, and says so. `modelyard uncordon` takes it back.
+    Each goes once its successor there is ready. Where there is no room elsewhere, it goes without
+    one as long as its role keeps min_available ready workers; else it stays, and says so.
+    `modelyard uncordon` takes it all back.
     """
     with session.api() as api:
         api.post(path("nodes", node, "drain"))

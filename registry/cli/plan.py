@@ -70,12 +70,8 @@ def _page(view: View) -> None:
         show_no_place(view["no_place"])
     touched = [item for item in view["quotas"] if _is_told(item)]
     _section("Owners", ("OWNER", "DEVICES", "MEMORY"), map(_owner, touched))
-    kept = len(view["kept"])
-    if kept:
-        show(Text(f"\n{kept} worker{'s' if kept > 1 else ''} would go on as they are."))
-    if not (view["starts"] or view["stops"] or view["no_place"] or view["waits"]):
-        show(Text("Nothing is to be done."))
-    show(Text("\nThis is a plan: nothing was changed.", style="dim"))
+    show(Text(f"\nGo on as they are: {len(view['kept'])} workers"))
+    show(Text("This is a plan: nothing was changed.", style="dim"))
 
 
 def _section(title: str, titles: Sequence[str], rows: Rows | Iterator[tuple[Cell, ...]]) -> None:

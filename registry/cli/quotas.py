@@ -14,7 +14,7 @@ from registry.cli.output import emit, size
 
 @click.group()
 def quotas() -> None:
-    """Set and lift what an owner's models may hold (`get quotas` lists it)."""
+    """Set and lift what owners of models may hold."""
 
 
 @quotas.command("set")
