@@ -7,50 +7,48 @@ event, a restart or a kill at any point costs time, never truth. `python -m pipe
 import asyncio
 import signal
 import time
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 import httpx
 import structlog
 from filelock import FileLock, Timeout
 
-from pipelines.cluster.base import Cluster, ClusterError, Observation, Sighting
+from pipelines.cluster.base import Cluster, ClusterError, Sighting
 from pipelines.cluster.local import LocalCluster
+from pipelines.commands import Commands
+from pipelines.conditions import condition, why_refused
+from pipelines.departures import hurried, make_room
+from pipelines.drains import Drains
 from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
+from pipelines.lost_nodes import NodeWatch, may_report, surplus
 from pipelines.parent import follow_parent
-from pipelines.probe import ProbeError, probe_client, scrape
+from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
-from pipelines.reconciler import condition, make_room, reconcile
-from pipelines.scheduler import Refusal, place
+from pipelines.reconciler import Decision, reconcile
+from pipelines.scheduler import Proposal, place
+from pipelines.sightings import Recorder
 from registry.errors import NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
-from registry.state import (
-    ENDED_PHASES,
-    Phase,
-    PlannedGang,
-    Snapshot,
-    Worker,
-    WorkerPlan,
-)
+from registry.state import NodeReport, Phase, PlannedGang, Snapshot, Worker, WorkerPlan
 from registry.store import Store
 
 log = structlog.get_logger()
 
 TURN_S = 0.5
 INVENTORY_EVERY_S = 5.0
-STARTUP_MAX_S = 1800.0
-# A worker leaves traffic for at least this long before it may stop: every gateway has then
-# swapped its routing table.
-DRAIN_MIN_S = 2.0
-# A drained worker that still generates is stopped all the same after this long.
-DRAIN_MAX_S = 600.0
-_COMING_UP = frozenset({Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING})
+# A cluster that says nothing for this long says that it is away.
+LOOK_S_MAX = 30.0
 
 
 class Controller:
-    """One per fleet. Its memory holds nothing that a restart would miss for long."""
+    """One per fleet. Its memory holds nothing that a restart would miss for long.
+
+    A node that has been silent for *node_lost_s* is given up, with its workers.
+    """
 
     def __init__(
         self,
@@ -58,115 +56,123 @@ class Controller:
         cluster: Cluster,
         client: httpx.AsyncClient,
         *,
+        node_lost_s: float,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self._store = store
         self._cluster = cluster
         self._client = client
         self._clock = clock
+        self._watch = NodeWatch(node_lost_s)
+        self._recorder = Recorder(store, cluster, clock)
+        self._drains = Drains(store, cluster, client, clock)
         self._inventory_at = 0.0
-        self._draining_since: dict[str, float] = {}
-        self._refused: dict[str, str] = {}  # model → why its missing workers have no place
 
     async def run(self) -> None:
         """Turns until cancelled. Workers are left as they are."""
         async with asyncio.TaskGroup() as tasks:
             readiness = Readiness(self._client, tasks, self._set_worker, self._clock)
+            commands = Commands(tasks)
             while True:
+                began_at = time.monotonic()
                 try:
-                    await self.turn(readiness)
+                    await self.turn(readiness, commands)
                 except ClusterError as error:
                     log.warning("the cluster refused", error=str(error))
                 except Exception:
                     # The next turn looks at everything anew; ending here would end care for all.
                     log.exception("turn failed")
-                await asyncio.sleep(TURN_S)
+                # A large fleet's turns take long: at most half of the time is spent in them.
+                await asyncio.sleep(max(TURN_S, time.monotonic() - began_at))
 
-    async def turn(self, readiness: Readiness) -> None:
-        await self._take_inventory()
-        await self._record(await self._cluster.observe(), await self._store.snapshot())
+    async def turn(self, readiness: Readiness, commands: Commands) -> None:
+        """Raises ClusterError."""
+        sighting, reports = await self._look()
+        snapshot = await self._store.snapshot()
+        await self._give_up_nodes(sighting, snapshot)
+        await self._recorder.record(sighting, snapshot, commands)
+        await self._take_reports(reports, sighting, snapshot)
         snapshot = await self._store.snapshot()
         decision = reconcile(snapshot, self._clock())
-        for worker_id in decision.drain:
-            await self._store.set_worker(worker_id, Phase.DRAINING, reason="no longer wanted")
-        for plan in decision.reach:
-            await self._reach(plan)
+        if await self._carry_out(decision):
+            snapshot = await self._store.snapshot()
         proposal = place(snapshot, decision.start, runtime_of)
         for gang in proposal.placed:
-            await self._commit(gang, snapshot)
-        await self._answer_refusals(snapshot, proposal.refused)
+            await self._commit(gang, snapshot, commands)
+        for eviction in proposal.evicted:
+            await self._drain({eviction.worker_id: eviction.sentence})
+        room = make_room(snapshot, proposal.refused)
+        await self._drain(room.go)
         snapshot = await self._store.snapshot()
-        await self._stop_drained(snapshot.workers)
-        await self._stop_hopeless(snapshot.workers, readiness)
+        waited_for = hurried(snapshot, proposal.refused)
+        await self._drains.stop_drained(snapshot.workers, waited_for, commands)
+        await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
-        await self._tell_conditions(snapshot, decision.waiting)
+        await self._tell_conditions(snapshot, decision, proposal, room.stay)
 
-    async def _take_inventory(self) -> None:
+    async def _look(self) -> tuple[Sighting, tuple[NodeReport, ...]]:
+        """What runs where and, now and then, what the nodes offer. Raises ClusterError."""
         now = self._clock()
-        if now - self._inventory_at < INVENTORY_EVERY_S:
-            return
-        await self._store.report_nodes(await self._cluster.inventory())
-        await self._store.forget_ended()
-        self._inventory_at = now
+        reports: tuple[NodeReport, ...] = ()
+        try:
+            async with asyncio.timeout(LOOK_S_MAX):
+                sighting = await self._cluster.observe()
+                if now - self._inventory_at >= INVENTORY_EVERY_S:
+                    reports = await self._cluster.inventory()
+                    self._inventory_at = now
+        except TimeoutError:
+            self._watch.nobody_answers()
+            raise ClusterError(f"the cluster says nothing for {LOOK_S_MAX:.0f} s") from None
+        except ClusterError:
+            self._watch.nobody_answers()
+            raise
+        return sighting, reports
 
-    async def _record(self, sighting: Sighting, snapshot: Snapshot) -> None:
-        """What the machines say becomes what the registry says; of external workers they say
-        nothing.
+    async def _give_up_nodes(self, sighting: Sighting, snapshot: Snapshot) -> None:
+        """The workers of a lost node are lost with it: it gets nothing new before it was seen
+        without them.
         """
-        live = {worker.id: worker for worker in snapshot.workers if not worker.plan.external}
-        seen = set()
-        for observation in sighting.workers:
-            seen.add(observation.worker_id)
-            worker = live.get(observation.worker_id)
-            if worker is not None:
-                await self._record_one(worker, observation)
-            elif observation.phase in ENDED_PHASES:
-                await self._cluster.forget(observation.node, observation.worker_id)
-            else:
-                log.warning(
-                    "stops a worker the registry does not know", worker=observation.worker_id
-                )
-                await self._cluster.stop(observation.node, observation.worker_id)
-        for worker in live.values():
-            if worker.id not in seen and worker.node in sighting.nodes:
-                await self._record_unseen(worker, snapshot)
+        known = [node.name for node in snapshot.nodes]
+        self._watch.look(known, sighting.nodes, self._clock())
+        unknown = self._watch.unknown()
+        if unknown:
+            why = f"no answer for {min(unknown.values()):.0f} s"
+            await self._store.mark_nodes_unknown(tuple(unknown), why=why)
+        lost = self._watch.lost()
+        for worker in snapshot.workers:
+            if worker.node in lost:
+                reason = f"node {worker.node} has not answered for {lost[worker.node]:.0f} s"
+                await self._store.set_worker(worker.id, Phase.LOST, reason=reason)
 
-    async def _record_one(self, worker: Worker, observation: Observation) -> None:
-        phase, reason = observation.phase, observation.reason
-        if phase in ENDED_PHASES:
-            await self._store.set_worker(worker.id, phase, reason=reason)
-            await self._cluster.forget(worker.node, worker.id)
-            self._draining_since.pop(worker.id, None)
-        elif phase is Phase.STOPPING:
-            await self._store.set_worker(worker.id, phase, reason=reason)
-        elif worker.phase in _COMING_UP and (
-            worker.phase is not phase or worker.url != observation.url or phase is Phase.PREPARING
-        ):
-            await self._store.set_worker(
-                worker.id,
-                phase,
-                reason=reason,
-                url=observation.url,
-                events_url=observation.events_url,
-                kv_port=observation.kv_port,
-            )
+    async def _take_reports(
+        self, reports: tuple[NodeReport, ...], sighting: Sighting, snapshot: Snapshot
+    ) -> None:
+        if not reports:
+            return
+        strays = surplus(sighting, snapshot.workers)
+        good = tuple(told for told in reports if may_report(told.name, snapshot, sighting, strays))
+        await self._store.report_nodes(good)
+        await self._store.forget_ended()
 
-    async def _record_unseen(self, worker: Worker, snapshot: Snapshot) -> None:
-        if worker.phase is Phase.ASSIGNED:
-            # Claimed, but never started, or only just: starting is idempotent.
-            await self._start(worker, snapshot)
-        else:
-            await self._store.set_worker(
-                worker.id, Phase.FAILED, reason=f"node {worker.node} knows nothing of it"
-            )
+    async def _carry_out(self, decision: Decision) -> bool:
+        """Whether that changes where something may be placed."""
+        await self._drain(decision.drain)
+        for worker_id, reason in decision.depart.items():
+            await self._store.depart_worker(worker_id, reason=reason)
+        for worker_id in decision.keep:
+            try:
+                await self._store.keep_worker(worker_id)
+            except PlanConflictError as error:
+                log.info("goes after all", worker=worker_id, error=str(error))
+        for plan in decision.reach:
+            await self._reach(plan)
+        return bool(decision.drain or decision.depart or decision.keep)
 
-    async def _start(self, worker: Worker, snapshot: Snapshot) -> None:
-        held = {claim.device_id for claim in snapshot.claims if claim.worker_id == worker.id}
-        devices = tuple(device for device in snapshot.devices if device.id in held)
-        if devices:  # else the snapshot is older than the claim: next turn
-            await self._cluster.start(worker, devices)
+    async def _drain(self, reasons: Mapping[str, str]) -> None:
+        for worker_id, reason in reasons.items():
+            await self._store.set_worker(worker_id, Phase.DRAINING, reason=reason)
 
-    async def _commit(self, gang: PlannedGang, snapshot: Snapshot) -> None:
+    async def _commit(self, gang: PlannedGang, snapshot: Snapshot, commands: Commands) -> None:
         try:
             workers = await self._store.commit_gang(gang)
         except PlanConflictError as error:
@@ -176,7 +182,7 @@ class Controller:
         for worker, planned in zip(workers, gang.workers, strict=True):
             assert worker.plan == planned.plan, worker.id
             held = tuple(devices[claim.device_id] for claim in planned.claims)
-            await self._cluster.start(worker, held)
+            self._recorder.start(worker, held, commands)
 
     async def _reach(self, plan: WorkerPlan) -> None:
         """Takes up an external worker; from here on the probes decide. One whose key cannot be
@@ -193,67 +199,25 @@ class Controller:
         except PlanConflictError as error:
             log.info("plan overtaken, tries again", error=str(error))
 
-    async def _answer_refusals(self, snapshot: Snapshot, refusals: tuple[Refusal, ...]) -> None:
-        self._refused = {refusal.plan.model: refusal.sentence for refusal in refusals}
-        for refusal in refusals:
-            for worker_id in make_room(snapshot, refusal.gang):
-                await self._store.set_worker(
-                    worker_id, Phase.DRAINING, reason="makes room for its new revision"
-                )
-
-    async def _stop_drained(self, workers: tuple[Worker, ...]) -> None:
-        now = self._clock()
-        for worker in workers:
-            if worker.phase is not Phase.DRAINING:
-                continue
-            since = self._draining_since.setdefault(worker.id, now)
-            if now - since >= DRAIN_MIN_S and await self._is_idle(worker, now - since):
-                await self._stop(worker, "drained")
-
-    async def _is_idle(self, worker: Worker, drained_s: float) -> bool:
-        if not worker.url or worker.plan.external or drained_s > DRAIN_MAX_S:
-            return True  # of an external one, others may use it too: its counts say nothing of us
-        try:
-            metrics = await scrape(self._client, worker, timeout_s=1.0)
-        except ProbeError:
-            return True  # it serves nobody
-        return metrics.requests_running + metrics.requests_waiting == 0
-
-    async def _stop_hopeless(self, workers: tuple[Worker, ...], readiness: Readiness) -> None:
-        now = self._clock()
-        for worker in workers:
-            if worker.phase is Phase.STARTING and now - worker.created_at > STARTUP_MAX_S:
-                await self._give_up(worker, f"not ready after {STARTUP_MAX_S:.0f} s")
-        for worker in readiness.unhealthy(workers):
-            await self._give_up(worker, f"does not answer: {readiness.complaint(worker)}")
-
-    async def _give_up(self, worker: Worker, reason: str) -> None:
-        if worker.plan.external:
-            await self._store.set_worker(worker.id, Phase.FAILED, reason=reason)
-        else:
-            await self._stop(worker, reason)
-
-    async def _stop(self, worker: Worker, reason: str) -> None:
-        if worker.plan.external:  # we do not stop what we have not started
-            await self._store.set_worker(worker.id, Phase.STOPPED, reason=reason)
-            self._draining_since.pop(worker.id, None)
-            return
-        await self._store.set_worker(worker.id, Phase.STOPPING, reason=reason)
-        await self._cluster.stop(worker.node, worker.id)
-
     async def _set_worker(self, worker_id: str, phase: Phase, reason: str) -> None:
         await self._store.set_worker(worker_id, phase, reason=reason)
 
-    async def _tell_conditions(self, snapshot: Snapshot, waiting: dict[str, str]) -> None:
+    async def _tell_conditions(
+        self, snapshot: Snapshot, decision: Decision, proposal: Proposal, stay: Mapping[str, str]
+    ) -> None:
+        refused = why_refused(snapshot, proposal.refused)
+        mine: dict[str, list[Worker]] = defaultdict(list)
+        for worker in snapshot.workers:
+            mine[worker.plan.model].append(worker)
         for model in snapshot.models:
             if model.deleted:
                 continue
-            mine = [worker for worker in snapshot.workers if worker.plan.model == model.name]
-            why = waiting.get(model.name) or self._refused.get(model.name, "")
-            text = condition(model, mine, why)
+            name = model.name
+            why = decision.waiting.get(name) or refused.get(name, "")
+            text = condition(model, mine.get(name, ()), why, stay.get(name, ""))
             if text != model.condition:
                 with suppress(NotFoundError):  # deleted since
-                    await self._store.set_condition(model.name, text)
+                    await self._store.set_condition(name, text)
 
 
 async def serve(settings: Settings) -> None:
@@ -263,7 +227,9 @@ async def serve(settings: Settings) -> None:
         store = await Store.open(settings.database)
         try:
             async with probe_client() as client:
-                await Controller(store, LocalCluster(settings), client).run()
+                await Controller(
+                    store, LocalCluster(settings), client, node_lost_s=settings.node_lost_s
+                ).run()
         finally:
             await asyncio.shield(store.aclose())
 

@@ -4,13 +4,15 @@ The first turn is what the controller would do now. The later ones assume that w
 ended, what starts is ready, and nobody waits after a failure: so they tell what comes then.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
+from pipelines.backoff import Slot
+from pipelines.departures import make_room
 from pipelines.owners import OwnerUse, uses
-from pipelines.reconciler import Decision, Slot, make_room, reconcile
+from pipelines.reconciler import Decision, reconcile
 from pipelines.scheduler import Proposal, Refusal, RuntimeOf, place
 from pipelines.topology import expand
 from registry.spec import ModelSpec
@@ -38,7 +40,8 @@ class Cause(StrEnum):
     """Why a worker would stop."""
 
     REMOVED = "removed"  # no spec asks for it any more
-    OUTDATED = "outdated"  # another one takes its slot
+    OUTDATED = "outdated"  # one of its model's new revision takes its slot
+    DEPARTING = "departing"  # its node is drained
     EVICTED = "evicted"  # a model of a higher priority needs its place
     LEAVING = "leaving"  # it does so already
 
@@ -65,7 +68,7 @@ class Stop(msgspec.Struct, frozen=True, kw_only=True):
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """*changes* by model; *waiting* by model: why something of it starts later; *refused*: what
-    would have no place in the end.
+    would have no place in the end; *staying* by model: who should go and cannot.
     """
 
     changes: dict[str, Change]
@@ -73,7 +76,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     starts: tuple[Start, ...]
     stops: tuple[Stop, ...]
     reached: tuple[WorkerPlan, ...]
-    waiting: dict[str, str]
+    waiting: Mapping[str, str]
+    staying: Mapping[str, str]
     refused: tuple[Refusal, ...]
     uses: tuple[OwnerUse, ...]
 
@@ -96,6 +100,7 @@ def plan(snapshot: Snapshot, specs: Sequence[ModelSpec], now: float, runtime_of:
         stops=tuple(course.stops.values()),
         reached=course.first.reach,
         waiting=course.first.waiting,
+        staying=course.staying,
         refused=course.refused,
         uses=uses(begin, course.snapshot),
     )
@@ -105,15 +110,19 @@ def refusals_of(
     snapshot: Snapshot, model: str, now: float, runtime_of: RuntimeOf
 ) -> tuple[Refusal, ...]:
     """Why what the model lacks has no place now: it alone, as if nobody else waited for one."""
-    missing = [gang for gang in reconcile(snapshot, now).start if gang[0].model == model]
-    return place(snapshot, missing, runtime_of).refused if missing else ()
+    decision = reconcile(snapshot, now)
+    missing = [gang for gang in decision.start if gang[0].model == model]
+    if not missing:
+        return ()
+    return place(_carried_out(snapshot, decision), missing, runtime_of).refused
 
 
 def refusals_on(
     snapshot: Snapshot, node: str, now: float, runtime_of: RuntimeOf
 ) -> tuple[Refusal, ...]:
     """Why what has no place anywhere has none on this node."""
-    refused = place(snapshot, reconcile(snapshot, now).start, runtime_of).refused
+    decision = reconcile(snapshot, now)
+    refused = place(_carried_out(snapshot, decision), decision.start, runtime_of).refused
     return tuple(
         msgspec.structs.replace(
             refusal,
@@ -162,6 +171,7 @@ class _Course:
         self.starts: dict[str, Start] = {}  # by the id that the worker gets here
         self.stops: dict[str, Stop] = {}
         self.refused: tuple[Refusal, ...] = ()
+        self.staying: dict[str, str] = {}
         self._now, self._runtime_of = now, runtime_of
         self._real = {worker.id: worker for worker in snapshot.workers}
         self._before = {worker.plan.slot: worker.id for worker in snapshot.workers}
@@ -172,38 +182,39 @@ class _Course:
     def run(self) -> None:
         for turn in range(1, TURNS_MAX + 1):
             decision = self.first if turn == 1 else reconcile(self.snapshot, self._now)
+            self.snapshot = _carried_out(self.snapshot, decision)
             proposal = place(self.snapshot, decision.start, self._runtime_of)
             self.refused = proposal.refused
             leaving = self._leaving(turn, decision, proposal)
             moved = self._start(turn, proposal)
             coming_up = any(worker.phase is not Phase.READY for worker in self.snapshot.workers)
             held_back = bool(turn == 1 and decision.waiting)
-            if not (moved or leaving or coming_up or held_back):
+            changed = bool(decision.depart or decision.keep)
+            if not (moved or leaving or coming_up or held_back or changed):
                 return
             self._settle(leaving)
 
     def _leaving(self, turn: int, decision: Decision, proposal: Proposal) -> set[str]:
         """Who ends before the next turn, each told of once."""
         wanted = {
-            plan.slot for model in self.snapshot.models for gang in expand(model) for plan in gang
+            plan.slot: plan.fingerprint
+            for model in self.snapshot.models
+            for gang in expand(model)
+            for plan in gang
         }
         workers = {worker.id: worker for worker in self.snapshot.workers}
         ends: dict[str, tuple[Cause, str]] = {}
         for worker in self.snapshot.workers:
-            if worker.phase in LEAVING_PHASES:
+            if worker.phase in LEAVING_PHASES and worker.id not in decision.drain:
                 ends[worker.id] = (Cause.LEAVING, worker.reason or f"is {worker.phase}")
-        for worker_id in decision.drain:
-            outdated = workers[worker_id].plan.slot in wanted
-            ends[worker_id] = (
-                (Cause.OUTDATED, "its replacement is ready")
-                if outdated
-                else (Cause.REMOVED, "no spec asks for it any more")
-            )
-        for refusal in proposal.refused:
-            for worker_id in make_room(self.snapshot, refusal.gang):
-                ends.setdefault(worker_id, (Cause.OUTDATED, "makes room for its new revision"))
+        for worker_id, reason in decision.drain.items():
+            ends[worker_id] = (_cause(workers[worker_id], wanted), reason)
         for eviction in proposal.evicted:
             ends.setdefault(eviction.worker_id, (Cause.EVICTED, eviction.sentence))
+        room = make_room(self.snapshot, proposal.refused)
+        for worker_id, reason in room.go.items():
+            ends.setdefault(worker_id, (_cause(workers[worker_id], wanted), reason))
+        self.staying = room.stay
         for worker_id, (cause, sentence) in ends.items():
             if worker_id not in self._real:
                 self.starts.pop(worker_id, None)  # begun and ended within this very plan
@@ -260,6 +271,29 @@ class _Course:
         self.snapshot = msgspec.structs.replace(
             snapshot, workers=tuple(ready), claims=tuple(claims), ended=()
         )
+
+
+def _cause(worker: Worker, wanted: Mapping[Slot, str]) -> Cause:
+    if worker.plan.slot not in wanted:
+        return Cause.REMOVED
+    if worker.plan.fingerprint != wanted[worker.plan.slot]:
+        return Cause.OUTDATED
+    return Cause.DEPARTING
+
+
+def _carried_out(snapshot: Snapshot, decision: Decision) -> Snapshot:
+    """As the controller has it before it places anything."""
+
+    def after(worker: Worker) -> Worker:
+        if worker.id in decision.drain:
+            return msgspec.structs.replace(worker, phase=Phase.DRAINING, departing=True)
+        if worker.id in decision.depart:
+            return msgspec.structs.replace(worker, departing=True)
+        if worker.id in decision.keep:
+            return msgspec.structs.replace(worker, departing=False)
+        return worker
+
+    return msgspec.structs.replace(snapshot, workers=tuple(map(after, snapshot.workers)))
 
 
 def _held(snapshot: Snapshot) -> dict[str, set[str]]:

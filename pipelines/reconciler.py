@@ -1,178 +1,185 @@
 """Desired against observed. Level-based and pure: (snapshot, now) → what must change.
 
-Nothing is remembered between two calls; back-off is read from the ended workers of a slot.
+Nothing is remembered between two calls; back-off is read from the ended workers of a slot, and
+whether a worker departs from its node's state.
 """
 
 from collections import defaultdict
-from collections.abc import Sequence
-from datetime import UTC, datetime
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
+from pipelines.backoff import Slot, held_back
 from pipelines.topology import Gang, expand
-from registry.spec import Role
-from registry.state import LEAVING_PHASES, Model, Phase, Snapshot, Worker, WorkerPlan
+from registry.spec import Locality
+from registry.state import LEAVING_PHASES, NodeState, Phase, Snapshot, Worker, WorkerPlan
 
-Slot = tuple[str, str, Role, int]
-
-BACKOFF_BASE_S = 1.0
-BACKOFF_MAX_S = 60.0
-# A worker that served this long before it failed starts the back-off from the beginning.
-STABLE_S = 60.0
-
-_FAILURES = frozenset({Phase.FAILED, Phase.LOST})
+# Where a worker may stay. Of a node that is unknown, nobody knows whether it is to be drained.
+_AT_HOME = frozenset({NodeState.READY, NodeState.CORDONED})
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """*start*: gangs (or what is missing of them) to place; *reach*: external workers to take up;
-    *drain*: workers to take out of traffic and stop; *waiting*: per model, why something missing
-    is not started yet.
+    """*start*: gangs (or what is missing of them) to place; *reach*: external workers to take up.
+    By worker, with the reason: *drain* who is taken out of traffic and stopped, *depart* who goes
+    on until a successor is ready. *keep*: departing workers that stay after all, once the drained
+    ones are. *waiting*: per model, why something missing is not started yet.
     """
 
     start: tuple[Gang, ...]
     reach: Gang
-    drain: tuple[str, ...]
+    drain: Mapping[str, str]
+    depart: Mapping[str, str]
+    keep: tuple[str, ...]
+    waiting: Mapping[str, str]
+
+
+class _Place(msgspec.Struct, kw_only=True):
+    """A slot and who is in it: *current* as the spec wants it and to stay; *departing* as the spec
+    wants it, but to go; *outdated* of another fingerprint. Those that leave are no more.
+    """
+
+    plan: WorkerPlan
+    current: Worker | None
+    departing: list[Worker]
+    outdated: list[Worker]
+
+    @property
+    def served_anew(self) -> bool:
+        return self.current is not None and self.current.phase is Phase.READY
+
+    @property
+    def served_before(self) -> bool:
+        return any(worker.phase is Phase.READY for worker in self.departing)
+
+
+class _Outcome(msgspec.Struct):
+    """What is collected over all gangs."""
+
+    wanted: list[Gang]
+    kept: set[str]
+    taken_back: list[str]
     waiting: dict[str, str]
 
 
 def reconcile(snapshot: Snapshot, now: float) -> Decision:
+    states = {node.name: node.state for node in snapshot.nodes}
     live: dict[Slot, list[Worker]] = defaultdict(list)
     for worker in snapshot.workers:
-        live[worker.plan.slot].append(worker)
+        if worker.phase not in LEAVING_PHASES:
+            live[worker.plan.slot].append(worker)
     ended: dict[Slot, list[Worker]] = defaultdict(list)
     for worker in snapshot.ended:
         ended[worker.plan.slot].append(worker)
 
-    wanted: list[Gang] = []
-    waiting: dict[str, str] = {}
-    kept: set[str] = set()
+    outcome = _Outcome([], set(), [], {})
     for model in snapshot.models:
         for gang in expand(model):
-            missing: list[WorkerPlan] = []
-            for plan in gang:
-                current = _current(plan, live[plan.slot])
-                if current is None:
-                    missing.append(plan)
-                    kept.update(_still_serving(live[plan.slot]))
-                    continue
-                kept.add(current.id)
-                if current.phase is not Phase.READY:
-                    kept.update(_still_serving(live[plan.slot]))
-            held_back = _held_back(missing, ended, now)
-            if held_back:
-                waiting[model.name] = held_back
-            elif missing:
-                wanted.append(tuple(missing))
-    drain = tuple(
-        worker.id
-        for worker in snapshot.workers
-        if worker.id not in kept and worker.phase not in LEAVING_PHASES
-    )
+            places = [_place_of(plan, live.get(plan.slot, ()), states) for plan in gang]
+            _take_back(places, states, outcome)
+            _keep(places, outcome)
+            _want(places, ended, now, outcome)
     return Decision(
-        start=tuple(gang for gang in wanted if not gang[0].external),
-        reach=tuple(plan for gang in wanted for plan in gang if plan.external),
-        drain=drain,
-        waiting=waiting,
+        start=tuple(gang for gang in outcome.wanted if not gang[0].external),
+        reach=tuple(plan for gang in outcome.wanted for plan in gang if plan.external),
+        drain={
+            worker.id: _farewell(worker, states)
+            for worker in snapshot.workers
+            if worker.id not in outcome.kept and worker.phase not in LEAVING_PHASES
+        },
+        depart={
+            worker.id: _farewell(worker, states)
+            for worker in snapshot.workers
+            if worker.id in outcome.kept
+            and not worker.departing
+            and states.get(worker.node) is NodeState.DRAINING
+        },
+        keep=tuple(outcome.taken_back),
+        waiting=outcome.waiting,
     )
 
 
-def _current(plan: WorkerPlan, workers: Sequence[Worker]) -> Worker | None:
-    """The worker that fills the slot as the spec now wants it: the ready one, else the oldest."""
-    matching = [
-        worker
-        for worker in workers
-        if worker.plan.fingerprint == plan.fingerprint and worker.phase not in LEAVING_PHASES
-    ]
-    matching.sort(key=lambda worker: (worker.phase is not Phase.READY, worker.created_at))
-    return matching[0] if matching else None
+def _farewell(worker: Worker, states: Mapping[str, NodeState]) -> str:
+    if states.get(worker.node) is NodeState.DRAINING:
+        return f"node {worker.node} is drained"
+    return (worker.departing and worker.reason) or "no longer wanted"
 
 
-def _still_serving(workers: Sequence[Worker]) -> set[str]:
-    """Outdated workers go on until their replacement is ready."""
-    return {worker.id for worker in workers if worker.phase is Phase.READY}
+def _place_of(
+    plan: WorkerPlan, workers: Sequence[Worker], states: Mapping[str, NodeState]
+) -> _Place:
+    """*current* is the ready one, else the oldest."""
+    place = _Place(plan=plan, current=None, departing=[], outdated=[])
+    for worker in sorted(workers, key=_readiest_first):
+        if worker.plan.fingerprint != plan.fingerprint:
+            place.outdated.append(worker)
+        elif worker.departing or states.get(worker.node) is NodeState.DRAINING:
+            place.departing.append(worker)
+        elif place.current is None:
+            place.current = worker
+    return place
 
 
-def _held_back(missing: Sequence[WorkerPlan], ended: dict[Slot, list[Worker]], now: float) -> str:
-    """Why the gang waits, or "". A gang waits as a whole: its parts are useless alone."""
-    for plan in missing:
-        start_at, last = backoff(plan, ended[plan.slot])
-        if last is not None and now < start_at:
-            at = datetime.fromtimestamp(start_at, UTC).strftime("%H:%M:%S UTC")
-            return (
-                f"{plan.role} {plan.ordinal} of {plan.variant} starts again at {at}; "
-                f"the last one failed: {last.reason}"
-            )
-    return ""
+def _readiest_first(worker: Worker) -> tuple[bool, float, str]:
+    return worker.phase is not Phase.READY, worker.created_at, worker.id
 
 
-def backoff(plan: WorkerPlan, ended: Sequence[Worker]) -> tuple[float, Worker | None]:
-    """When the slot may be filled again, and the failure that is the reason.
+def _move_together(places: Sequence[_Place]) -> bool:
+    """Whether the KV of these workers can't go from the old place to the new one."""
+    return len(places) > 1 and places[0].plan.locality is not Locality.PREFER
 
-    Doubles with every failure in a row of the same fingerprint, from BACKOFF_BASE_S to
-    BACKOFF_MAX_S; a worker that had served for STABLE_S ends the row.
+
+def _take_back(
+    places: Sequence[_Place], states: Mapping[str, NodeState], outcome: _Outcome
+) -> None:
+    """Where a node is drained no more, its workers stay unless their successors are ready.
+
+    Those that move together come back together, where all that moved still serve.
     """
-    row: list[Worker] = []
-    for worker in sorted(ended, key=lambda worker: worker.ended_at or 0.0, reverse=True):
-        if worker.plan.fingerprint != plan.fingerprint or worker.phase not in _FAILURES:
-            break
-        row.append(worker)
-        if _was_stable(worker):
-            break
-    if not row:
-        return 0.0, None
-    unstable = sum(not _was_stable(worker) for worker in row)
-    delay_s = min(BACKOFF_BASE_S * 2 ** min(unstable - 1, 30), BACKOFF_MAX_S) if unstable else 0.0
-    return (row[0].ended_at or 0.0) + delay_s, row[0]
+    if _move_together(places):
+        partner_stayed = places[0].plan.locality is Locality.FABRIC
+        if not all(
+            place.served_before or (partner_stayed and place.served_anew) for place in places
+        ):
+            return
+    for place in places:
+        back = [worker for worker in place.departing if states.get(worker.node) in _AT_HOME]
+        if not back or (place.served_anew and not _move_together(places)):
+            continue
+        place.departing.remove(back[0])
+        place.current = back[0]
+        outcome.taken_back.append(back[0].id)
 
 
-def _was_stable(worker: Worker) -> bool:
-    if worker.ready_at is None or worker.ended_at is None:
-        return False
-    return worker.ended_at - worker.ready_at >= STABLE_S
+def _keep(places: Sequence[_Place], outcome: _Outcome) -> None:
+    """Who is replaced serves until the new one is ready; of those that move together, all do."""
+    moved = all(place.served_anew for place in places if place.served_before)
+    for place in places:
+        if place.current is not None:
+            outcome.kept.add(place.current.id)
+        still: list[Worker] = []
+        if not (moved if _move_together(places) else place.served_anew):
+            still += place.departing
+        if not place.served_anew:
+            still += place.outdated
+        outcome.kept.update(worker.id for worker in still if worker.phase is Phase.READY)
 
 
-def make_room(snapshot: Snapshot, gang: Gang) -> tuple[str, ...]:
-    """The outdated workers of the gang's own model that a refused replacement may push out.
-
-    The new revision did not fit beside the old one, so the change happens in place. External
-    ones stay: they take no room.
+def _want(
+    places: Sequence[_Place],
+    ended: Mapping[Slot, Sequence[Worker]],
+    now: float,
+    outcome: _Outcome,
+) -> None:
+    """While some of a gang live, the missing ones are placed singly: what is left of its ratio
+    serves. Otherwise whole, since its parts are useless alone.
     """
-    wanted = {plan.slot: plan.fingerprint for plan in gang}
-    return tuple(
-        worker.id
-        for worker in snapshot.workers
-        if worker.plan.external is None
-        and wanted.get(worker.plan.slot, worker.plan.fingerprint) != worker.plan.fingerprint
-        and worker.phase not in LEAVING_PHASES
+    missing = [place.plan for place in places if place.current is None]
+    lives = any(
+        place.current or (place.served_before and not _move_together(places)) for place in places
     )
-
-
-def condition(model: Model, workers: Sequence[Worker], why: str) -> str:
-    """Why the model is not fully served, as a sentence; "" when it is. *why* is what holds its
-    missing workers back, if something does.
-    """
-    parts: list[str] = []
-    for variant in model.spec.variants:
-        for role, role_spec in variant.topology.roles():
-            mine = [
-                worker
-                for worker in workers
-                if worker.plan.variant == variant.name and worker.plan.role is role
-            ]
-            ready = sum(worker.phase is Phase.READY for worker in mine)
-            if ready < role_spec.workers:
-                parts.append(f"{variant.name}: {ready} of {role_spec.workers} {role} ready")
-    if not parts:
-        return ""
-    why = why or _unreached(workers)
-    return "; ".join([*parts, *([why] if why else [])])
-
-
-def _unreached(workers: Sequence[Worker]) -> str:
-    """What the first external worker that is not ready answers, or does not."""
-    reasons = (
-        worker.reason
-        for worker in workers
-        if worker.plan.external and worker.phase is Phase.STARTING and worker.reason
-    )
-    return next(reasons, "")
+    for gang in [(plan,) for plan in missing] if lives else [tuple(missing)]:
+        why = held_back(gang, ended, now)
+        if why:
+            outcome.waiting.setdefault(gang[0].model, why)
+        elif gang:
+            outcome.wanted.append(gang)

@@ -149,6 +149,7 @@ class PlanView(View, frozen=True, kw_only=True):
     starts: tuple[StartView, ...]
     stops: tuple[StopView, ...]
     waits: tuple[WaitView, ...]
+    staying: tuple[WaitView, ...]
     no_place: tuple[NoPlaceView, ...]
     external: tuple[ExternalView, ...]
     kept: tuple[KeptView, ...]
@@ -164,6 +165,7 @@ def plan_view(plan: Plan, snapshot: Snapshot) -> PlanView:
         starts=tuple(_start(start, devices) for start in plan.starts),
         stops=tuple(map(_stop, plan.stops)),
         waits=tuple(WaitView(model=name, reason=why) for name, why in plan.waiting.items()),
+        staying=tuple(WaitView(model=name, reason=why) for name, why in plan.staying.items()),
         no_place=no_place_views(no_places(plan.refused)),
         external=tuple(
             ExternalView(

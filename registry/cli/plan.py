@@ -63,6 +63,8 @@ def _page(view: View) -> None:
     _section("Would be evicted", ("WORKER", "MODEL", "NODE", "WHEN", "WHY"), _stops(evicted))
     waits = ((item["model"], item["reason"]) for item in view["waits"])
     _section("Would wait", ("MODEL", "WHY"), waits)
+    staying = ((item["model"], item["reason"]) for item in view["staying"])
+    _section("Would have to stay", ("MODEL", "WHY"), staying)
     taken = ((slot(item), item["url"]) for item in view["external"])
     _section("Would be reached", ("WORKER", "ADDRESS"), taken)
     if view["no_place"]:

@@ -177,7 +177,7 @@ async def test_a_removed_one_is_let_go_and_goes_on(world, token_file):
         await world.apply({"workers": urls[:1]}, token_file=str(token_file))
         gone = await world.until(world.ended(goes))
         phases = [e.message for e in await world.store.events() if e.worker == goes.id]
-        assert (gone.phase, gone.reason) == (Phase.STOPPED, "drained")
+        assert (gone.phase, gone.reason) == (Phase.STOPPED, "no longer wanted")
         assert not busy.done(), "what others do with it is not waited for"
         busy.cancel()
         assert any(message.startswith("draining") for message in phases)

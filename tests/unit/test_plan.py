@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.owners import uses
-from pipelines.plan import Cause, Change, plan, refusals_of, refusals_on
+from pipelines.plan import Cause, Change, _carried_out, plan, refusals_of, refusals_on
 from pipelines.reconciler import reconcile
 from pipelines.refusals import ADVICE, no_places
 from pipelines.scheduler import Reason, place
-from registry.state import Claim, Phase, Quota
+from registry.state import Claim, NodeState, Phase, Quota
 
 
 def runtime_of(plan, kind):
@@ -153,6 +153,16 @@ def test_every_reason_comes_with_what_would_help(reason):
     assert ADVICE[reason]
 
 
+def test_a_drained_nodes_worker_moves_and_stops_later():
+    snapshot = a_fleet(unified("m"), nodes=("a", "b"), slots=1)
+    nodes = (a_node("a", state=NodeState.DRAINING), a_node("b"))
+    found = thought(msgspec.structs.replace(snapshot, nodes=nodes))
+
+    (start,), (stop,) = found.starts, found.stops
+    assert (start.worker.node, start.turn, start.replaces) == ("b", 1, stop.worker.id)
+    assert (stop.cause, stop.turn) == (Cause.DEPARTING, 2)
+
+
 def test_what_a_removed_model_holds_counts_for_its_owner():
     model = with_owner(unified("m"), "team")
     snapshot = a_fleet(model, quotas=[Quota(owner="idle", devices=2)])
@@ -202,7 +212,7 @@ def test_the_first_turn_is_what_the_controller_does(before, after, slots):
     new = {model.name: model for model in [*old, *models(after, 2)]}
     applied = msgspec.structs.replace(snapshot, models=tuple(new[name] for name in sorted(new)))
     decision = reconcile(applied, 0.0)
-    committed = place(applied, decision.start, runtime_of).placed
+    committed = place(_carried_out(applied, decision), decision.start, runtime_of).placed
 
     found = thought(snapshot, *models(after, 2))
 

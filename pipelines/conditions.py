@@ -1,0 +1,70 @@
+"""Why a model is not fully served, in words. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from pipelines.scheduler import Refusal
+from registry.state import Model, Phase, Snapshot, Worker
+
+_NAMES_MAX = 3
+
+
+def condition(model: Model, workers: Sequence[Worker], why: str, stays: str = "") -> str:
+    """A sentence; "" when the model is served as its spec says. *why* is what holds its missing
+    workers back, if something does; *stays* what can't leave although it should.
+    """
+    parts: list[str] = []
+    for variant in model.spec.variants:
+        for role, role_spec in variant.topology.roles():
+            ready = {
+                worker.plan.ordinal
+                for worker in workers
+                if worker.plan.variant == variant.name
+                and worker.plan.role is role
+                and worker.phase is Phase.READY
+            }
+            if len(ready) < role_spec.workers:
+                parts.append(f"{variant.name}: {len(ready)} of {role_spec.workers} {role} ready")
+    if parts:
+        parts.append(why or _unreached(workers))
+    return "; ".join(part for part in (*parts, stays) if part)
+
+
+def _unreached(workers: Sequence[Worker]) -> str:
+    """What the first external worker that is not ready answers, or does not."""
+    reasons = (
+        worker.reason
+        for worker in workers
+        if worker.plan.external and worker.phase is Phase.STARTING and worker.reason
+    )
+    return next(reasons, "")
+
+
+def why_refused(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Mapping[str, str]:
+    """By model, why its first refused gang has no place, what it waits for, and how its
+    predecessor ended, if that was not by failure: preempted, or off a drained node.
+    """
+    leaving = {w.plan.slot: w for w in snapshot.workers if w.phase is Phase.DRAINING}
+    ended = {worker.plan.slot: worker for worker in snapshot.ended}  # the newest of each is last
+    sentences: dict[str, str] = {}
+    for refusal in refusals:
+        if refusal.plan.model in sentences:
+            continue
+        slot = refusal.plan.slot
+        last = _how_it_went(leaving.get(slot) or ended.get(slot))
+        parts = [refusal.sentence, _waits(refusal), last]
+        sentences[refusal.plan.model] = "; ".join(part for part in parts if part)
+    return sentences
+
+
+def _how_it_went(last: Worker | None) -> str:
+    if last is None or not last.reason or last.phase not in {Phase.DRAINING, Phase.STOPPED}:
+        return ""
+    return f"the last one went: {last.reason}"
+
+
+def _waits(refusal: Refusal) -> str:
+    if not refusal.waits_for:
+        return ""
+    names = ", ".join(refusal.waits_for[:_NAMES_MAX])
+    more = len(refusal.waits_for) - _NAMES_MAX
+    return f"waits until {names}{f' and {more} more' if more > 0 else ''} have ended"
