@@ -12,7 +12,7 @@ FITTING = {
     "name": "fresh",
     "source": "hf://org/fresh",
     "owner": "team-a",
-    "variants": [{"engine": "vllm", "topology": {"type": "aggregated", "memory": "5GiB"}}],
+    "variants": [{"engine": "vllm", "topology": {"type": "aggregated", "memory": "1GiB"}}],
 }
 LARGE = FITTING | {
     "name": "large",
@@ -41,7 +41,7 @@ async def test_a_plan_says_where_and_why_not_and_changes_nothing(
 
     (start,) = [item for item in view["starts"] if item["model"] == "fresh"]
     assert (start["node"], start["runtime"], start["at_once"]) == ("local", "vllm-cpu-0.32.0", True)
-    assert start["devices"][0]["memory_bytes"] == 5 * GIB
+    assert start["devices"][0]["memory_bytes"] == 1 * GIB
     assert view["complete"] is False
     (none,) = [item for item in view["no_place"] if item["model"] == "large"]
     (why,) = none["why"]
@@ -114,7 +114,7 @@ def test_the_command_line_tells_it_to_people_and_scripts(tmp_path: Path):
         cli = Cli(made.url, tmp_path)
         fits = cli("plan", "-f", "-", stdin=json.dumps(FITTING))
         assert fits.exit_code == 0
-        for text in ("Would start", "fresh unified 0", "5.0 GiB (83%)", "nothing was changed"):
+        for text in ("Would start", "fresh unified 0", "1.0 GiB (17%)", "nothing was changed"):
             assert text in fits.stdout
         none = cli("plan", "-f", "-", stdin=json.dumps(LARGE))
         assert (none.exit_code, "no place for all of large" in none.stderr) == (7, True)
