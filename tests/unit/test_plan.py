@@ -220,3 +220,14 @@ def test_the_first_turn_is_what_the_controller_does(before, after, slots):
     where = [(w.plan.slot, w.node, w.claims) for gang in committed for w in gang.workers]
     assert [(w.plan.slot, w.node, w.claims) for w in first] == where
     assert found == thought(snapshot, *models(after, 2))
+
+
+def test_who_is_evicted_is_told_with_whose_place_comes_then_and_what_becomes_of_it():
+    snapshot = a_fleet(with_owner(unified("low"), "b", priority=10), slots=1)
+    found = thought(snapshot, with_owner(unified("high"), "a", priority=900))
+
+    (start,), (stop,) = found.starts, found.stops
+    assert (stop.cause, stop.turn) == (Cause.EVICTED, 1)
+    assert "high" in stop.sentence
+    assert (start.worker.plan.model, start.after) == ("high", (stop.worker.id,))
+    assert [refusal.plan.model for refusal in found.refused] == ["low"]
