@@ -14,10 +14,7 @@ ADVICE = {
     Reason.TOO_FEW_DEVICES: "ask for fewer devices a worker, or add a larger node",
     Reason.DEVICE_TOO_SMALL: "ask for less memory, or for more devices with tensor_parallel",
     Reason.RUNTIME_MISSING: "install the runtime on that machine",
-    Reason.NOT_ENOUGH_FREE: (
-        "scale something down, raise this model's priority, or add a node; "
-        "`modelyard plan` shows what holds its place"
-    ),
+    Reason.NOT_ENOUGH_FREE: "scale something down, raise its priority, or add a node",
     Reason.QUARANTINE: "free the device of what is not ours, or repair it: `modelyard get nodes`",
     Reason.NO_ISLAND: "leave placement.island at prefer, or ask for fewer devices",
     Reason.DEVICE_KIND_DIFFERS: "prefill and decode must be on one kind of device",
