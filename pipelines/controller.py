@@ -21,7 +21,7 @@ from pipelines.commands import Commands
 from pipelines.conditions import condition, why_refused
 from pipelines.departures import hurried, make_room
 from pipelines.drains import Drains
-from pipelines.engines import ENGINES
+from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
 from pipelines.lost_nodes import NodeWatch, may_report, surplus
 from pipelines.parent import follow_parent
@@ -33,7 +33,7 @@ from pipelines.sightings import Recorder
 from registry.errors import NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
-from registry.state import DeviceKind, NodeReport, Phase, PlannedGang, Snapshot, Worker, WorkerPlan
+from registry.state import NodeReport, Phase, PlannedGang, Snapshot, Worker, WorkerPlan
 from registry.store import Store
 
 log = structlog.get_logger()
@@ -42,11 +42,6 @@ TURN_S = 0.5
 INVENTORY_EVERY_S = 5.0
 # A cluster that says nothing for this long says that it is away.
 LOOK_S_MAX = 30.0
-
-
-def runtime_of(plan: WorkerPlan, kind: DeviceKind) -> str:
-    """The runtime a plan gets on a kind of device: its own wish, or the engine's default."""
-    return plan.runtime or ENGINES[plan.engine].default_runtime(kind)
 
 
 class Controller:

@@ -22,6 +22,8 @@ from gateway.admin.fleet import NodeController, WorkerController
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
+from gateway.admin.plans import PlanController
+from gateway.admin.quotas import QuotaController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
@@ -66,6 +68,8 @@ def create_admin_app(
             ModelController,
             WorkerController,
             NodeController,
+            PlanController,
+            QuotaController,
             KeyController,
             HistoryController,
             UsageController,

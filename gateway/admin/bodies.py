@@ -11,8 +11,16 @@ from msgspec import UNSET, UnsetType
 from gateway.admin.errors import BadRequestError
 from registry.errors import SpecError
 from registry.explain import SEPARATOR, explain
-from registry.spec import LIMIT_MAX, NAME_PATTERN, WORKERS_PER_ROLE_MAX, ModelSpec, from_data
-from registry.state import NANO, BudgetPeriod, KeyKind, Priority
+from registry.spec import (
+    LIMIT_MAX,
+    MODELS_PER_FILE_MAX,
+    NAME_PATTERN,
+    WORKERS_PER_ROLE_MAX,
+    ModelSpec,
+    from_data,
+    parse_size_bytes,
+)
+from registry.state import NANO, BudgetPeriod, KeyKind, Priority, Quota
 from registry.store.keys import (
     BUDGET_NANO_MAX,
     NAME_CHARS_MAX,
@@ -20,6 +28,7 @@ from registry.store.keys import (
     KeyChange,
     KeyLimitsChange,
 )
+from registry.store.quotas import DEVICES_MAX
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
 EXPIRES_IN_S_MAX = 10 * 365 * 86_400
@@ -49,6 +58,8 @@ ModelName = Annotated[str, _documented_as(pattern=f"^{NAME_PATTERN}$")]
 Seconds = Annotated[float, _documented_as(exclusiveMinimum=0, maximum=EXPIRES_IN_S_MAX)]
 Time = Annotated[str, _documented_as(format="date-time")]
 Count = Annotated[int, _documented_as(minimum=0, maximum=LIMIT_MAX)]
+Devices = Annotated[int, _documented_as(minimum=0, maximum=DEVICES_MAX)]
+Size = Annotated[str, _documented_as(examples=["640GiB"])]
 Amount = Annotated[Decimal, _documented_as(minimum=0, maximum=AMOUNT_MAX)]
 
 
@@ -67,6 +78,37 @@ class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             value = getattr(self, field)
             if value is not None and not 1 <= value <= WORKERS_PER_ROLE_MAX:
                 _refuse(field, f"is {value}, allowed is 1 to {WORKERS_PER_ROLE_MAX}")
+
+
+class PlanBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Specs as if they were applied; each model once. None: the present state."""
+
+    models: tuple[ModelSpec, ...] = ()
+
+
+class QuotaBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What an owner's workers may hold at once: *devices*, and *memory* of them, as in ``640GiB``.
+    One of both may be null, or left out: no limit.
+    """
+
+    devices: Devices | None = None
+    memory: Size | None = None
+
+    def __post_init__(self) -> None:
+        if self.devices is None and self.memory is None:
+            _refuse("devices", "and memory are both without a limit: delete the quota instead")
+
+    def quota(self, owner: str) -> Quota:
+        """Raises SpecError for a size that is none."""
+        return Quota(owner=owner, devices=self.devices, memory_bytes=self._memory_bytes())
+
+    def _memory_bytes(self) -> int | None:
+        if self.memory is None:
+            return None
+        try:
+            return parse_size_bytes(self.memory)
+        except ValueError as error:
+            raise SpecError("memory", str(error)) from None
 
 
 class BudgetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -231,6 +273,25 @@ def decode_spec(body: bytes, *, name: str | None) -> ModelSpec:
     if name is not None and spec.name != name:
         raise SpecError("name", f"is {spec.name!r}, but the path says {name[:80]!r}")
     return spec
+
+
+def decode_plan(body: bytes) -> tuple[ModelSpec, ...]:
+    """The specs of a `PlanBody`, which may be empty. Raises SpecError naming ``models[i]…``."""
+    data = _parse(body) if body.strip() else {}
+    if not isinstance(data, dict):
+        raise SpecError("", "allowed is a mapping of models")
+    for field in data.keys() - {"models"}:
+        raise SpecError(str(field)[:80], "is not known here, allowed are models")
+    given = data.get("models", [])
+    if not isinstance(given, list) or len(given) > MODELS_PER_FILE_MAX:
+        raise SpecError("models", f"allowed is a list of at most {MODELS_PER_FILE_MAX} specs")
+    found: dict[str, ModelSpec] = {}
+    for index, item in enumerate(given):
+        spec = from_data(item, f"models[{index}]")
+        if spec.name in found:
+            raise SpecError(f"models[{index}].name", f"is {spec.name!r}, which is there twice")
+        found[spec.name] = spec
+    return tuple(found.values())
 
 
 def _parse(body: bytes, decoder: msgspec.json.Decoder[Any] = _PLAIN) -> Any:

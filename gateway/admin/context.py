@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
 from litestar import Request
@@ -23,21 +23,25 @@ from registry.store import Store
 
 FOLLOWERS_MAX = 64
 SCRAPE_DEADLINE_S = 1.0
+THINKERS_MAX = 8
+
+_T = TypeVar("_T")
 
 AdminRequest = Request[Any, Principal, State]
 
 
-class Followers:
-    """Bounds the streams that stay open, so that forgotten ones cannot use the process up."""
+class Bound:
+    """Bounds what goes on at once, so that what is forgotten cannot use the process up."""
 
-    def __init__(self, limit: int = FOLLOWERS_MAX) -> None:
+    def __init__(self, limit: int, refusal: str) -> None:
         self._limit = limit
+        self._refusal = refusal
         self.count = 0
 
     def check(self) -> None:
         """Raises TooManyError."""
         if self.count >= self._limit:
-            raise TooManyError(f"{self._limit} streams are being followed already: end one first")
+            raise TooManyError(self._refusal)
 
     @contextmanager
     def one(self) -> Iterator[None]:
@@ -64,7 +68,22 @@ class AdminContext:
         self.probe = probe
         self.exposition = exposition
         self.clock = clock
-        self.followers = Followers()
+        self.followers = Bound(
+            FOLLOWERS_MAX, f"{FOLLOWERS_MAX} streams are being followed already: end one first"
+        )
+        self._thinkers = Bound(
+            THINKERS_MAX, f"{THINKERS_MAX} plans are being made already: ask again in a moment"
+        )
+        self._thinking = asyncio.Lock()
+
+    async def think(self, work: Callable[[], _T]) -> _T:
+        """*work* in a thread, beside the event loop that passes tokens on: the scheduler's answer
+        for a large fleet takes seconds. One at a time. Raises TooManyError.
+        """
+        self._thinkers.check()
+        with self._thinkers.one():
+            async with self._thinking:
+                return await asyncio.to_thread(work)
 
     async def engine_counts(self, workers: tuple[Worker, ...]) -> dict[str, EngineMetrics]:
         """The live counts of the ready ones, by worker id, asked for at the same time; who does

@@ -9,7 +9,14 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
-from gateway.admin.bodies import KeyBody, KeyPatchBody, RotateBody, ScaleBody
+from gateway.admin.bodies import (
+    KeyBody,
+    KeyPatchBody,
+    PlanBody,
+    QuotaBody,
+    RotateBody,
+    ScaleBody,
+)
 from gateway.admin.errors import ErrorView
 from registry.spec import ModelSpec
 
@@ -22,7 +29,7 @@ def _schema(kind: type[msgspec.Struct]) -> Schema:
         title=kind.__name__,
         type=OpenAPIType.OBJECT,
         properties=whole["properties"],
-        required=whole["required"],
+        required=whole.get("required", []),
         additional_properties=False,
     )
 
@@ -59,14 +66,14 @@ class SpecSchemaPlugin(OpenAPISchemaPlugin):
         return _schema(ModelSpec)
 
 
-def _taking(kind: type[msgspec.Struct]) -> type[Operation]:
+def _taking(kind: type[msgspec.Struct], *, required: bool = True) -> type[Operation]:
     """An operation that declares its body: the route itself reads bytes, to decode strictly."""
 
     @dataclass  # for its `__init__` to call `__post_init__`
     class Taking(Operation):
         def __post_init__(self) -> None:
             content = {"application/json": OpenAPIMediaType(schema=_schema(kind))}
-            self.request_body = RequestBody(content=content, required=True)
+            self.request_body = RequestBody(content=content, required=required)
 
     return Taking
 
@@ -80,6 +87,8 @@ TakesScale = _taking(ScaleBody)
 TakesKey = _taking(KeyBody)
 TakesKeyPatch = _taking(KeyPatchBody)
 TakesRotate = _taking(RotateBody)
+TakesPlan = _taking(PlanBody, required=False)
+TakesQuota = _taking(QuotaBody)
 
 REFUSALS = {
     400: _refusal("The request is malformed"),
@@ -94,3 +103,4 @@ WRITE_REFUSALS = {
     413: _refusal("The body is too large"),
 }
 STREAM_REFUSALS = {**REFUSALS, 429: _refusal("Too many streams are followed")}
+THINKING_REFUSALS = {**REFUSALS, 429: _refusal("Too many plans are being made")}

@@ -5,18 +5,28 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing, nullcontext
 from typing import Annotated, cast
 
-from litestar import Controller, get, post
+from litestar import Controller, delete, get, post
 from litestar.params import FromPath, FromQuery, QueryParameter
 from litestar.response import Stream
 
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
-from gateway.admin.documented import REFUSALS, STREAM_REFUSALS
+from gateway.admin.documented import (
+    REFUSALS,
+    STREAM_REFUSALS,
+    THINKING_REFUSALS,
+    WRITE_REFUSALS,
+)
+from gateway.admin.pages import NodePage
+from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.records import NodeList, NodeView, node_view
 from gateway.admin.status import restarts, worker_order
 from gateway.admin.views import WorkerList, WorkerView, worker_view
 from pipelines.cluster.base import ClusterError
+from pipelines.engines import runtime_of
+from pipelines.plan import refusals_on
+from pipelines.refusals import no_places
 from registry.errors import NotFoundError
-from registry.state import NodeState, Snapshot, Worker
+from registry.state import Node, NodeState, Snapshot, Worker
 
 TAIL_LINES_MAX = 100_000
 
@@ -75,6 +85,36 @@ class NodeController(Controller):
             )
         )
 
+    @get("/{name:str}", operation_id="describeNode", responses=THINKING_REFUSALS)
+    async def describe_node(self, ctx: Context, name: FromPath[str]) -> NodePage:
+        snapshot = await ctx.store.snapshot()
+        node = _find(snapshot, name)
+        workers = tuple(worker for worker in snapshot.workers if worker.node == name)
+        here = {worker.plan.model for worker in workers}
+        return NodePage(
+            node=node_view(node, snapshot.devices, snapshot.claims),
+            workers=await _worker_views(ctx, tuple(sorted(workers, key=worker_order))),
+            no_place=await _no_place(ctx, snapshot, name),
+            conditions={
+                model.name: model.condition
+                for model in snapshot.models
+                if model.condition and model.name in here
+            },
+        )
+
+    @delete("/{name:str}", operation_id="forgetNode", responses=WRITE_REFUSALS, status_code=200)
+    async def forget(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
+        """Takes a node that does not report, and has no worker, out of the registry."""
+        snapshot = await ctx.store.snapshot()
+        gone = _find(snapshot, name)
+        await ctx.store.forget_node(name, by=request.auth)
+        return node_view(gone, snapshot.devices, snapshot.claims)
+
+    @post("/{name:str}/drain", operation_id="drainNode", responses=REFUSALS, status_code=200)
+    async def drain(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
+        """Its workers move to other nodes, each once its successor there is ready."""
+        return await _set_node_state(ctx, request, name, NodeState.DRAINING)
+
     @post("/{name:str}/cordon", operation_id="cordonNode", responses=REFUSALS, status_code=200)
     async def cordon(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
         return await _set_node_state(ctx, request, name, NodeState.CORDONED)
@@ -82,6 +122,20 @@ class NodeController(Controller):
     @post("/{name:str}/uncordon", operation_id="uncordonNode", responses=REFUSALS, status_code=200)
     async def uncordon(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
         return await _set_node_state(ctx, request, name, NodeState.READY)
+
+
+def _find(snapshot: Snapshot, name: str) -> Node:
+    for node in snapshot.nodes:
+        if node.name == name:
+            return node
+    raise NotFoundError("node", name)
+
+
+async def _no_place(ctx: AdminContext, snapshot: Snapshot, name: str) -> tuple[NoPlaceView, ...]:
+    now = ctx.clock()
+    return await ctx.think(
+        lambda: no_place_views(no_places(refusals_on(snapshot, name, now, runtime_of)))
+    )
 
 
 async def _worker_views(ctx: AdminContext, workers: tuple[Worker, ...]) -> tuple[WorkerView, ...]:

@@ -16,12 +16,13 @@ from gateway.admin.bodies import (
 from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
 from gateway.admin.errors import PreconditionError
+from gateway.admin.pages import ModelView
+from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.scale import scaled
-from gateway.admin.status import model_state, restarts, variant_statuses
+from gateway.admin.status import VariantStatus, model_state, restarts, variant_statuses
 from gateway.admin.views import (
     AppliedView,
     ModelList,
-    ModelView,
     RevisionList,
     event_view,
     iso,
@@ -30,6 +31,9 @@ from gateway.admin.views import (
     variant_view,
     worker_view,
 )
+from pipelines.engines import runtime_of
+from pipelines.plan import refusals_of
+from pipelines.refusals import no_places
 from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec
 from registry.state import Model, Principal, Snapshot
@@ -147,6 +151,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
     model = _find(snapshot, name)
     variants = variant_statuses(model, snapshot)
     counts = await ctx.engine_counts(tuple(w for item in variants for w in item.workers))
+    no_place = await _no_place(ctx, snapshot, name, variants)
     ended, now, held = restarts(snapshot), ctx.clock(), _devices_held(snapshot)
     return ModelView(
         name=model.name,
@@ -173,7 +178,19 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
             )
             for item in variants
         ),
+        no_place=no_place,
         events=tuple(sorted(map(event_view, events.result()), key=lambda event: event.id)),
+    )
+
+
+async def _no_place(
+    ctx: AdminContext, snapshot: Snapshot, name: str, variants: tuple[VariantStatus, ...]
+) -> tuple[NoPlaceView, ...]:
+    if all(count.live >= count.desired for item in variants for count in item.roles):
+        return ()
+    now = ctx.clock()
+    return await ctx.think(
+        lambda: no_place_views(no_places(refusals_of(snapshot, name, now, runtime_of)))
     )
 
 

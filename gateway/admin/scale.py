@@ -43,6 +43,7 @@ def _aggregated(variant: Variant, topology: Aggregated, wish: ScaleBody) -> Aggr
         if getattr(wish, field) is not None:
             raise SpecError(field, f"variant {variant.name!r} is aggregated: scale its workers")
     assert wish.workers is not None
+    _check_minimum("workers", topology, wish.workers)
     return replace(topology, workers=wish.workers)
 
 
@@ -53,10 +54,22 @@ def _disaggregated(variant: Variant, topology: Disaggregated, wish: ScaleBody) -
         )
     return replace(
         topology,
-        prefill=_sized(topology.prefill, wish.prefill),
-        decode=_sized(topology.decode, wish.decode),
+        prefill=_sized("prefill", topology.prefill, wish.prefill),
+        decode=_sized("decode", topology.decode, wish.decode),
     )
 
 
-def _sized(role: RoleSpec, workers: int | None) -> RoleSpec:
-    return role if workers is None else replace(role, workers=workers)
+def _sized(field: str, role: RoleSpec, workers: int | None) -> RoleSpec:
+    if workers is None:
+        return role
+    _check_minimum(field, role, workers)
+    return replace(role, workers=workers)
+
+
+def _check_minimum(field: str, role: RoleSpec, workers: int) -> None:
+    if workers < role.min_available:
+        raise SpecError(
+            field,
+            f"is {workers}, allowed is at least min_available ({role.min_available}): "
+            "apply a spec with a lower one first",
+        )

@@ -35,7 +35,9 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WorkerView(View, frozen=True, kw_only=True):
-    """*metrics* are the engine's own counts: null unless it is ready and answers in time."""
+    """*metrics* are the engine's own counts: null unless it is ready and answers in time. A
+    *departing* one serves until its successor is ready.
+    """
 
     id: str
     model: str
@@ -44,6 +46,7 @@ class WorkerView(View, frozen=True, kw_only=True):
     role: Role
     ordinal: int
     phase: Phase
+    departing: bool
     reason: str
     node: str
     devices: tuple[str, ...]
@@ -75,6 +78,7 @@ def worker_view(
         role=plan.role,
         ordinal=plan.ordinal,
         phase=worker.phase,
+        departing=worker.departing,
         reason=worker.reason,
         node="external" if plan.external else worker.node,
         devices=devices,
@@ -150,6 +154,8 @@ class ModelSummary(View, frozen=True, kw_only=True):
     name: str
     state: ServingState
     condition: str
+    owner: str
+    priority: int
     generation: int
     revision: int
     source: str
@@ -167,6 +173,8 @@ def model_summary(model: Model, variants: tuple[VariantStatus, ...]) -> ModelSum
         name=model.name,
         state=model_state(model, variants),
         condition=model.condition,
+        owner=model.spec.owner,
+        priority=model.spec.priority,
         generation=model.generation,
         revision=model.revision,
         source=model.spec.source,
@@ -213,21 +221,6 @@ class EventList(View, frozen=True, kw_only=True):
 
     items: tuple[EventView, ...]
     last_id: int
-
-
-class ModelView(View, frozen=True, kw_only=True):
-    """The whole picture of one model; *events* are its newest, oldest of them first."""
-
-    name: str
-    state: ServingState
-    condition: str
-    generation: int
-    revision: int
-    created_at: str
-    updated_at: str
-    spec: ModelSpec
-    variants: tuple[VariantView, ...]
-    events: tuple[EventView, ...]
 
 
 class AppliedView(View, frozen=True, kw_only=True):

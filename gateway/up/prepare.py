@@ -2,8 +2,7 @@
 
 from gateway.up.screen import Screen
 from pipelines.cluster.inventory import device_kind
-from pipelines.controller import runtime_of
-from pipelines.engines import ENGINES
+from pipelines.engines import ENGINES, runtime_of
 from pipelines.runtimes import Runtimes, parse_requirement
 from pipelines.runtimes.definitions import BUILTIN
 from pipelines.topology import expand

@@ -27,5 +27,9 @@ def node_names(context: click.Context, _parameter: click.Parameter, text: str) -
     return _names(context, "nodes", "name", text)
 
 
+def owner_names(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    return _names(context, "quotas", "owner", text)
+
+
 def key_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
     return _names(context, "keys", "id", text)

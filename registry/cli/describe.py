@@ -16,7 +16,7 @@ from registry.cli.command import (
     output_option,
     pass_session,
 )
-from registry.cli.complete import key_ids, model_names, worker_ids
+from registry.cli.complete import key_ids, model_names, node_names, worker_ids
 from registry.cli.exits import clean
 from registry.cli.limits import amount_text, limits_text, spent_text
 from registry.cli.output import (
@@ -28,10 +28,12 @@ from registry.cli.output import (
     heading,
     show,
     show_rows,
+    size,
     span,
     state,
     until,
 )
+from registry.cli.plan import show_no_place
 from registry.cli.reading import short_devices
 from registry.cli.usage import usage_rows, usage_titles
 
@@ -44,7 +46,7 @@ View = dict[str, Any]
 
 @click.group(cls=PluralGroup)
 def describe() -> None:
-    """Everything about one model, worker or key."""
+    """Everything about one model, worker, node or key."""
 
 
 @describe.command()
@@ -89,6 +91,64 @@ def key(session: Session, key_id: str, output: str) -> None:
     _key_page(answer.data, used.data["items"])
 
 
+@describe.command()
+@click.argument("name", shell_complete=node_names)
+@admin_url_option
+@output_option
+@pass_session
+def node(session: Session, name: str, output: str) -> None:
+    """A node: its workers, and why what has no place anywhere has none here."""
+    with session.api() as api:
+        answer = api.get(path("nodes", name))
+    if not emit(answer, output):
+        _node_page(answer.data)
+
+
+def _node_page(view: View) -> None:
+    about = view["node"]
+    show(Text.assemble((clean(about["name"]), "bold"), "  ", state(about["state"])))
+    labels = ", ".join(f"{key}={value}" for key, value in sorted(about["labels"].items()))
+    show(
+        facts(
+            [
+                ("Address", about["address"]),
+                ("Labels", labels),
+                ("Runtimes", ", ".join(about["runtimes"])),
+                ("Seen", f"{ago(about['last_seen_at'])} ago"),
+            ]
+        )
+    )
+    heading("Devices")
+    titles = ("DEVICE", "MODEL", "MEMORY>", "FREE>", "HELD BY")
+    show_rows(titles, map(_device_row, about["devices"]))
+    if view["workers"]:
+        heading("Workers")
+        show_rows(("WORKER", "PHASE", "AGE>", "WHY"), map(staying_row, view["workers"]))
+    for model, condition in sorted(view["conditions"].items()):
+        show(Text(clean(f"{model}: {condition}"), style="yellow"))
+    if view["no_place"]:
+        heading("No place here, nor elsewhere")
+        show_no_place(view["no_place"])
+
+
+def _device_row(item: View) -> tuple[Cell, ...]:
+    return (
+        item["id"].rpartition("/")[2],
+        item["model"],
+        size(item["memory_bytes"]),
+        size(item["free_bytes"]),
+        ", ".join(item["workers"]) or "-",
+    )
+
+
+def staying_row(item: View) -> tuple[Cell, ...]:
+    """A worker of a node: a departing one serves until its successor is ready."""
+    word = Text("departing", style="yellow") if item["departing"] else state(item["phase"])
+    if item["phase"] in {"draining", "stopping"}:
+        word = state(item["phase"])
+    return (item["id"], word, span(item["age_s"]), item["reason"])
+
+
 def _model_page(view: View) -> None:
     show(Text.assemble((clean(view["name"]), "bold"), "  ", state(view["state"])))
     show(
@@ -97,6 +157,8 @@ def _model_page(view: View) -> None:
                 ("Condition", Text(clean(view["condition"]), style="yellow")),
                 ("Source", view["spec"].get("source", "")),
                 ("Task", view["spec"].get("task", "")),
+                ("Owner", view["spec"].get("owner", "default")),
+                ("Priority", str(view["spec"].get("priority", 100))),
                 ("Price", price_text(view["spec"].get("price", {}))),
                 ("Limits", limits_text(view["spec"].get("limits", {}))),
                 ("Revision", f"{view['revision']} (generation {view['generation']})"),
@@ -114,6 +176,9 @@ def _model_page(view: View) -> None:
     for item in workers:
         if item["reason"]:
             show(Text(f"{clean(item['id'])}: {clean(item['reason'])}", style="yellow"))
+    if view["no_place"]:
+        heading("No place")
+        show_no_place(view["no_place"])
     if view["events"]:
         heading("Events")
         show_rows(EVENT_TITLES, map(event_row, view["events"]))

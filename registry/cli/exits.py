@@ -5,7 +5,8 @@ CliError (a click.ClickException)
 ├── UnreachableError  3  no gateway answers
 ├── MissingError      4  no such object
 ├── StaleError        5  somebody else wrote in between, or the name is taken
-└── NotReadyError     6  --wait ran out of time
+├── NotReadyError     6  --wait ran out of time
+└── NoPlaceError      7  a plan in which something has no place
 
 Usage errors (2) are click's own.
 """
@@ -15,7 +16,7 @@ import sys
 
 import click
 
-OK, REFUSED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, TIMED_OUT = range(7)
+OK, REFUSED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, TIMED_OUT, NO_PLACE = range(8)
 INTERRUPTED = 130
 
 TABLE = (
@@ -23,9 +24,10 @@ TABLE = (
     (REFUSED, "the server refused or failed; stderr has one line saying why"),
     (USAGE, "the command line is wrong"),
     (UNREACHABLE, "no gateway can be reached"),
-    (NOT_FOUND, "no such model, worker, node or key"),
+    (NOT_FOUND, "no such model, worker, node, key or quota"),
     (CONFLICT, "it was changed in between (--if-match), or exists already"),
     (TIMED_OUT, "--wait ran out of time"),
+    (NO_PLACE, "plan: something has no place"),
     (INTERRUPTED, "Ctrl-C"),
 )
 
@@ -61,6 +63,10 @@ class StaleError(CliError):
 
 class NotReadyError(CliError):
     exit_code = TIMED_OUT
+
+
+class NoPlaceError(CliError):
+    exit_code = NO_PLACE
 
 
 def clean(text: str) -> str:

@@ -125,7 +125,10 @@ def cordon(session: Session, node: str) -> None:
 @admin_url_option
 @pass_session
 def uncordon(session: Session, node: str) -> None:
-    """Let a node take new workers again."""
+    """Let a node take new workers again.
+
+    Of a drained one, the workers that have not gone yet stay.
+    """
     _set_node(session, node, "uncordon")
 
 

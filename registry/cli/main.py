@@ -4,14 +4,25 @@ import sys
 
 import click
 
-from registry.cli import access, describe, fleet, machine, models, reading, usage
+from registry.cli import (
+    access,
+    describe,
+    drain,
+    fleet,
+    machine,
+    models,
+    plan,
+    quotas,
+    reading,
+    usage,
+)
 from registry.cli.command import RootGroup, admin_url_option
 
 _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
-    "Models": ("apply", "scale", "delete"),
+    "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "cordon", "uncordon"),
+    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon"),
     "More": ("completion", "version"),
 }
 
@@ -29,9 +40,9 @@ def cli() -> None:
 cli.sections = _SECTIONS
 for _command in (
     *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
-    *(models.apply, models.scale, models.delete),
+    *(plan.plan, models.apply, models.scale, models.delete),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
-    *(access.keys, fleet.cordon, fleet.uncordon),
+    *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)

@@ -15,7 +15,7 @@ from registry.cli.command import (
     pass_session,
     wait_options,
 )
-from registry.cli.complete import model_names
+from registry.cli.complete import model_names, node_names
 from registry.cli.exits import RefusedError, clean
 from registry.cli.output import emit
 from registry.cli.wait import wait_until_ready
@@ -52,7 +52,7 @@ def apply(
 
     Each model is written on its own: where one is refused, those before it stay applied.
     """
-    found = _read(file)
+    found = read_specs(file)
     if if_match is not None and len(found) > 1:
         raise click.UsageError("--if-match is for a file with one model")
     headers = {} if if_match is None else {"if-match": str(if_match)}
@@ -68,7 +68,8 @@ def apply(
             wait_until_ready(api, [spec.name for spec in found], timeout_s)
 
 
-def _read(file: TextIO) -> tuple[specs.ModelSpec, ...]:
+def read_specs(file: TextIO) -> tuple[specs.ModelSpec, ...]:
+    """Raises RefusedError, naming the file."""
     try:
         return specs.from_yaml(file.read(SPEC_FILE_BYTES_MAX + 1))
     except SpecError as error:
@@ -126,7 +127,7 @@ def scale(
 
 @click.group()
 def delete() -> None:
-    """Delete a model."""
+    """Delete a model, or forget a node."""
 
 
 @delete.command("model")
@@ -143,6 +144,17 @@ def delete_model(session: Session, name: str, *, yes: bool, if_match: int | None
             _confirm(api, name)
         api.delete(path("models", name), headers)
     click.echo(f"model/{clean(name)} deleted; its workers stop now")
+
+
+@delete.command("node")
+@click.argument("name", shell_complete=node_names)
+@admin_url_option
+@pass_session
+def delete_node(session: Session, name: str) -> None:
+    """Forget a node that does not report any more and has no worker."""
+    with session.api() as api:
+        api.delete(path("nodes", name))
+    click.echo(f"node/{clean(name)} forgotten")
 
 
 def _confirm(api: Api, name: str) -> None:

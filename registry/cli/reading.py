@@ -24,7 +24,7 @@ Rows = Iterator[tuple[Cell, ...]]
 
 @click.group(cls=PluralGroup)
 def get() -> None:
-    """List models, workers, nodes, keys, revisions or audit."""
+    """List models, workers, nodes, quotas, keys, revisions or audit."""
 
 
 @get.command()
@@ -33,7 +33,10 @@ def get() -> None:
 @pass_session
 def models(session: Session, output: str) -> None:
     """Every model and how well it is served."""
-    titles = ("MODEL", "STATE", "TOPOLOGY", "READY", "ENGINE", "REV>", "UPDATED")
+    titles = (
+        *("MODEL", "STATE", "TOPOLOGY", "READY", "ENGINE", "OWNER", "PRIORITY>", "REV>"),
+        "UPDATED",
+    )
     items = _list(
         session,
         "/models",
@@ -57,6 +60,8 @@ def _model_rows(items: Items) -> Rows:
             only["topology"] if only else f"{len(variants)} variants",
             ready(only["roles"]) if only else "",
             (only["engine"] or "-") if only else "",
+            item["owner"],
+            str(item["priority"]),
             str(item["revision"]),
             ago(item["updated_at"]),
         )
@@ -74,8 +79,7 @@ def _variant_rows(variants: Items) -> Rows:
             variant["topology"],
             ready(variant["roles"]),
             variant["engine"] or "-",
-            "",
-            "",
+            *("", "", "", ""),
         )
 
 
@@ -163,6 +167,31 @@ def _node_rows(items: Items) -> Rows:
                 own[2],
                 ", ".join(device["workers"]),
             )
+
+
+@get.command()
+@admin_url_option
+@output_option
+@pass_session
+def quotas(session: Session, output: str) -> None:
+    """Owners of models: what they hold, and of what quota."""
+    titles = ("OWNER", "DEVICES>", "QUOTA>", "MEMORY>", "QUOTA>", "MODELS")
+    _list(
+        session, "/quotas", output, titles=titles, rows=_quota_rows, nothing="no models, no quotas"
+    )
+
+
+def _quota_rows(items: Items) -> Rows:
+    for item in items:
+        devices, memory = item["devices_quota"], item["memory_bytes_quota"]
+        yield (
+            item["owner"],
+            str(item["devices"]),
+            "-" if devices is None else str(devices),
+            size(item["memory_bytes"]),
+            "-" if memory is None else size(memory),
+            ", ".join(item["models"]) or "-",
+        )
 
 
 @get.command()

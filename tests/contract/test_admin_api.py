@@ -36,7 +36,7 @@ def all_routes(admin: World):
     for route in admin.app.routes:
         for method in sorted(route.methods):
             path = route.path_format
-            for name in ("name", "worker_id", "key_id"):
+            for name in ("name", "worker_id", "key_id", "owner"):
                 path = path.replace(f"{{{name}}}", "x").replace(f"{{{name}:str}}", "x")
             yield method, path
 
@@ -92,7 +92,17 @@ async def test_no_answer_carries_a_token_a_digest_or_a_stored_secret(
     assert all(hidden)
     paths = ["models", "models/smollm2-pd", "models/smollm2/revisions", "workers?ended=true"]
     paths += [f"workers/{workers[0].id}", f"workers/{workers[0].id}/logs"]
-    paths += ["nodes", "keys", f"keys/{key.id}", "events", "audit", "usage", "usage.csv"]
+    paths += [
+        "nodes",
+        "nodes/local",
+        "quotas",
+        "keys",
+        f"keys/{key.id}",
+        "events",
+        "audit",
+        "usage",
+        "usage.csv",
+    ]
     for path in paths:
         answer = await client.get(f"/admin/v1/{path}")
         assert answer.status_code == 200, path

@@ -22,6 +22,8 @@ PUT = "PUT /admin/v1/models/m"
 SCALE = "PATCH /admin/v1/models/smollm2/scale"
 SCALE_PD = "PATCH /admin/v1/models/smollm2-pd/scale"
 SCALE_CANARY = "PATCH /admin/v1/models/canary/scale"
+PLAN = "POST /admin/v1/plan"
+QUOTA = "PUT /admin/v1/quotas/team"
 KEY = "POST /admin/v1/keys"
 CHANGE = "PATCH /admin/v1/keys/{key}"
 ROTATE = "POST /admin/v1/keys/{key}/rotate"
@@ -88,6 +90,35 @@ TABLE = [
     ("GET /admin/v1/workers/x/logs?follow=2", None, {}, 400, "follow"),
     ("POST /admin/v1/nodes/none/cordon", None, {}, 404, ""),
     ("GET /admin/v1/nodes/local/cordon", None, {}, 405, ""),
+    ("GET /admin/v1/nodes/none", None, {}, 404, ""),
+    ("POST /admin/v1/nodes/none/drain", None, {}, 404, ""),
+    ("DELETE /admin/v1/nodes/none", None, {}, 404, ""),
+    ("DELETE /admin/v1/nodes/local", None, {}, 409, ""),
+    (PLAN, b"{", {}, 400, ""),
+    (PLAN, [], {}, 422, ""),
+    (PLAN, {"specs": []}, {}, 422, "specs"),
+    (PLAN, {"models": {}}, {}, 422, "models"),
+    (PLAN, {"models": [GOOD] * 10_001}, {}, 422, "models"),
+    (PLAN, {"models": [GOOD, GOOD]}, {}, 422, "models[1].name"),
+    (PLAN, {"models": [GOOD, 5]}, {}, 422, "models[1]"),
+    (
+        PLAN,
+        {"models": [bad_topology(workers=0)]},
+        {},
+        422,
+        "models[0].variants[0].topology.workers",
+    ),
+    (PLAN, b" " * (4 * 2**20 + 1), {}, 413, ""),
+    (QUOTA, {}, {}, 422, "devices"),
+    (QUOTA, {"devices": -1}, {}, 422, "devices"),
+    (QUOTA, {"devices": 1.5}, {}, 422, "devices"),
+    (QUOTA, {"devices": 10**30}, {}, 422, "devices"),
+    (QUOTA, {"memory": "lots"}, {}, 422, "memory"),
+    (QUOTA, {"memory": "999999999TiB"}, {}, 422, "memory"),
+    (QUOTA, {"memory": 5}, {}, 422, "memory"),
+    (QUOTA, {"gpus": 5}, {}, 422, "gpus"),
+    ("PUT /admin/v1/quotas/-", {"devices": 1}, {}, 422, "owner"),
+    ("DELETE /admin/v1/quotas/none", None, {}, 404, ""),
     (KEY, {}, {}, 422, "name"),
     (KEY, {"name": ""}, {}, 422, "name"),
     (KEY, {"name": "x" * 65}, {}, 422, "name"),

@@ -9,7 +9,7 @@ import httpx
 import pytest
 from admin_world import ADMIN_SECRET, World, served, world
 
-from gateway.admin.context import Followers
+from gateway.admin.context import Bound
 from gateway.admin.errors import TooManyError
 from pipelines.cluster.base import ClusterError
 
@@ -83,8 +83,8 @@ async def test_a_log_that_cannot_be_read_says_so(tmp_path: Path, monkeypatch: py
 
 
 def test_no_more_streams_are_followed_than_the_bound():
-    followers = Followers(limit=1)
-    with followers.one(), pytest.raises(TooManyError, match="1 streams"):
+    followers = Bound(1, "one is followed already")
+    with followers.one(), pytest.raises(TooManyError, match="followed already"):
         followers.check()
     followers.check()
 

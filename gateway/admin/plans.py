@@ -1,0 +1,30 @@
+"""Routes that say what would happen, and let nothing happen."""
+
+from litestar import Controller, post
+from litestar.params import RawBody
+
+from gateway.admin.bodies import decode_plan
+from gateway.admin.context import Context
+from gateway.admin.documented import THINKING_REFUSALS, TakesPlan
+from gateway.admin.plan_views import PlanView, plan_view
+from pipelines.engines import runtime_of
+from pipelines.plan import plan
+
+
+class PlanController(Controller):
+    path = "/admin/v1"
+    tags = ("planning",)
+
+    @post(
+        "/plan",
+        operation_id="plan",
+        operation_class=TakesPlan,
+        responses=THINKING_REFUSALS,
+        status_code=200,
+        description="What applying these specs would do; without any, what is to be done as it "
+        "is. Nothing is changed.",
+    )
+    async def plan(self, ctx: Context, body: RawBody) -> PlanView:
+        specs, now = decode_plan(body), ctx.clock()
+        snapshot = await ctx.store.snapshot()
+        return await ctx.think(lambda: plan_view(plan(snapshot, specs, now, runtime_of), snapshot))

@@ -1,0 +1,319 @@
+"""What applying specs would do: the controller's own turns, thought through and not done. Pure.
+
+The first turn is what the controller would do now. The later ones assume that what leaves has
+ended, what starts is ready, and nobody waits after a failure: so they tell what comes then.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from enum import StrEnum
+
+import msgspec
+
+from pipelines.backoff import Slot
+from pipelines.departures import make_room
+from pipelines.owners import OwnerUse, uses
+from pipelines.reconciler import Decision, reconcile
+from pipelines.scheduler import Proposal, Refusal, RuntimeOf, place
+from pipelines.topology import expand
+from registry.spec import ModelSpec
+from registry.state import (
+    LEAVING_PHASES,
+    Claim,
+    Model,
+    Phase,
+    PlannedWorker,
+    Snapshot,
+    Worker,
+    WorkerPlan,
+)
+
+TURNS_MAX = 8
+
+
+class Change(StrEnum):
+    CREATED = "created"
+    CHANGED = "changed"
+    UNCHANGED = "unchanged"
+
+
+class Cause(StrEnum):
+    """Why a worker would stop."""
+
+    REMOVED = "removed"  # no spec asks for it any more
+    OUTDATED = "outdated"  # one of its model's new revision takes its slot
+    DEPARTING = "departing"  # its node is drained
+    EVICTED = "evicted"  # a model of a higher priority needs its place
+    LEAVING = "leaving"  # it does so already
+
+
+class Start(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that would start: at once, or *after* these have ended. *replaces* is the worker of
+    before in its slot, "" for a new one.
+    """
+
+    worker: PlannedWorker
+    turn: int
+    replaces: str = ""
+    after: tuple[str, ...] = ()
+
+
+class Stop(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker that would stop: in the first turn at once, later once what replaces it is ready."""
+
+    worker: Worker
+    turn: int
+    cause: Cause
+    sentence: str
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """*changes* by model; *waiting* by model: why something of it starts later; *refused*: what
+    would have no place in the end; *staying* by model: who should go and cannot.
+    """
+
+    changes: dict[str, Change]
+    kept: tuple[Worker, ...]
+    starts: tuple[Start, ...]
+    stops: tuple[Stop, ...]
+    reached: tuple[WorkerPlan, ...]
+    waiting: Mapping[str, str]
+    staying: Mapping[str, str]
+    refused: tuple[Refusal, ...]
+    uses: tuple[OwnerUse, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Everything finds a place."""
+        return not self.refused
+
+
+def plan(snapshot: Snapshot, specs: Sequence[ModelSpec], now: float, runtime_of: RuntimeOf) -> Plan:
+    """What applying *specs* would do; with none, what is to be done as it is."""
+    begin, changes = with_specs(snapshot, specs, now)
+    course = _Course(begin, now, runtime_of)
+    course.run()
+    standing = {worker.id for worker in course.snapshot.workers}
+    return Plan(
+        changes=changes,
+        kept=tuple(worker for worker in begin.workers if worker.id in standing),
+        starts=tuple(course.starts.values()),
+        stops=tuple(course.stops.values()),
+        reached=course.first.reach,
+        waiting=course.first.waiting,
+        staying=course.staying,
+        refused=course.refused,
+        uses=uses(begin, course.snapshot),
+    )
+
+
+def refusals_of(
+    snapshot: Snapshot, model: str, now: float, runtime_of: RuntimeOf
+) -> tuple[Refusal, ...]:
+    """Why what the model lacks has no place now: it alone, as if nobody else waited for one."""
+    decision = reconcile(snapshot, now)
+    missing = [gang for gang in decision.start if gang[0].model == model]
+    if not missing:
+        return ()
+    return place(_carried_out(snapshot, decision), missing, runtime_of).refused
+
+
+def refusals_on(
+    snapshot: Snapshot, node: str, now: float, runtime_of: RuntimeOf
+) -> tuple[Refusal, ...]:
+    """Why what has no place anywhere has none on this node."""
+    decision = reconcile(snapshot, now)
+    refused = place(_carried_out(snapshot, decision), decision.start, runtime_of).refused
+    return tuple(
+        msgspec.structs.replace(
+            refusal,
+            why=tuple(
+                msgspec.structs.replace(why, nodes=why.nodes and (node,))
+                for why in refusal.why
+                if not why.nodes or node in why.nodes
+            ),
+        )
+        for refusal in refused
+    )
+
+
+def with_specs(
+    snapshot: Snapshot, specs: Iterable[ModelSpec], now: float
+) -> tuple[Snapshot, dict[str, Change]]:
+    """The snapshot as it would be with *specs* applied, and what each of them changes."""
+    models = {model.name: model for model in snapshot.models}
+    changes: dict[str, Change] = {}
+    for spec in specs:
+        before = models.get(spec.name)
+        if before is not None and not before.deleted and before.spec == spec:
+            changes[spec.name] = Change.UNCHANGED
+            continue
+        new = before is None or before.deleted
+        changes[spec.name] = Change.CREATED if new else Change.CHANGED
+        models[spec.name] = Model(
+            name=spec.name,
+            generation=1 + (before.generation if before else 0),
+            revision=1 + (before.revision if before else 0),
+            spec=spec,
+            created_at=before.created_at if before else now,
+            updated_at=now,
+            deleted=False,
+            condition="",
+        )
+    ordered = tuple(models[name] for name in sorted(models))
+    return msgspec.structs.replace(snapshot, models=ordered), changes
+
+
+class _Course:
+    """The turns from a snapshot on, until nothing moves any more."""
+
+    def __init__(self, snapshot: Snapshot, now: float, runtime_of: RuntimeOf) -> None:
+        self.snapshot = snapshot
+        self.starts: dict[str, Start] = {}  # by the id that the worker gets here
+        self.stops: dict[str, Stop] = {}
+        self.refused: tuple[Refusal, ...] = ()
+        self.staying: dict[str, str] = {}
+        self._now, self._runtime_of = now, runtime_of
+        self._real = {worker.id: worker for worker in snapshot.workers}
+        self._before = {worker.plan.slot: worker.id for worker in snapshot.workers}
+        self._held = _held(snapshot)
+        self._waits: dict[Slot, set[str]] = {}  # slot → whose end it waits for
+        self.first = reconcile(snapshot, now)
+
+    def run(self) -> None:
+        for turn in range(1, TURNS_MAX + 1):
+            decision = self.first if turn == 1 else reconcile(self.snapshot, self._now)
+            self.snapshot = _carried_out(self.snapshot, decision)
+            proposal = place(self.snapshot, decision.start, self._runtime_of)
+            self.refused = proposal.refused
+            leaving = self._leaving(turn, decision, proposal)
+            moved = self._start(turn, proposal)
+            coming_up = any(worker.phase is not Phase.READY for worker in self.snapshot.workers)
+            held_back = bool(turn == 1 and decision.waiting)
+            changed = bool(decision.depart or decision.keep)
+            if not (moved or leaving or coming_up or held_back or changed):
+                return
+            self._settle(leaving)
+
+    def _leaving(self, turn: int, decision: Decision, proposal: Proposal) -> set[str]:
+        """Who ends before the next turn, each told of once."""
+        wanted = {
+            plan.slot: plan.fingerprint
+            for model in self.snapshot.models
+            for gang in expand(model)
+            for plan in gang
+        }
+        workers = {worker.id: worker for worker in self.snapshot.workers}
+        ends: dict[str, tuple[Cause, str]] = {}
+        for worker in self.snapshot.workers:
+            if worker.phase in LEAVING_PHASES and worker.id not in decision.drain:
+                ends[worker.id] = (Cause.LEAVING, worker.reason or f"is {worker.phase}")
+        for worker_id, reason in decision.drain.items():
+            ends[worker_id] = (_cause(workers[worker_id], wanted), reason)
+        for eviction in proposal.evicted:
+            ends.setdefault(eviction.worker_id, (Cause.EVICTED, eviction.sentence))
+        room = make_room(self.snapshot, proposal.refused)
+        for worker_id, reason in room.go.items():
+            ends.setdefault(worker_id, (_cause(workers[worker_id], wanted), reason))
+        self.staying = room.stay
+        for worker_id, (cause, sentence) in ends.items():
+            if worker_id not in self._real:
+                self.starts.pop(worker_id, None)  # begun and ended within this very plan
+                continue
+            self.stops.setdefault(
+                worker_id,
+                Stop(worker=workers[worker_id], turn=turn, cause=cause, sentence=sentence),
+            )
+        return set(ends)
+
+    def _start(self, turn: int, proposal: Proposal) -> bool:
+        for refusal in proposal.refused:
+            for plan in refusal.gang:
+                self._waits.setdefault(plan.slot, set()).update(refusal.waits_for)
+        for gang in proposal.placed:
+            for worker in gang.workers:
+                slot = worker.plan.slot
+                name = f"{slot[0]}/{slot[1]}/{slot[2]}/{slot[3]}@{turn}"
+                self.starts[name] = Start(
+                    worker=worker,
+                    turn=turn,
+                    replaces=self._before.get(slot, ""),
+                    after=self._after(worker) if turn > 1 else (),
+                )
+        return bool(proposal.placed)
+
+    def _after(self, worker: PlannedWorker) -> tuple[str, ...]:
+        """Who has to end for this one: by the scheduler's word, else who held its devices."""
+        awaited = self._waits.get(worker.plan.slot, set()) & self.stops.keys()
+        if awaited:
+            return tuple(sorted(awaited))
+        devices = {claim.device_id for claim in worker.claims}
+        return tuple(sorted(name for name in self.stops if self._held.get(name, set()) & devices))
+
+    def _settle(self, ended: set[str]) -> None:
+        """The snapshot of the next turn: these have ended, all others are ready."""
+        snapshot = self.snapshot
+        ready = [
+            worker
+            if worker.phase is Phase.READY
+            else msgspec.structs.replace(worker, phase=Phase.READY, ready_at=self._now)
+            for worker in snapshot.workers
+            if worker.id not in ended
+        ]
+        known = {worker.id for worker in snapshot.workers}
+        claims = [claim for claim in snapshot.claims if claim.worker_id not in ended]
+        for name, start in self.starts.items():
+            if name not in known:
+                ready.append(_started(name, start.worker, self._now))
+                claims += [
+                    Claim(worker_id=name, device_id=c.device_id, memory_bytes=c.memory_bytes)
+                    for c in start.worker.claims
+                ]
+        self.snapshot = msgspec.structs.replace(
+            snapshot, workers=tuple(ready), claims=tuple(claims), ended=()
+        )
+
+
+def _cause(worker: Worker, wanted: Mapping[Slot, str]) -> Cause:
+    if worker.plan.slot not in wanted:
+        return Cause.REMOVED
+    if worker.plan.fingerprint != wanted[worker.plan.slot]:
+        return Cause.OUTDATED
+    return Cause.DEPARTING
+
+
+def _carried_out(snapshot: Snapshot, decision: Decision) -> Snapshot:
+    """As the controller has it before it places anything."""
+
+    def after(worker: Worker) -> Worker:
+        if worker.id in decision.drain:
+            return msgspec.structs.replace(worker, phase=Phase.DRAINING, departing=True)
+        if worker.id in decision.depart:
+            return msgspec.structs.replace(worker, departing=True)
+        if worker.id in decision.keep:
+            return msgspec.structs.replace(worker, departing=False)
+        return worker
+
+    return msgspec.structs.replace(snapshot, workers=tuple(map(after, snapshot.workers)))
+
+
+def _held(snapshot: Snapshot) -> dict[str, set[str]]:
+    held: dict[str, set[str]] = {}
+    for claim in snapshot.claims:
+        held.setdefault(claim.worker_id, set()).add(claim.device_id)
+    return held
+
+
+def _started(name: str, planned: PlannedWorker, now: float) -> Worker:
+    return Worker(
+        id=name,
+        plan=planned.plan,
+        node=planned.node,
+        runtime=planned.runtime,
+        phase=Phase.READY,
+        reason="",
+        url="",
+        token="",
+        created_at=now,
+        ready_at=now,
+        ended_at=None,
+    )

@@ -1,0 +1,137 @@
+"""Plans, quotas and drained nodes over the admin API and the command line."""
+
+import json
+from pathlib import Path
+
+import httpx
+import pytest
+from admin_world import GIB, World, served, world
+from test_cli_commands import Cli
+
+FITTING = {
+    "name": "fresh",
+    "source": "hf://org/fresh",
+    "owner": "team-a",
+    "variants": [{"engine": "vllm", "topology": {"type": "aggregated", "memory": "1GiB"}}],
+}
+LARGE = FITTING | {
+    "name": "large",
+    "variants": [{"engine": "vllm", "topology": {"type": "aggregated", "memory": "60GiB"}}],
+}
+
+
+@pytest.fixture
+async def admin(tmp_path: Path):
+    async with world(tmp_path) as made:
+        yield made
+
+
+@pytest.fixture
+async def client(admin: World):
+    async with admin.client() as made:
+        yield made
+
+
+async def test_a_plan_says_where_and_why_not_and_changes_nothing(
+    admin: World, client: httpx.AsyncClient
+):
+    before = await admin.store.version()
+    body = {"models": [FITTING, LARGE]}
+    view = (await client.post("/admin/v1/plan", json=body)).json()
+
+    (start,) = [item for item in view["starts"] if item["model"] == "fresh"]
+    assert (start["node"], start["runtime"], start["at_once"]) == ("local", "vllm-cpu-0.32.0", True)
+    assert start["devices"][0]["memory_bytes"] == 1 * GIB
+    assert view["complete"] is False
+    (none,) = [item for item in view["no_place"] if item["model"] == "large"]
+    (why,) = none["why"]
+    assert (why["reason"], why["nodes"], bool(why["advice"])) == (
+        "device-too-small",
+        ["local"],
+        True,
+    )
+    assert await admin.store.version() == before
+
+
+async def test_a_plan_without_specs_is_of_what_is_waited_for(client: httpx.AsyncClient):
+    for content in (b"", b"{}"):
+        view = (await client.post("/admin/v1/plan", content=content)).json()
+        assert view["changes"] == []
+        assert {item["model"] for item in view["starts"]} == {"canary"}
+        assert len(view["kept"]) == 4
+
+
+async def test_only_so_many_plans_are_made_at_once(admin: World, client: httpx.AsyncClient):
+    ctx = await admin.app.dependencies["ctx"]()
+    ctx._thinkers.count = 10**6
+    assert (await client.post("/admin/v1/plan")).status_code == 429
+
+
+async def test_a_quota_is_set_listed_and_lifted_with_its_audit(
+    admin: World, client: httpx.AsyncClient
+):
+    body = {"devices": 8, "memory": "640GiB"}
+    made = (await client.put("/admin/v1/quotas/team-a", json=body)).json()
+    assert (made["devices_quota"], made["memory_bytes_quota"]) == (8, 640 * GIB)
+    listed = (await client.get("/admin/v1/quotas")).json()["items"]
+    assert [(item["owner"], item["devices"]) for item in listed] == [("default", 4), ("team-a", 0)]
+    assert (await client.put("/admin/v1/quotas/team-a", json={"devices": 2})).json()[
+        "memory_bytes_quota"
+    ] is None
+    assert (await client.delete("/admin/v1/quotas/team-a")).status_code == 200
+    actions = [entry.action for entry in await admin.store.audit()]
+    assert actions[-3:] == ["quota.set", "quota.set", "quota.delete"]
+
+
+async def test_describe_says_of_a_missing_worker_why_each_node_does_not_take_it(
+    client: httpx.AsyncClient,
+):
+    assert (await client.put("/admin/v1/models/large", json=LARGE)).status_code == 201
+    model = (await client.get("/admin/v1/models/large")).json()
+    node = (await client.get("/admin/v1/nodes/local")).json()
+
+    for view in (model, node):
+        (none,) = view["no_place"]
+        assert none["workers"] == ["unified 0"]
+        assert none["why"][0]["reason"] == "device-too-small"
+    assert len(node["workers"]) == 4
+    assert (await client.get("/admin/v1/models/smollm2")).json()["no_place"] == []
+
+
+async def test_scaling_below_what_must_stay_available_names_the_field(client: httpx.AsyncClient):
+    topology = {"type": "aggregated", "workers": 3, "min_available": 2}
+    spec = FITTING | {"variants": [{"engine": "emulator", "topology": topology}]}
+    await client.put("/admin/v1/models/fresh", json=spec)
+    answer = await client.patch("/admin/v1/models/fresh/scale", json={"workers": 1})
+
+    assert answer.status_code == 422
+    assert answer.json()["error"]["field"] == "workers"
+    assert "min_available (2)" in answer.json()["error"]["message"]
+
+
+def test_the_command_line_tells_it_to_people_and_scripts(tmp_path: Path):
+    with served(tmp_path) as made:
+        cli = Cli(made.url, tmp_path)
+        fits = cli("plan", "-f", "-", stdin=json.dumps(FITTING))
+        assert fits.exit_code == 0
+        for text in ("Would start", "fresh unified 0", "1.0 GiB (17%)", "nothing was changed"):
+            assert text in fits.stdout
+        none = cli("plan", "-f", "-", stdin=json.dumps(LARGE))
+        assert (none.exit_code, "no place for all of large" in none.stderr) == (7, True)
+        for text in ("No place", "needs 60.0 GiB of each device", "→ ask for less memory"):
+            assert text in none.stdout
+        assert json.loads(cli("plan", "-o", "json").stdout)["complete"] is True
+        quota = cli("quotas", "set", "team-a", "--devices", "0", "--memory", "640GiB")
+        assert quota.stdout == "quota/team-a set: 0 of 0 devices, 0 B of 640 GiB\n"
+        assert cli("quotas", "set", "team-a").exit_code == 2
+        full = cli("plan", "-f", "-", stdin=json.dumps(FITTING))
+        assert (full.exit_code, "owner team-a may hold 0 devices" in full.stdout) == (7, True)
+        assert "640 GiB" in cli("get", "quotas").stdout
+        assert cli("quotas", "delete", "team-a").stdout == "quota/team-a deleted\n"
+        drained = cli("drain", "local")
+        assert "node/local is draining; these workers are still on it:" in drained.stdout
+        late = cli("drain", "local", "--wait", "--timeout", "1s")
+        assert (late.exit_code, "4 left: " in late.stderr) == (6, True)
+        assert "draining" in cli("describe", "node", "local").stdout
+        assert cli("uncordon", "local").stdout == "node/local is ready\n"
+        assert cli("delete", "node", "local").exit_code == 5
