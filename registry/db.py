@@ -53,7 +53,7 @@ def connect(url: str) -> AsyncEngine:
         return engine
     postgres.prepare(engine.sync_engine)
     event.listen(engine.sync_engine, "begin", _lock_writers)
-    return engine.execution_options(isolation_level="REPEATABLE READ")
+    return engine
 
 
 @contextmanager

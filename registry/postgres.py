@@ -35,6 +35,9 @@ def engine_options(busy_timeout_s: float) -> dict[str, Any]:
         "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_S_MAX * 1000}",
     }
     return {
+        # Of readers: one view. The pool's own, for an option of an engine would be in force for its
+        # writing twin, too, whose snapshot would then be of before it got the lock.
+        "isolation_level": "REPEATABLE READ",
         "pool_pre_ping": True,
         "pool_size": POOL_SIZE,
         "max_overflow": POOL_OVERFLOW,
