@@ -18,12 +18,13 @@ from pipelines.cluster.base import Cluster, ClusterError, Observation, Sighting
 from pipelines.cluster.local import LocalCluster
 from pipelines.engines import ENGINES
 from pipelines.external import TokenError, read_token
+from pipelines.leader import holder_of, lead
 from pipelines.parent import follow_parent
 from pipelines.probe import ProbeError, probe_client, scrape
 from pipelines.readiness import Readiness
 from pipelines.reconciler import condition, make_room, reconcile
 from pipelines.scheduler import Refusal, place
-from registry.errors import NotFoundError, PlanConflictError
+from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
 from registry.state import (
@@ -81,6 +82,8 @@ class Controller:
             while True:
                 try:
                     await self.turn(readiness)
+                except LeadershipLostError:
+                    raise  # another controller has the care now
                 except ClusterError as error:
                     log.warning("the cluster refused", error=str(error))
                 except Exception:
@@ -263,13 +266,19 @@ class Controller:
 
 
 async def serve(settings: Settings) -> None:
-    """Runs the controller until SIGTERM. Raises Timeout when another one leads."""
+    """Runs the controller until SIGTERM, whenever it leads. Raises Timeout when another one of
+    this home runs.
+    """
     lock = FileLock(settings.home / "controller.lock", timeout=0)
     with lock:
         store = await Store.open(settings.database)
         try:
             async with probe_client() as client:
-                await Controller(store, LocalCluster(settings), client).run()
+
+                async def control(fenced: Store) -> None:
+                    await Controller(fenced, LocalCluster(settings), client).run()
+
+                await lead(store, holder_of(settings.home), control)
         finally:
             await asyncio.shield(store.aclose())
 
@@ -293,7 +302,7 @@ def main() -> None:
     try:
         asyncio.run(_main(settings))
     except Timeout:
-        raise SystemExit(f"another controller leads {settings.home}") from None
+        raise SystemExit(f"another controller runs with {settings.home}") from None
 
 
 if __name__ == "__main__":
