@@ -80,7 +80,4 @@ def lock_writers(connection: Connection) -> None:
 def may_pass(error: DBAPIError) -> bool:
     """Whether the same call may work later: the server went, or had no room, or no time."""
     state = getattr(error.orig, "sqlstate", None) or ""
-    return (
-        error.connection_invalidated or state.startswith(_PASSING) or state in _PASSING_STATES
-    )
-
+    return error.connection_invalidated or state.startswith(_PASSING) or state in _PASSING_STATES

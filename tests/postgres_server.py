@@ -15,7 +15,7 @@ import asyncpg
 
 from registry import db
 
-PASSWORD = "pa5sw0rd-of-the-test"  # noqa: S105 - of a server that ends with the session
+PASSWORD = "pa5sw0rd-of-the-test"
 _START_S_MAX = 30
 _TEMPLATE = "migrated"
 _QUICK = {

@@ -110,7 +110,7 @@ class Scopes:
     def guarded(self, guard: Callable[["Write"], Awaitable[None]]) -> Self:
         """The same connections; each write begins with *guard*, which may raise."""
         made = copy.copy(self)
-        made._guard = guard
+        made._guard = guard  # noqa: SLF001 - another one of us
         return made
 
     @asynccontextmanager

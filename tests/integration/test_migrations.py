@@ -21,7 +21,6 @@ from registry.state import KeyKind, Phase, Priority
 from registry.store import Store
 from registry.tables import Base
 
-
 Empties = Callable[[], Awaitable[str]]
 
 

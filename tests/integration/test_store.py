@@ -212,7 +212,7 @@ async def test_a_key_is_shown_once_and_kept_as_a_digest(store: Store, tmp_path: 
     told = [e.message for e in await store.events()] + [e.object for e in await store.audit()]
     assert not any(secret in line for line in told)
     await store.aclose()
-    for file in tmp_path.glob("modelyard.db"):  # where it is SQLite's
+    for file in tmp_path.glob("modelyard.db"):  # noqa: ASYNC240 - where it is SQLite's
         assert secret.encode() not in file.read_bytes()
 
 

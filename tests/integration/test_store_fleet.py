@@ -203,7 +203,7 @@ async def test_the_database_refuses_what_the_checks_would_miss(
 
 
 async def test_two_stores_on_one_database_claim_a_device_once(store: Store, url: str) -> None:
-    """Gateway and controller are two processes on one database; verify-then-write must hold there."""
+    """Gateway and controller are two processes; verify-then-write must hold there."""
     await store.apply_model(spec(), by=ME)
     await store.report_nodes((report(device(0), device(1)),))
     other = await Store.open(url)

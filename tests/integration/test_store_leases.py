@@ -73,7 +73,9 @@ async def test_changes_of_leader_are_news_and_renewals_are_not(store: Store) -> 
     assert await store.acquire_lease("b", ttl_s=10) is None
     assert await store.version() == version
     await store.release_lease(lease)
-    told = [event.message for event in await store.events() if event.kind == EventKind.LEADER_CHANGED]
+    told = [
+        event.message for event in await store.events() if event.kind == EventKind.LEADER_CHANGED
+    ]
     assert told == ["a leads, term 1", "a leads no more"]
 
 

@@ -320,4 +320,5 @@ def test_on_sqlite() -> None:
 
 def test_on_postgresql(postgres: PostgresServer) -> None:
     machine = type("OnPostgres", (StoreMachine,), {"server": postgres})
-    run_state_machine_as_test(machine, settings=_SETTINGS)
+    # Fewer: each step is many trips to the server. SQLite's run has the breadth.
+    run_state_machine_as_test(machine, settings=settings(_SETTINGS, max_examples=3))
