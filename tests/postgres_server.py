@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -51,6 +52,8 @@ class PostgresServer:
         self.start()
 
     def start(self) -> None:
+        """From the main thread: the kernel ends the server with the thread that started it."""
+        assert threading.current_thread() is threading.main_thread()
         options = [text for name, value in _QUICK.items() for text in ("-c", f"{name}={value}")]
         with (self._folder / "log").open("ab") as log:
             self._process = subprocess.Popen(

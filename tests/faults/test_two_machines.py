@@ -251,7 +251,7 @@ async def test_a_database_that_is_away_or_breaks_connections_costs_no_inference_
             assert await site.apply(b, {**site.spec, "name": "n"}) == 503
             during = len(site.traffic.sent) - before
         finally:
-            await asyncio.to_thread(postgres.start)
+            postgres.start()
         await asyncio.sleep(1)
     assert during > 10
     assert all(sent.ok for sent in site.traffic.sent.values())
