@@ -1,4 +1,4 @@
-"""PostgreSQL's own faults: a server that goes, a lock that is held, errors that would tell secrets."""
+"""PostgreSQL's own faults: a server that goes, a lock that is held, errors that tell too much."""
 
 import asyncio
 import traceback
@@ -35,7 +35,7 @@ async def test_a_server_that_is_away_is_told_so_and_is_found_again(
 
 
 async def test_a_session_that_ends_in_the_midst_of_a_write_leaves_nothing(store: Store) -> None:
-    with pytest.raises(UnavailableError):
+    async def write_on() -> None:
         async with store._scopes.write() as write:
             write.quiet("a test")
             pid = await write.session.scalar(select(func.pg_backend_pid()))
@@ -43,6 +43,9 @@ async def test_a_session_that_ends_in_the_midst_of_a_write_leaves_nothing(store:
                 await other.execute(select(func.pg_terminate_backend(pid)))
             await asyncio.sleep(0.1)
             await write.session.execute(select(1))
+
+    with pytest.raises(UnavailableError):
+        await write_on()
     await store.apply_model(spec(), by=ME)
 
 
@@ -51,23 +54,32 @@ async def test_who_stands_still_in_a_write_loses_it_to_the_others(
 ) -> None:
     monkeypatch.setattr(pg, "IDLE_IN_TRANSACTION_S_MAX", 1)
     still = await Store.open(url)
+
+    async def stand_still() -> None:
+        async with still._scopes.write() as write:
+            write.quiet("a test")
+            await write.session.execute(select(1))
+            async with asyncio.timeout(5):
+                await store.apply_model(spec(), by=ME)
+            await write.session.execute(select(1))
+
     try:
         with pytest.raises(UnavailableError):
-            async with still._scopes.write() as write:
-                write.quiet("a test")
-                async with asyncio.timeout(5):
-                    await store.apply_model(spec(), by=ME)
-                await write.session.execute(select(1))
+            await stand_still()
     finally:
         await still.aclose()
 
 
 async def test_an_error_quotes_no_row(store: Store) -> None:
     worker = await serving(store)
-    with pytest.raises(IntegrityError) as told:
+
+    async def break_a_check() -> None:
         async with store._scopes.write() as write:
             write.quiet("a test")
             await write.session.execute(update(WorkerRow).values(ended_at=1.0))
+
+    with pytest.raises(IntegrityError) as told:
+        await break_a_check()
     assert worker.token not in "".join(traceback.format_exception(told.value))
 
 
