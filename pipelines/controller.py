@@ -23,6 +23,7 @@ from pipelines.departures import hurried, make_room
 from pipelines.drains import Drains
 from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
+from pipelines.leader import holder_of, lead
 from pipelines.lost_nodes import NodeWatch, may_report, surplus
 from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
@@ -30,7 +31,7 @@ from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
 from pipelines.scheduler import Proposal, place
 from pipelines.sightings import Recorder
-from registry.errors import NotFoundError, PlanConflictError
+from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
 from registry.state import NodeReport, Phase, PlannedGang, Snapshot, Worker, WorkerPlan
@@ -77,6 +78,8 @@ class Controller:
                 began_at = time.monotonic()
                 try:
                     await self.turn(readiness, commands)
+                except LeadershipLostError:
+                    raise  # another controller has the care now
                 except ClusterError as error:
                     log.warning("the cluster refused", error=str(error))
                 except Exception:
@@ -224,15 +227,21 @@ class Controller:
 
 
 async def serve(settings: Settings) -> None:
-    """Runs the controller until SIGTERM. Raises Timeout when another one leads."""
+    """Runs the controller until SIGTERM, whenever it leads. Raises Timeout when another one of
+    this home runs.
+    """
     lock = FileLock(settings.home / "controller.lock", timeout=0)
     with lock:
         store = await Store.open(settings.database)
         try:
             async with probe_client() as client:
-                await Controller(
-                    store, LocalCluster(settings), client, node_lost_s=settings.node_lost_s
-                ).run()
+
+                async def control(fenced: Store) -> None:
+                    await Controller(
+                        fenced, LocalCluster(settings), client, node_lost_s=settings.node_lost_s
+                    ).run()
+
+                await lead(store, holder_of(settings.home), control)
         finally:
             await asyncio.shield(store.aclose())
 
@@ -256,7 +265,7 @@ def main() -> None:
     try:
         asyncio.run(_main(settings))
     except Timeout:
-        raise SystemExit(f"another controller leads {settings.home}") from None
+        raise SystemExit(f"another controller runs with {settings.home}") from None
 
 
 if __name__ == "__main__":

@@ -1,13 +1,15 @@
 """The database behind the registry: connections, transactions, schema version.
 
-SQLite in WAL mode is the embedded default. A write transaction holds the one write lock from its
-beginning, so what it read is still true when it commits, across processes too.
+SQLite in WAL mode is the embedded default, PostgreSQL what several machines share. A write
+transaction holds the one write lock from its beginning, so what it read is still true when it
+commits, across processes too.
 """
 
 import os
 import sqlite3
 import time
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,20 @@ from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 import migrations
-from registry.errors import SchemaError
+from registry import postgres
+from registry.errors import SchemaError, UnavailableError
 
 BUSY_TIMEOUT_S = 10.0
 _LOCKED_PAUSE_S = 0.01
 # In WAL mode anything less may lose acknowledged commits when the machine loses its power.
 SYNCHRONOUS = "FULL"
 _WRITES = "modelyard_writes"  # the execution option of a connection that is going to write
-_LOCK_ID = 0x6D79  # of PostgreSQL's advisory lock that stands for SQLite's one writer
+_CAUSE_CHARS_MAX = 500
 _UPGRADE = "run `modelyard db upgrade`"
 
 
@@ -34,16 +39,40 @@ def connect(url: str) -> AsyncEngine:
     """An engine for reading; `writer` makes its writing twin. Both share one pool."""
     sqlite = _is_sqlite(url)
     engine = create_async_engine(
-        url,
+        make_url(url) if sqlite else postgres.address(make_url(url)),
         hide_parameters=True,  # tokens and digests must not reach an error's text
-        **({"connect_args": {"timeout": BUSY_TIMEOUT_S}} if sqlite else {"pool_pre_ping": True}),
+        **(
+            {"connect_args": {"timeout": BUSY_TIMEOUT_S}}
+            if sqlite
+            else postgres.engine_options(BUSY_TIMEOUT_S)
+        ),
     )
     if sqlite:
         event.listen(engine.sync_engine, "connect", _prepare_sqlite)
         event.listen(engine.sync_engine, "begin", _begin_sqlite)
         return engine
+    postgres.prepare(engine.sync_engine)
     event.listen(engine.sync_engine, "begin", _lock_writers)
-    return engine.execution_options(isolation_level="REPEATABLE READ")
+    return engine
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turns the drivers' errors into UnavailableError where the same call may work later."""
+    try:
+        yield
+    except (OperationalError, InterfaceError, PoolTimeoutError, OSError) as error:
+        raise _unavailable(error) from error
+    except DBAPIError as error:
+        if not postgres.may_pass(error):
+            raise
+        raise _unavailable(error) from error
+
+
+def _unavailable(error: Exception) -> UnavailableError:
+    # The statement goes no further than the chained error: messages are shown to clients.
+    cause = str(getattr(error, "orig", None) or error) or "it took too long"
+    return UnavailableError(f"the database did not answer: {cause[:_CAUSE_CHARS_MAX]}")
 
 
 def writer(engine: AsyncEngine) -> AsyncEngine:
@@ -70,7 +99,7 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _lock_writers(connection: Connection) -> None:
     if connection.get_execution_options().get(_WRITES):
-        connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_LOCK_ID})")
+        postgres.lock_writers(connection)
 
 
 def _is_sqlite(url: str) -> bool:
@@ -98,14 +127,17 @@ def head() -> str:
 
 
 async def upgrade(url: str) -> None:
-    """Brings the database to `head`, making it where it is missing. Safe to run twice at once."""
+    """Brings the database to `head`. Safe to run twice at once. An SQLite file is made where there
+    is none; a PostgreSQL database is `createdb`'s. Raises UnavailableError.
+    """
     file = _sqlite_file(url)
     if file is not None:
         _create_private(file)
     engine = connect(url)
     try:
-        async with writer(engine).begin() as connection:
-            await connection.run_sync(_upgrade)
+        with translated():
+            async with writer(engine).begin() as connection:
+                await connection.run_sync(_upgrade)
     finally:
         await engine.dispose()
 
@@ -140,7 +172,9 @@ def _upgrade(connection: Connection) -> None:
 
 
 async def current(url: str) -> str | None:
-    """The database's schema version; None where there is no database or nothing in it."""
+    """The database's schema version; None where there is no database or nothing in it. Raises
+    UnavailableError.
+    """
     file = _sqlite_file(url)
     if file is not None and not file.exists():
         return None
@@ -152,14 +186,15 @@ async def current(url: str) -> str | None:
 
 
 async def _version(engine: AsyncEngine) -> str | None:
-    async with engine.connect() as connection:
-        return await connection.run_sync(
-            lambda sync: MigrationContext.configure(sync).get_current_revision()
-        )
+    with translated():
+        async with engine.connect() as connection:
+            return await connection.run_sync(
+                lambda sync: MigrationContext.configure(sync).get_current_revision()
+            )
 
 
 async def open_checked(url: str) -> AsyncEngine:
-    """Connects to a database that is exactly at `head`. Raises SchemaError."""
+    """Connects to a database that is exactly at `head`. Raises SchemaError, UnavailableError."""
     file = _sqlite_file(url)
     if file is not None and not file.exists():
         raise SchemaError(f"there is no database at {file}: {_UPGRADE}")

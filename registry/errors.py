@@ -5,6 +5,7 @@ RegistryError
 ├── NotFoundError     no such model, worker, key, revision
 ├── ConflictError     the caller acted on an old generation (If-Match), or the name is taken
 ├── PlanConflictError a plan made against an older snapshot no longer fits
+├── LeadershipLostError another controller leads, or nobody: what was to be written is not
 ├── SchemaError       the database is at another schema version than this code
 └── UnavailableError  the database did not answer, or stayed busy; the same call may work later
 """
@@ -39,6 +40,10 @@ class ConflictError(RegistryError):
 
 class PlanConflictError(RegistryError):
     """A placement no longer fits: the snapshot it was made from has been overtaken."""
+
+
+class LeadershipLostError(RegistryError):
+    """The lease is over, or another holder's. Nothing was written."""
 
 
 class SchemaError(RegistryError):

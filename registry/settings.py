@@ -10,6 +10,7 @@ from typing import Literal
 
 import msgspec
 
+from registry.database_url import with_driver
 from registry.explain import SEPARATOR, explain
 from registry.spec.placement import check_label
 
@@ -36,7 +37,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     home: Path = Path("~/.modelyard")
-    database_url: str = ""  # empty: SQLite under home
+    database_url: str = ""  # postgresql://…, shared by several machines; empty: SQLite under home
     runtimes_dir: Path | None = None  # default: home/runtimes
     models_dir: Path | None = None  # default: home/models
     host: str = "127.0.0.1"
@@ -62,6 +63,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             value = getattr(self, field)
             if not lowest <= value <= highest:
                 raise ValueError(f"{field}{SEPARATOR}is {value}, allowed is {lowest} to {highest}")
+        try:
+            with_driver(self.database)
+        except ValueError as error:
+            raise ValueError(f"database_url{SEPARATOR}{error}") from None
         if self.traces_url and not self.traces_url.startswith(("http://", "https://")):
             raise ValueError(
                 f"traces_url{SEPARATOR}must be the http:// or https:// URL of an OTLP/HTTP "
@@ -74,7 +79,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def database(self) -> str:
-        return self.database_url or f"sqlite+aiosqlite:///{self.home / 'modelyard.db'}"
+        return with_driver(self.database_url or f"sqlite:///{self.home / 'modelyard.db'}")
 
     @property
     def runtimes(self) -> Path:

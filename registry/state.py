@@ -294,13 +294,14 @@ class Quota(_Value, frozen=True, kw_only=True):
 
 
 class Lease(_Value, frozen=True, kw_only=True):
-    """That *holder* leads until *expires_at*, by the database's clock. *epoch* grows with every
-    change of holder, so that what an earlier one still writes can be told and refused.
+    """That *holder* leads. *epoch* grows with every term, so that what an earlier leader still
+    writes can be told and refused. *expires_in_s* is by the database's clock, from when it was
+    asked; at 0 or below nobody leads.
     """
 
     holder: str
     epoch: int
-    expires_at: float
+    expires_in_s: float
 
 
 class Model(_Value, frozen=True, kw_only=True):

@@ -17,6 +17,7 @@ from registry.state import (
     Key,
     KeyKind,
     KeyLimits,
+    Lease,
     Model,
     Node,
     NodeReport,
@@ -31,7 +32,7 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.store import gangs, history, keys, models, nodes, quotas, usage, workers
+from registry.store import gangs, history, keys, leases, models, nodes, quotas, usage, workers
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scopes
 from registry.store.workers import ENDED_PER_SLOT_MAX
@@ -53,6 +54,12 @@ class Store:
 
     async def aclose(self) -> None:
         await self._scopes.aclose()
+
+    def fenced(self, lease: Lease) -> Self:
+        """The same store for a leader: every write begins by checking that *lease* still holds, or
+        raises LeadershipLostError and writes nothing. It closes with this one.
+        """
+        return type(self)(self._scopes.guarded(lambda write: leases.check(write, lease)))
 
     async def version(self) -> int:
         """The newest event's id: it moves with everything that `snapshot` shows."""
@@ -167,6 +174,28 @@ class Store:
         """Raises NotFoundError."""
         async with self._scopes.write(by) as write:
             await quotas.delete(write, owner)
+
+    # --- which controller leads
+
+    async def acquire_lease(self, holder: str, *, ttl_s: float) -> Lease | None:
+        """Begins a term of *holder*; None while another one leads."""
+        async with self._scopes.write() as write:
+            return await leases.acquire(write, holder, ttl_s)
+
+    async def renew_lease(self, lease: Lease, *, ttl_s: float) -> Lease:
+        """Raises LeadershipLostError."""
+        async with self._scopes.write() as write:
+            return await leases.renew(write, lease, ttl_s)
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Ends its term, so that another one may lead at once. Raises LeadershipLostError."""
+        async with self._scopes.write() as write:
+            await leases.release(write, lease)
+
+    async def lease(self) -> Lease | None:
+        """The newest term, over or not; None before the first."""
+        async with self._scopes.read() as session:
+            return await leases.one(session, self._scopes.now())
 
     # --- what the controller observes and decides
 

@@ -5,18 +5,16 @@ change, and an audit row beside any change that a principal asked for.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+import copy
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, Self
 
 from sqlalchemy import Connection, TextClause, event
-from sqlalchemy.exc import InterfaceError, OperationalError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession
 
 from registry import db
 from registry import tables as t
-from registry.errors import UnavailableError
 from registry.state import EventKind, Principal
 
 MESSAGE_CHARS_MAX = 500
@@ -25,7 +23,10 @@ _RECORDS = frozenset({t.EventRow.__tablename__, t.AuditRow.__tablename__})
 
 
 def cut(text: str, chars_max: int = MESSAGE_CHARS_MAX) -> str:
-    """*text* in a bounded length, with a mark where something is missing."""
+    """*text* in a bounded length, with a mark where something is missing; without NUL, which
+    PostgreSQL does not take.
+    """
+    text = text.replace("\0", "\ufffd")
     return text if len(text) <= chars_max else text[: chars_max - 1] + "…"
 
 
@@ -96,6 +97,7 @@ class Scopes:
         self._writer = db.writer(engine)
         self._clock = clock
         self._queue = asyncio.Lock()
+        self._guard: Callable[[Write], Awaitable[None]] | None = None
         event.listen(self._writer.sync_engine, "begin", _forget_written)
         event.listen(self._writer.sync_engine, "before_cursor_execute", _note_written)
 
@@ -105,10 +107,16 @@ class Scopes:
     async def aclose(self) -> None:
         await self._engine.dispose()
 
+    def guarded(self, guard: Callable[["Write"], Awaitable[None]]) -> Self:
+        """The same connections; each write begins with *guard*, which may raise."""
+        made = copy.copy(self)
+        made._guard = guard  # noqa: SLF001 - another one of us
+        return made
+
     @asynccontextmanager
     async def read(self) -> AsyncIterator[AsyncSession]:
         """One consistent view. Raises UnavailableError."""
-        with _translated():
+        with db.translated():
             async with AsyncSession(self._engine) as session:
                 yield session
 
@@ -116,24 +124,16 @@ class Scopes:
     async def write(self, by: Principal | None = None) -> AsyncIterator[Write]:
         """Commits at the end, or leaves nothing behind. Raises UnavailableError."""
         async with self._queue:
-            with _translated():
+            with db.translated():
                 async with (
                     AsyncSession(self._writer, expire_on_commit=False) as session,
                     session.begin(),
                 ):
                     write = Write(session, self._clock(), by)
+                    if self._guard is not None:
+                        await self._guard(write)
                     yield write
                     await write.finish()
-
-
-@contextmanager
-def _translated() -> Iterator[None]:
-    try:
-        yield
-    except (OperationalError, InterfaceError, PoolTimeoutError) as error:
-        # The statement goes no further than the chained error: messages are shown to clients.
-        cause = str(getattr(error, "orig", None) or error)
-        raise UnavailableError(f"the database did not answer: {cut(cause)}") from error
 
 
 def _forget_written(connection: Connection) -> None:

@@ -119,9 +119,12 @@ class Emulator:
 class GatewayProcess:
     """``python -m gateway serve`` on the registry of *home*, with *workers* processes."""
 
-    def __init__(self, home: Path, admin_secret: str, *, workers: int = 1, port: int = 0):
+    def __init__(
+        self, home: Path, admin_secret: str, *, workers: int = 1, port: int = 0, environ=()
+    ):
         self.port, self._admin_port = port or free_port(), free_port()
         self.url = f"http://127.0.0.1:{self.port}"
+        self.admin_url = f"http://127.0.0.1:{self._admin_port}"
         self._headers = {"authorization": f"Bearer {admin_secret}"}
         self.log = home / f"gateway-{self.port}.log"
         with self.log.open("wb") as log:
@@ -133,6 +136,7 @@ class GatewayProcess:
                     "MODELYARD_PORT": str(self.port),
                     "MODELYARD_ADMIN_PORT": str(self._admin_port),
                     "MODELYARD_LOG_LEVEL": "warning",
+                    **dict(environ),
                 },
                 stdout=log,
                 stderr=log,

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer
 from registry_world import Clock, url_in, without_fsync
 
 from registry import db
@@ -31,9 +32,21 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+async def url(
+    request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path
+) -> AsyncIterator[str]:
+    """A new database at the newest schema; each test runs on one of either kind."""
+    if request.param == "sqlite":
+        shutil.copy(empty_database, tmp_path / "modelyard.db")
+        yield url_in(tmp_path)
+    else:
+        server: PostgresServer = request.getfixturevalue("postgres")
+        yield await server.database()
+
+
 @pytest.fixture
-async def store(tmp_path: Path, empty_database: Path, clock: Clock) -> AsyncIterator[Store]:
-    shutil.copy(empty_database, tmp_path / "modelyard.db")
-    opened = await Store.open(url_in(tmp_path), clock=clock)
+async def store(url: str, clock: Clock) -> AsyncIterator[Store]:
+    opened = await Store.open(url, clock=clock)
     yield opened
     await opened.aclose()

@@ -1,7 +1,9 @@
 """The schema: what the migrations build is what the tables say, and old or new ones are refused."""
 
 import asyncio
+import itertools
 import stat
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import msgspec
@@ -9,10 +11,9 @@ import pytest
 from alembic import command
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from postgres_server import PostgresServer
 from registry_world import ME, serving, url_in
 from sqlalchemy import Connection, text
-from sqlalchemy.dialects import postgresql
-from sqlalchemy.schema import CreateIndex, CreateTable
 
 from registry import db
 from registry.errors import SchemaError
@@ -20,10 +21,33 @@ from registry.state import KeyKind, Phase, Priority
 from registry.store import Store
 from registry.tables import Base
 
+Empties = Callable[[], Awaitable[str]]
 
-async def test_the_migrated_schema_is_what_the_tables_say(tmp_path: Path) -> None:
-    await db.upgrade(url_in(tmp_path))
-    engine = db.connect(url_in(tmp_path))
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def empties(request: pytest.FixtureRequest, tmp_path: Path) -> Empties:
+    """Gives URLs of databases with nothing in them."""
+    numbers = itertools.count()
+
+    async def one() -> str:
+        if request.param == "postgresql":
+            server: PostgresServer = request.getfixturevalue("postgres")
+            return await server.database(migrated=False)
+        folder = tmp_path / str(next(numbers))
+        folder.mkdir()
+        return url_in(folder)
+
+    return one
+
+
+@pytest.fixture
+async def empty(empties: Empties) -> str:
+    return await empties()
+
+
+async def test_the_migrated_schema_is_what_the_tables_say(empty: str) -> None:
+    await db.upgrade(empty)
+    engine = db.connect(empty)
 
     def compare(connection: Connection) -> list[object]:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
@@ -35,9 +59,9 @@ async def test_the_migrated_schema_is_what_the_tables_say(tmp_path: Path) -> Non
     assert difference == []
 
 
-async def test_checks_and_partial_indexes_are_migrated_too(tmp_path: Path) -> None:
+async def test_checks_and_partial_indexes_are_migrated_too(empties: Empties) -> None:
     """`compare_metadata` does not see them, and invariant I1 stands on them."""
-    migrated, declared = (url_in(_folder(tmp_path, name)) for name in ("migrated", "declared"))
+    migrated, declared = await empties(), await empties()
     await db.upgrade(migrated)
     engine = db.connect(declared)
     async with db.writer(engine).begin() as connection:
@@ -48,26 +72,24 @@ async def test_checks_and_partial_indexes_are_migrated_too(tmp_path: Path) -> No
     assert any("ck_devices_claimed" in line for line in await _guards(migrated))
 
 
-def test_the_tables_are_good_postgresql() -> None:
-    for table in Base.metadata.sorted_tables:
-        assert "CREATE TABLE" in str(CreateTable(table).compile(dialect=postgresql.dialect()))
-        for index in table.indexes:
-            CreateIndex(index).compile(dialect=postgresql.dialect())
-
-
-def _folder(parent: Path, name: str) -> Path:
-    (parent / name).mkdir()
-    return parent / name
+_GUARDS = """
+SELECT conname || ' ' || pg_get_constraintdef(oid) FROM pg_constraint
+WHERE connamespace = 'public'::regnamespace AND contype <> 'n'
+UNION SELECT indexdef FROM pg_indexes WHERE schemaname = 'public'
+"""
 
 
 async def _guards(url: str) -> set[str]:
     engine = db.connect(url)
+    sqlite = engine.dialect.name == "sqlite"
+    query = "SELECT sql FROM sqlite_master WHERE sql NOT NULL" if sqlite else _GUARDS
     async with engine.connect() as connection:
-        found = await connection.execute(text("SELECT sql FROM sqlite_master WHERE sql NOT NULL"))
+        found = await connection.execute(text(query))
         lines = {line.strip(" \t,") for (sql,) in found for line in sql.splitlines()}
     await engine.dispose()
-    guards = {line for line in lines if line.startswith(("CONSTRAINT", "CREATE UNIQUE INDEX"))}
-    return {line for line in guards if "alembic_version" not in line}
+    if sqlite:
+        lines = {line for line in lines if line.startswith(("CONSTRAINT", "CREATE UNIQUE INDEX"))}
+    return {line for line in lines if "alembic_version" not in line}
 
 
 async def test_upgrading_makes_a_private_wal_database_and_may_be_repeated(tmp_path: Path) -> None:
@@ -94,16 +116,16 @@ async def test_upgrading_makes_a_private_wal_database_and_may_be_repeated(tmp_pa
     await engine.dispose()
 
 
-async def test_the_way_back_is_there(tmp_path: Path) -> None:
-    url = url_in(tmp_path)
+async def test_the_way_back_is_there(empty: str) -> None:
+    url = empty
     await db.upgrade(url)
     await _downgrade(url, "base")
     assert await db.current(url) is None
 
 
-async def test_0002_and_its_way_back_keep_keys_workers_and_claims(tmp_path: Path) -> None:
+async def test_0002_and_its_way_back_keep_keys_workers_and_claims(empty: str) -> None:
     """A worker that holds a claim is what SQLite would not let go in a copied table."""
-    url = url_in(tmp_path)
+    url = empty
     await db.upgrade(url)
     store = await Store.open(url)
     worker = await serving(store)
@@ -122,8 +144,8 @@ async def test_0002_and_its_way_back_keep_keys_workers_and_claims(tmp_path: Path
     assert (worker.events_url, key.priority, len(claims)) == ("", Priority.NORMAL, 1)
 
 
-async def test_0004_finds_workers_without_a_port_for_their_kv(tmp_path: Path) -> None:
-    url = url_in(tmp_path)
+async def test_0004_finds_workers_without_a_port_for_their_kv(empty: str) -> None:
+    url = empty
     await db.upgrade(url)
     store = await Store.open(url)
     worker = await store.set_worker((await serving(store)).id, Phase.READY, kv_port=21_001)
@@ -179,6 +201,13 @@ async def _stamp(url: str, version: str | None) -> None:
                 text("INSERT INTO alembic_version VALUES (:v)"), {"v": version}
             )
     await engine.dispose()
+
+
+async def test_three_who_migrate_a_postgresql_at_once_do_it_once(postgres: PostgresServer) -> None:
+    url = await postgres.database(migrated=False)
+    assert await db.current(url) is None
+    await asyncio.gather(*(db.upgrade(url) for _ in range(3)))
+    assert await db.current(url) == db.head()
 
 
 async def test_a_missing_database_is_refused_and_not_made(tmp_path: Path) -> None:

@@ -1,7 +1,6 @@
 """Nodes, placement and workers in `registry.store`, on a real SQLite file."""
 
 import asyncio
-from pathlib import Path
 
 import pytest
 from registry_world import (
@@ -14,7 +13,6 @@ from registry_world import (
     report,
     serving,
     spec,
-    url_in,
 )
 from sqlalchemy.exc import IntegrityError
 
@@ -225,11 +223,11 @@ async def test_the_database_refuses_what_the_checks_would_miss(
             await move_claimed(write.session, "n/cpu0", 1)
 
 
-async def test_two_stores_on_one_file_claim_a_device_once(store: Store, tmp_path: Path) -> None:
-    """Gateway and controller are two processes on one file; verify-then-write must hold there."""
+async def test_two_stores_on_one_database_claim_a_device_once(store: Store, url: str) -> None:
+    """Gateway and controller are two processes; verify-then-write must hold there."""
     await store.apply_model(spec(), by=ME)
     await store.report_nodes((report(device(0), device(1)),))
-    other = await Store.open(url_in(tmp_path))
+    other = await Store.open(url)
     try:
         for round_ in range(5):
             results = await asyncio.gather(
@@ -247,8 +245,8 @@ async def test_two_stores_on_one_file_claim_a_device_once(store: Store, tmp_path
         await other.aclose()
 
 
-async def test_concurrent_applies_lose_no_revision(store: Store, tmp_path: Path) -> None:
-    other = await Store.open(url_in(tmp_path))
+async def test_concurrent_applies_lose_no_revision(store: Store, url: str) -> None:
+    other = await Store.open(url)
     try:
         applied = await asyncio.gather(
             *(

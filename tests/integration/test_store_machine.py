@@ -19,7 +19,9 @@ from hypothesis.stateful import (
     invariant,
     precondition,
     rule,
+    run_state_machine_as_test,
 )
+from postgres_server import PostgresServer
 from registry_world import (
     DEVICE_BYTES,
     ME,
@@ -63,13 +65,15 @@ def _template() -> Iterator[None]:
 
 
 class StoreMachine(RuleBasedStateMachine):
+    server: PostgresServer | None = None
+
     def __init__(self) -> None:
         super().__init__()
         self.folder = Path(tempfile.mkdtemp(prefix="modelyard-machine-"))
-        shutil.copy(_TEMPLATE / "modelyard.db", self.folder)
         self.runner = asyncio.Runner()
+        self.url = self._new_database()
         self.clock = Clock()
-        # Two on one file take turns, like gateway and controller.
+        # Two on one database take turns, like gateway and controller.
         self.stores = [self.run(self._open()) for _ in range(2)]
         self.turn = 0
         self.history: dict[str, list[ModelSpec]] = {name: [] for name in MODELS}
@@ -78,8 +82,15 @@ class StoreMachine(RuleBasedStateMachine):
         self.ended: set[str] = set()
         self.seen: Snapshot | None = None
 
+    def _new_database(self) -> str:
+        if self.server is not None:
+            url: str = self.run(self.server.database())
+            return url
+        shutil.copy(_TEMPLATE / "modelyard.db", self.folder)
+        return url_in(self.folder)
+
     async def _open(self) -> Store:
-        return await Store.open(url_in(self.folder), clock=self.clock)
+        return await Store.open(self.url, clock=self.clock)
 
     def run(self, call: Coroutine[Any, Any, Any]) -> Any:
         return self.runner.run(call)
@@ -291,8 +302,7 @@ def _followed(seen: Snapshot) -> Snapshot:
     return msgspec.structs.replace(seen, nodes=nodes, ended=())
 
 
-TestStoreMachine = StoreMachine.TestCase
-TestStoreMachine.settings = settings(
+_SETTINGS = settings(
     max_examples=15,
     stateful_step_count=20,
     deadline=None,
@@ -302,3 +312,13 @@ TestStoreMachine.settings = settings(
     phases=(HypothesisPhase.generate,),
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
 )
+
+
+def test_on_sqlite() -> None:
+    run_state_machine_as_test(StoreMachine, settings=_SETTINGS)
+
+
+def test_on_postgresql(postgres: PostgresServer) -> None:
+    machine = type("OnPostgres", (StoreMachine,), {"server": postgres})
+    # Fewer: each step is many trips to the server. SQLite's run has the breadth.
+    run_state_machine_as_test(machine, settings=settings(_SETTINGS, max_examples=3))

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 from registry_world import ME, Clock
-from sqlalchemy import event
+from sqlalchemy import event, text
 
 from registry.errors import SpecError
 from registry.state import NANO, BudgetPeriod, Key, KeyKind, KeyLimits
@@ -47,9 +47,9 @@ async def a_key(store: Store, period: BudgetPeriod = BudgetPeriod.MONTH) -> Key:
     return key
 
 
-def spending(folder: Path) -> dict[tuple[str, str], int]:
-    with closing(sqlite3.connect(folder / "modelyard.db")) as connection:
-        rows = connection.execute("SELECT key_id, period, cost_nano FROM spending")
+async def spending(store: Store) -> dict[tuple[str, str], int]:
+    async with store._scopes.read() as session:
+        rows = await session.execute(text("SELECT key_id, period, cost_nano FROM spending"))
         return {(key_id, period): cost_nano for key_id, period, cost_nano in rows}
 
 
@@ -57,7 +57,7 @@ def spending(folder: Path) -> dict[tuple[str, str], int]:
 
 
 async def test_a_cost_is_counted_once_for_its_day_its_month_and_all_time(
-    store: Store, tmp_path: Path
+    store: Store,
 ) -> None:
     batch = [used(f"r{n}") for n in range(10)] + [used("free", key_id="key_2", cost_nano=0)]
     await store.record_usage(batch)
@@ -65,7 +65,7 @@ async def test_a_cost_is_counted_once_for_its_day_its_month_and_all_time(
     await store.record_usage([*batch[:3], used("new", cost_nano=30)])
     await store.record_usage([used("elsewhere", key_id="key_3", closed_at=NOON + DAY_S)])
 
-    assert spending(tmp_path) == {
+    assert await spending(store) == {
         ("key_1", "2026-11-26"): 100,
         ("key_1", "2026-11"): 100,
         ("key_1", "total"): 100,
@@ -76,7 +76,7 @@ async def test_a_cost_is_counted_once_for_its_day_its_month_and_all_time(
 
 
 async def test_spending_is_what_the_rows_sum_up_to_whatever_comes_twice(
-    store: Store, tmp_path: Path
+    store: Store,
 ) -> None:
     """Costs of many keys over years, in batches that overlap, at midnights too."""
     dice = random.Random(5)
@@ -98,10 +98,11 @@ async def test_spending_is_what_the_rows_sum_up_to_whatever_comes_twice(
     for record in records:
         for period in BudgetPeriod:
             expected[record.key_id, period.window(record.closed_at).name] += record.cost_nano
-    assert spending(tmp_path) == {place: cost for place, cost in expected.items() if cost}
+    assert await spending(store) == {place: cost for place, cost in expected.items() if cost}
+    spent = await spending(store)
     by_day = await store.usage(by=(UsageBy.KEY, UsageBy.DAY))
     assert {(each.key_id, each.day): each.cost_nano for each in by_day if each.cost_nano} == {
-        place: cost for place, cost in spending(tmp_path).items() if len(place[1]) == 10
+        place: cost for place, cost in spent.items() if len(place[1]) == 10
     }
 
 
@@ -199,6 +200,7 @@ async def test_pages_give_every_row_once_in_the_order_of_their_ends(store: Store
     assert {record.closed_at - NOON for record in await all_pages(store, some, 2)} == {2, 3, 4}
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_no_question_walks_an_index_over_the_whole_table(
     store: Store, tmp_path: Path
 ) -> None:
@@ -240,6 +242,7 @@ async def planned(store: Store, folder: Path, question: Awaitable[object]) -> li
         return [detail for *_, detail in rows]
 
 
+@pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 async def test_300_000_rows_are_summed_up_and_their_spending_is_not(
     store: Store, tmp_path: Path
 ) -> None:
@@ -250,7 +253,7 @@ async def test_300_000_rows_are_summed_up_and_their_spending_is_not(
     late = UsageFilter(since=NOON + 23 * DAY_S)
     assert len(await store.usage(late, by=[UsageBy.DAY])) == 8
     await store.record_usage([used("new")])
-    assert spending(tmp_path)["key_1", "total"] == 7, "only what is new is counted"
+    assert (await spending(store))["key_1", "total"] == 7, "only what is new is counted"
 
 
 def fill(database: Path, count: int) -> None:
