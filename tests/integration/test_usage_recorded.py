@@ -1,6 +1,7 @@
 """Metering on the real registry: commits of unknown outcome, databases that are away, sweeps."""
 
 import asyncio
+import shutil
 import sqlite3
 
 import pytest
@@ -11,6 +12,13 @@ from gateway.metering import meter
 from registry import db
 from registry.errors import UnavailableError
 from registry.store import Store
+
+
+@pytest.fixture
+def url(tmp_path, empty_database):
+    """SQLite alone, whose file is looked into here; PostgreSQL has `faults/test_two_machines`."""
+    shutil.copy(empty_database, tmp_path / "modelyard.db")
+    return url_in(tmp_path)
 
 
 @pytest.fixture(autouse=True)
