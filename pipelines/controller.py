@@ -8,14 +8,14 @@ import asyncio
 import signal
 import time
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import httpx
 import structlog
 from filelock import FileLock, Timeout
 
 from pipelines.cluster.base import Cluster, ClusterError, Observation, Sighting
-from pipelines.cluster.local import LocalCluster
+from pipelines.cluster.open import open_cluster
 from pipelines.engines import ENGINES
 from pipelines.external import TokenError, read_token
 from pipelines.parent import follow_parent
@@ -268,8 +268,8 @@ async def serve(settings: Settings) -> None:
     with lock:
         store = await Store.open(settings.database)
         try:
-            async with probe_client() as client:
-                await Controller(store, LocalCluster(settings), client).run()
+            async with aclosing(open_cluster(settings)) as cluster, probe_client() as client:
+                await Controller(store, cluster, client).run()
         finally:
             await asyncio.shield(store.aclose())
 
@@ -294,6 +294,8 @@ def main() -> None:
         asyncio.run(_main(settings))
     except Timeout:
         raise SystemExit(f"another controller leads {settings.home}") from None
+    except ClusterError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":
