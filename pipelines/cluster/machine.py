@@ -81,7 +81,10 @@ class Machine:
                 )
         except OSError as error:
             raise ClusterError(f"the supervisor of {worker.id} could not start: {error}") from None
-        self._children.append(child)
+        if self._background:
+            child.wait()  # it ends as soon as the real one runs
+        else:
+            self._children.append(child)
 
     def _launch_file(self, worker: Worker, devices: tuple[Device, ...]) -> LaunchFile:
         plan = worker.plan

@@ -9,7 +9,8 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import ray
+import ray.actor
+import ray.util
 
 from pipelines.cluster.base import ClusterError
 from pipelines.cluster.logtail import read_log
@@ -22,7 +23,7 @@ _KEEPER_LOOK_S = 0.5
 
 
 def _machine() -> Machine:
-    """This node. Raises SettingsError where the environment of its `ray start` is wrong."""
+    """Of this node. Raises SettingsError where the environment of its `ray start` is wrong."""
     environ = node_environment()
     return Machine(
         load(named(environ)),

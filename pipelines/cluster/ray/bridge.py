@@ -19,7 +19,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from pipelines.cluster.base import ClusterError
 from pipelines.cluster.ray.actors import NodeAgent, WorkerKeeper
-from pipelines.cluster.ray.fleet import Fleet, Member
+from pipelines.cluster.ray.fleet import AgentGoneError, Fleet, Member
 from pipelines.cluster.ray.wire import LINE_BYTES_MAX, Answer, Ask, Order, code_digest
 from registry.logs import configure_logs
 
@@ -107,6 +107,8 @@ async def _call(work: Callable[[], Any]) -> Any:
 async def _result(reference: Any) -> bytes:
     try:
         answer = await asyncio.wrap_future(reference.future())
+    except ray.exceptions.ActorDiedError as error:
+        raise AgentGoneError(_words(error)) from None
     except ray.exceptions.RayError as error:
         raise ClusterError(_words(error)) from None
     assert isinstance(answer, bytes), type(answer)

@@ -5,7 +5,8 @@ can be asked is done beside the turns, and what cannot be said of a node is left
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -22,6 +23,7 @@ CALL_S = 5.0
 IMPATIENT_S = 0.3  # for a node that did not answer the last time
 SETUP_S = 60.0  # an agent or a keeper is a process that loads Python and us
 START_SHOWN_S = 1.0
+FIRST_LOOK_S = 15.0
 _Result = TypeVar("_Result")
 
 
@@ -31,6 +33,10 @@ class Member(msgspec.Struct, frozen=True, kw_only=True):
     id: str
     address: str
     labels: dict[str, str]
+
+
+class AgentGoneError(ClusterError):
+    """The agent is no more: it must be made anew."""
 
 
 class Api(Protocol):
@@ -69,7 +75,7 @@ class Fleet:
         self._told: dict[str, str] = {}  # node id → what was last complained of
 
     async def inventory(self) -> tuple[NodeReport, ...]:
-        await self._look()
+        await self._look(patience_s=START_SHOWN_S if self._names else FIRST_LOOK_S)
         reports = await self._ask_all("report", NodeReport)
         return tuple(
             msgspec.structs.replace(
@@ -90,7 +96,7 @@ class Fleet:
         """
         worker = order.worker
         node_id = self._id_of(worker.node)
-        work = self._begin(worker.id, lambda: self._keep(node_id, worker.id, order))
+        work = self._begin(worker.id, partial(self._keep, node_id, worker.id, order))
         done, _ = await asyncio.wait({work}, timeout=START_SHOWN_S)
         if done:
             await work
@@ -116,7 +122,7 @@ class Fleet:
         self._names = {id_: name for id_, name in self._names.items() if id_ in self._members}
         self._silent &= self._members.keys()
         new = {
-            self._begin(id_, lambda id_=id_: self._meet(id_))
+            self._begin(id_, partial(self._meet, id_))
             for id_ in self._members.keys() - self._names.keys()
         }
         if new:
@@ -161,7 +167,7 @@ class Fleet:
         }
         for worker_id in living.keys() - await _within(CALL_S, self._api.keepers()):
             node_id = living[worker_id]
-            self._begin(worker_id, lambda i=node_id, w=worker_id: self._adopt(i, w))
+            self._begin(worker_id, partial(self._adopt, node_id, worker_id))
 
     async def _keep(self, node_id: str, worker_id: str, order: Order | None) -> None:
         data = None if order is None else msgspec.json.encode(order)
@@ -174,11 +180,13 @@ class Fleet:
             self._complain(node_id, f"worker {worker_id} has no keeper: {error}")
             await asyncio.sleep(CALL_S)
 
-    def _begin(self, name: str, work: Callable[[], Awaitable[None]]) -> asyncio.Task[None]:
+    def _begin(
+        self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
+    ) -> asyncio.Task[None]:
         """*work* beside us, once at a time for a *name*."""
         task = self._work.get(name)
         if task is None:
-            task = self._work[name] = asyncio.ensure_future(work())  # type: ignore[arg-type]
+            task = self._work[name] = asyncio.create_task(work())
             task.add_done_callback(lambda done: self._ended(name, done))
         return task
 
@@ -189,14 +197,15 @@ class Fleet:
 
     async def _ask_all(self, method: str, kind: type[_Result]) -> dict[str, _Result]:
         """The answers of those that answer, by node id."""
-        ids = sorted(self._owners.values())
+        names = {id_: name for name, id_ in self._owners.items()}
+        ids = sorted(names)
         answers = await asyncio.gather(
             *(self._ask(id_, method) for id_ in ids), return_exceptions=True
         )
         found: dict[str, _Result] = {}
         for id_, answer in zip(ids, answers, strict=True):
             if isinstance(answer, ClusterError):
-                self._complain(id_, f"node {self._names[id_]} does not answer: {answer}")
+                self._complain(id_, f"node {names[id_]} does not answer: {answer}")
             elif isinstance(answer, BaseException):
                 raise answer
             else:
@@ -208,6 +217,9 @@ class Fleet:
         patience_s = IMPATIENT_S if node_id in self._silent else CALL_S
         try:
             answer = await _within(patience_s, self._api.ask_agent(node_id, method, *arguments))
+        except AgentGoneError:
+            self._names.pop(node_id, None)
+            raise
         except ClusterError:
             self._silent.add(node_id)
             raise

@@ -49,7 +49,8 @@ class Link:
             self._waiting.pop(number, None)
         if answer.error:
             raise ClusterError(answer.error)
-        return answer.value
+        value: msgspec.Raw = answer.value
+        return value
 
     async def aclose(self) -> None:
         process, self._process = self._process, None
