@@ -27,7 +27,7 @@ def _machine() -> Machine:
     environ = node_environment()
     return Machine(
         load(named(environ)),
-        address=ray.util.get_node_ip_address(),
+        address=ray.util.get_node_ip_address(),  # type: ignore[no-untyped-call]
         environ=environ,
         background=True,
     )
@@ -92,4 +92,4 @@ class WorkerKeeper:
         machine = _machine()
         while machine.lives(self._worker_id):
             time.sleep(_KEEPER_LOOK_S)
-        ray.actor.exit_actor()
+        ray.actor.exit_actor()  # type: ignore[no-untyped-call]
