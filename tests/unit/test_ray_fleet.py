@@ -234,5 +234,6 @@ def test_without_ray_the_backend_says_what_to_install(monkeypatch):
 
 
 def test_who_uses_the_backend_does_not_load_ray():
-    code = "import sys, gateway.__main__, pipelines.cluster.ray.cluster; sys.exit('ray' in sys.modules)"
+    modules = "sys, gateway.__main__, pipelines.controller, pipelines.cluster.ray.cluster"
+    code = f"import {modules}; sys.exit('ray' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -25,6 +25,7 @@ SETUP_S = 60.0  # an agent or a keeper is a process that loads Python and us
 START_SHOWN_S = 1.0
 FIRST_LOOK_S = 15.0
 _Result = TypeVar("_Result")
+_Work = Callable[[], Coroutine[Any, Any, None]]
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,7 +117,7 @@ class Fleet:
         return msgspec.json.decode(data, type=LogPiece)
 
     async def _look(self, patience_s: float = START_SHOWN_S) -> None:
-        """Who is there. A new node gets its agent beside us; this waits for it only a moment."""
+        """Who is there. A new node gets its agent beside us; only the first look waits for it, a moment."""
         members = await _within(CALL_S, self._api.members())
         self._members = {member.id: member for member in members}
         self._names = {id_: name for id_, name in self._names.items() if id_ in self._members}
@@ -124,6 +125,7 @@ class Fleet:
         new = {
             self._begin(id_, partial(self._meet, id_))
             for id_ in self._members.keys() - self._names.keys()
+            if id_ not in self._work or patience_s > START_SHOWN_S
         }
         if new:
             await asyncio.wait(new, timeout=patience_s)
@@ -180,9 +182,7 @@ class Fleet:
             self._complain(node_id, f"worker {worker_id} has no keeper: {error}")
             await asyncio.sleep(CALL_S)
 
-    def _begin(
-        self, name: str, work: Callable[[], Coroutine[Any, Any, None]]
-    ) -> asyncio.Task[None]:
+    def _begin(self, name: str, work: _Work) -> asyncio.Task[None]:
         """*work* beside us, once at a time for a *name*."""
         task = self._work.get(name)
         if task is None:
