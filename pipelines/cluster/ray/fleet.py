@@ -117,7 +117,7 @@ class Fleet:
         return msgspec.json.decode(data, type=LogPiece)
 
     async def _look(self, patience_s: float = START_SHOWN_S) -> None:
-        """Who is there. A new node gets its agent beside us; only the first look waits for it, a moment."""
+        """Who is there. A new node gets its agent beside us: only the look that finds it waits."""
         members = await _within(CALL_S, self._api.members())
         self._members = {member.id: member for member in members}
         self._names = {id_: name for id_, name in self._names.items() if id_ in self._members}
