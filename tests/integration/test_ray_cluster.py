@@ -70,6 +70,7 @@ async def until(what: Callable[[], object]) -> None:
             await asyncio.sleep(0.1)
 
 
+@pytest.mark.timeout(240)  # Ray starts twice
 async def test_a_worker_outlives_its_agent_its_keeper_and_ray_itself(
     node: RayNode, cluster: RayCluster, tmp_path: Path
 ):
@@ -90,7 +91,7 @@ async def test_a_worker_outlives_its_agent_its_keeper_and_ray_itself(
         (agent,) = node.processes("ray::NodeAgent")
         (keeper,) = node.processes("ray::WorkerKeeper")
         agent.kill()
-        keeper.kill()
+        keeper.terminate()  # Ray then ends what are the children of an actor
         await until(lambda: not agent.is_running())
         assert await seen(cluster, Phase.STARTING) == first
         await until(lambda: node.processes("ray::WorkerKeeper"))
