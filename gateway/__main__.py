@@ -13,6 +13,7 @@ from gateway.serve import serve as serve_gateway
 from gateway.serve import serve_process
 from gateway.up import UpError
 from gateway.up import up as run_up
+from pipelines.cluster.base import ClusterError
 from pipelines.parent import follow_parent
 from pipelines.runtimes import RuntimeUnavailableError
 from pipelines.weights import WeightsError
@@ -39,6 +40,17 @@ def main() -> None:
 @click.option("--host", help="Address of the inference API.  [MODELYARD_HOST, 127.0.0.1]")
 @click.option("--port", help="Port of the inference API.  [MODELYARD_PORT, 8000]")
 @click.option("--admin-port", help="Port of the admin API.  [MODELYARD_ADMIN_PORT, 8001]")
+@click.option(
+    "--cluster",
+    type=click.Choice(["local", "ray"]),
+    help="This machine alone, or a Ray cluster.  [MODELYARD_CLUSTER, local]",
+)
+@click.option(
+    "--address",
+    "ray_address",
+    metavar="HOST:PORT",
+    help="The Ray cluster's head.  [MODELYARD_RAY_ADDRESS, auto]",
+)
 @click.option("--home", help="Folder of all state.  [MODELYARD_HOME, ~/.modelyard]")
 @click.option(
     "--ready-timeout",
@@ -51,7 +63,8 @@ def up(files: tuple[Path, ...], ready_timeout_s: float, **given: str | None) -> 
     """Run everything on this machine: gateway, controller, workers.
 
     Installs the engine runtimes and fetches the weights that the specs need, starts everything,
-    says when it is ready, and stops it all on Ctrl-C.
+    says when it is ready, and stops it all on Ctrl-C. With --cluster ray, workers are on all nodes
+    of a Ray cluster, of which this machine is one; they go on after Ctrl-C.
     """
     for name, value in given.items():
         if value is not None:
@@ -60,7 +73,7 @@ def up(files: tuple[Path, ...], ready_timeout_s: float, **given: str | None) -> 
     try:
         specs = _read(files)
         run_up(_settings(), specs, ready_timeout_s=ready_timeout_s)
-    except (UpError, RegistryError, RuntimeUnavailableError, WeightsError) as error:
+    except (UpError, ClusterError, RegistryError, RuntimeUnavailableError, WeightsError) as error:
         raise click.ClickException(str(error)) from None
     except KeyboardInterrupt:
         raise SystemExit(130) from None
@@ -92,7 +105,7 @@ def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:
     follow_parent()
     try:
         uvloop.run(work(settings))
-    except (RegistryError, LedgerError, OSError) as error:
+    except (RegistryError, LedgerError, ClusterError, OSError) as error:
         raise click.ClickException(str(error)) from None
 
 

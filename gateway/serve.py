@@ -25,7 +25,7 @@ from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
 from gateway.tracing import Tracer
-from pipelines.cluster.local import LocalCluster
+from pipelines.cluster.open import open_cluster
 from pipelines.probe import probe_client
 from registry.settings import Settings
 from registry.store import Store
@@ -95,10 +95,12 @@ async def _serve_both(
     stopped: asyncio.Event,
 ) -> None:
     """The admin listener ends last: it shows what the drain is waiting for."""
-    async with probe_client() as probe, asyncio.TaskGroup() as tasks:
-        app = create_admin_app(
-            store=store, cluster=LocalCluster(settings), probe=probe, exposition=exposition
-        )
+    async with (
+        contextlib.aclosing(open_cluster(settings)) as cluster,
+        probe_client() as probe,
+        asyncio.TaskGroup() as tasks,
+    ):
+        app = create_admin_app(store=store, cluster=cluster, probe=probe, exposition=exposition)
         admin = _admin_server(app, settings)
         serving = tasks.create_task(admin.serve())
         inferring = tasks.create_task(inference)

@@ -9,14 +9,14 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import httpx
 import structlog
 from filelock import FileLock, Timeout
 
 from pipelines.cluster.base import Cluster, ClusterError, Sighting
-from pipelines.cluster.local import LocalCluster
+from pipelines.cluster.open import open_cluster
 from pipelines.commands import Commands
 from pipelines.conditions import condition, why_refused
 from pipelines.departures import hurried, make_room
@@ -234,11 +234,11 @@ async def serve(settings: Settings) -> None:
     with lock:
         store = await Store.open(settings.database)
         try:
-            async with probe_client() as client:
+            async with aclosing(open_cluster(settings)) as cluster, probe_client() as client:
 
                 async def control(fenced: Store) -> None:
                     await Controller(
-                        fenced, LocalCluster(settings), client, node_lost_s=settings.node_lost_s
+                        fenced, cluster, client, node_lost_s=settings.node_lost_s
                     ).run()
 
                 await lead(store, holder_of(settings.home), control)
@@ -266,6 +266,8 @@ def main() -> None:
         asyncio.run(_main(settings))
     except Timeout:
         raise SystemExit(f"another controller runs with {settings.home}") from None
+    except ClusterError as error:
+        raise SystemExit(str(error)) from None
 
 
 if __name__ == "__main__":

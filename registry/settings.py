@@ -4,6 +4,7 @@ Raises SettingsError naming the variable and what is allowed.
 """
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
@@ -15,6 +16,7 @@ from registry.explain import SEPARATOR, explain
 from registry.spec.placement import check_label
 
 PREFIX = "MODELYARD_"
+_HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
 _ALLOWED = {
     "port": (0, 65_535),
     "admin_port": (0, 65_535),
@@ -49,7 +51,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     admin_token: str = ""  # the CLI's credential; empty: read from home/admin.token
     api_key: str = ""  # an inference key to accept; empty: one is made once
     usage_journal_bytes_max: int = 2**30  # of each gateway process, while the registry is away
-    node_name: str = "local"
+    cluster: Literal["local", "ray"] = "local"  # which machines workers run on
+    # host:port of the Ray cluster's head; auto: of the cluster that this machine is in
+    ray_address: str = "auto"
+    node_name: str = "local"  # on Ray: the host's name
     node_labels: str = ""  # of this machine, as in "zone=a,fabric=ib0"
     fake_gpus: Path | None = None  # for tests: a file that says which GPUs there are
     cpu_slots: int = 0  # CPU slots to offer; 0: by the machine's memory
@@ -67,6 +72,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             with_driver(self.database)
         except ValueError as error:
             raise ValueError(f"database_url{SEPARATOR}{error}") from None
+        if self.ray_address != "auto" and not _HOST_AND_PORT.fullmatch(self.ray_address):
+            raise ValueError(
+                f"ray_address{SEPARATOR}must be host:port of a Ray cluster's head, such as "
+                "10.0.0.1:6379, or auto"
+            )
         if self.traces_url and not self.traces_url.startswith(("http://", "https://")):
             raise ValueError(
                 f"traces_url{SEPARATOR}must be the http:// or https:// URL of an OTLP/HTTP "

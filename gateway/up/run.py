@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import time
+from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import httpx
@@ -13,8 +14,8 @@ from gateway.children import Children
 from gateway.credentials import ensure_admin_token, ensure_api_key
 from gateway.up.prepare import fetch_weights, install_runtimes
 from gateway.up.screen import Screen
-from pipelines.cluster.base import Observation
-from pipelines.cluster.local import LocalCluster
+from pipelines.cluster.base import Cluster, Observation
+from pipelines.cluster.open import open_cluster
 from registry import db
 from registry.settings import Settings
 from registry.spec import ModelSpec, to_json
@@ -85,6 +86,7 @@ async def _run(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
+    await _check_cluster(settings)
     await db.upgrade(settings.database)
     store = await Store.open(settings.database)
     try:
@@ -109,7 +111,7 @@ async def _run(
     finally:
         screen.step("stopping the gateway and the controller")
         await asyncio.shield(children.stop())
-        await asyncio.shield(_stop_workers(settings, screen))
+        await asyncio.shield(_leave_workers(settings, screen))
 
 
 async def _apply_and_wait(
@@ -173,9 +175,25 @@ async def _items(admin: httpx.AsyncClient, kind: str) -> list[dict[str, Any]]:
     return items
 
 
+async def _check_cluster(settings: Settings) -> None:
+    """Asks the machines once, before anything is started that would only wait for them."""
+    async with aclosing(open_cluster(settings)) as cluster:
+        await cluster.inventory()
+
+
+async def _leave_workers(settings: Settings, screen: Screen) -> None:
+    if settings.cluster == "local":
+        await _stop_workers(settings, screen)
+    else:
+        screen.step(
+            "the workers go on, and the next `modelyard up` finds them; "
+            "`modelyard delete model NAME` beforehand stops those of a model"
+        )
+
+
 async def _stop_workers(settings: Settings, screen: Screen) -> None:
     """Stops every worker of this machine and records their ends."""
-    cluster = LocalCluster(settings)
+    cluster = open_cluster(settings)
     store = await Store.open(settings.database)
     deadline = time.monotonic() + STOP_WORKERS_MAX_S
     left = 0
@@ -199,7 +217,7 @@ async def _stop_workers(settings: Settings, screen: Screen) -> None:
         await store.aclose()
 
 
-async def _recorded(store: Store, cluster: LocalCluster, seen: Observation) -> bool:
+async def _recorded(store: Store, cluster: Cluster, seen: Observation) -> bool:
     if seen.phase not in ENDED_PHASES:
         return False
     await store.set_worker(seen.worker_id, seen.phase, reason=seen.reason)

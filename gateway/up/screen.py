@@ -62,7 +62,9 @@ class Screen:
             "    -H 'Content-Type: application/json' \\",
             f"    -d '{json.dumps(body)}'",
             "",
-            "Ctrl-C stops everything.",
+            "Ctrl-C stops everything."
+            if settings.cluster == "local"
+            else "Ctrl-C stops the gateway and the controller; workers go on.",
         ]
         for line in lines:
             self._console.print(line, markup=False, soft_wrap=True)

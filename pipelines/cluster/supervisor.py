@@ -1,6 +1,6 @@
 """The supervisor: one small process that owns one worker's process tree.
 
-    python -m pipelines.cluster.supervisor <worker folder>
+    python -m pipelines.cluster.supervisor <worker folder> [--background]
 
 It makes the weights ready, starts the engine in a session of its own, keeps its log within bounds
 and reports into state.json. SIGTERM ends the whole tree. It outlives the controller on purpose;
@@ -35,6 +35,7 @@ GRACE_S = 10.0
 LOG_BYTES_MAX = 32 * 1024 * 1024
 # Engines on CPUs compete with the gateway for the same cores; KV transfer threads spin.
 CPU_ENGINE_NICENESS = 5
+LOCK_WAIT_S = 2.0
 _POLL_S = 0.2
 
 
@@ -207,11 +208,21 @@ def _raise_stop(number: int, frame: FrameType | None) -> None:
     raise _StopAskedError
 
 
+def _leave_for_background() -> None:
+    """Into a session of its own under init, so that nobody counts us among his children."""
+    if os.fork():
+        os._exit(0)
+    os.setsid()
+
+
 def main() -> None:
     folder = WorkerDir(Path(sys.argv[1]))
+    if "--background" in sys.argv[2:]:
+        _leave_for_background()
     lock = folder.lock()
     try:
-        lock.acquire()
+        # Who asks whether this worker is supervised holds the lock for a moment.
+        lock.acquire(timeout=LOCK_WAIT_S)
     except Timeout:
         return  # this worker already has its supervisor
     with lock:

@@ -43,7 +43,7 @@ async def seen(cluster: LocalCluster, phase: Phase):
 async def stop(cluster: LocalCluster, workers: list[Worker]):
     """Until their supervisors are gone: one that has not reported yet cannot be stopped yet."""
     async with asyncio.timeout(60):
-        while cluster._supervisors:
+        while cluster._machine._children:
             for worker in workers:
                 await cluster.stop("local", worker.id)
             await cluster.observe()
