@@ -142,7 +142,9 @@ class Machines:
         if self.on_start is not None:
             await self.on_start(worker)
         if worker.id not in machine.processes:
-            held = {device.id: worker.plan.memory_bytes or device.memory_bytes for device in devices}
+            held = {
+                device.id: worker.plan.memory_bytes or device.memory_bytes for device in devices
+            }
             machine.processes[worker.id] = Process(worker, held)
             self._fail_sometimes("started, and the answer got lost")
 

@@ -176,9 +176,7 @@ class World:
         for machine in self.machines.machines.values():
             for device, held in machine.used().items():
                 assert held <= DEVICE_BYTES, f"{device} is oversold: {held}"
-        slots = Counter(
-            (w.plan.slot, w.plan.fingerprint) for w in seen.workers if not w.departing
-        )
+        slots = Counter((w.plan.slot, w.plan.fingerprint) for w in seen.workers if not w.departing)
         assert set(slots.values()) <= {1}
 
     # --- what goes wrong, and what operators do
@@ -295,8 +293,12 @@ def unsettled(seen: Snapshot, machines: Machines) -> list[str]:
         if "starts again" in model.condition:
             complaints.append(f"{model.name} waits: {model.condition}")
     live = {w.id for w in seen.workers}
-    complaints += [f"{p.worker.id} is a stray" for _, p in machines.running() if p.worker.id not in live]
-    complaints += [f"{w.id} leaves" for w in seen.workers if w.phase in LEAVING_PHASES | ENDED_PHASES]
+    complaints += [
+        f"{p.worker.id} is a stray" for _, p in machines.running() if p.worker.id not in live
+    ]
+    complaints += [
+        f"{w.id} leaves" for w in seen.workers if w.phase in LEAVING_PHASES | ENDED_PHASES
+    ]
     complaints += [f"{w.id} departs" for w in seen.workers if w.departing]
     complaints += [f"{n.name} is {n.state}" for n in seen.nodes if n.state is not NodeState.READY]
     return complaints
