@@ -39,7 +39,7 @@ NODES = {
     "d": {"fabric": "2"},
 }
 DEVICES_PER_NODE = 4
-NODE_LOST_S = 30.0
+NODE_LOST_S = 12.0
 _VOLUNTARY = ("node ", "makes room for")
 
 
@@ -185,7 +185,7 @@ class World:
         """Something, or nothing."""
         actions: tuple[tuple[float, Callable[[], Any]], ...] = (
             (0.06, self._crash),
-            (0.12, self._come_back),
+            (0.25, self._come_back),
             (0.05, self._part),
             (0.10, self._mute),
             (0.05, self._fail_a_worker),
