@@ -10,14 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulation.fleet.world import Clock, World, unsettled
+from simulation.fleet.world import ME, Clock, World, unsettled
 
 from pipelines import drains
 from registry import db
 from registry.store import Store
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "8"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4"))
 TURNS = 60
+MODELS_AT_FIRST = 6
 TURNS_TO_SETTLE_MAX = 200
 AT_REST = 5
 
@@ -42,6 +43,8 @@ async def test_a_fleet_in_trouble(
     world = World(store, clock, seed)
     monkeypatch.setattr(drains, "scrape", world.scrape)
     try:
+        for _ in range(MODELS_AT_FIRST):
+            await store.apply_model(world.a_spec(), by=ME)
         for _ in range(TURNS):
             await world.trouble()
             await world.turn()
