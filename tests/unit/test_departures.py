@@ -221,9 +221,8 @@ def test_who_was_evicted_and_who_waits_say_so():
     plan = gone.plan
     snapshot = a_snapshot(models=[model], ended=[gone])
 
-    told = why_refused(snapshot, [Refusal((plan,), plan, (), ("w1", "w2", "w3", "w4"))])["m"]
+    refusal = Refusal((plan,), plan, (), ("w1",))
 
-    assert told == (
-        "no place for default/unified/0: no node; waits until w1, w2, w3 and 1 more have ended; "
-        "the last one went: makes room for x (priority 500)"
-    )
+    told = why_refused(snapshot, [refusal])["m"]
+
+    assert told == f"{refusal.sentence}; the last one went: makes room for x (priority 500)"
