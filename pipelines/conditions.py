@@ -5,8 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pipelines.scheduler import Refusal
 from registry.state import Model, Phase, Snapshot, Worker
 
-_NAMES_MAX = 3
-
 
 def condition(model: Model, workers: Sequence[Worker], why: str, stays: str = "") -> str:
     """A sentence; "" when the model is served as its spec says. *why* is what holds its missing
@@ -40,7 +38,7 @@ def _unreached(workers: Sequence[Worker]) -> str:
 
 
 def why_refused(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Mapping[str, str]:
-    """By model, why its first refused gang has no place, what it waits for, and how its
+    """By model, why its first refused gang has no place or what it waits for, and how its
     predecessor ended, if that was not by failure: preempted, or off a drained node.
     """
     leaving = {w.plan.slot: w for w in snapshot.workers if w.phase is Phase.DRAINING}
@@ -51,7 +49,7 @@ def why_refused(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Mapping[str,
             continue
         slot = refusal.plan.slot
         last = _how_it_went(leaving.get(slot) or ended.get(slot))
-        parts = [refusal.sentence, _waits(refusal), last]
+        parts = [refusal.sentence, last]
         sentences[refusal.plan.model] = "; ".join(part for part in parts if part)
     return sentences
 
@@ -60,11 +58,3 @@ def _how_it_went(last: Worker | None) -> str:
     if last is None or not last.reason or last.phase not in {Phase.DRAINING, Phase.STOPPED}:
         return ""
     return f"the last one went: {last.reason}"
-
-
-def _waits(refusal: Refusal) -> str:
-    if not refusal.waits_for:
-        return ""
-    names = ", ".join(refusal.waits_for[:_NAMES_MAX])
-    more = len(refusal.waits_for) - _NAMES_MAX
-    return f"waits until {names}{f' and {more} more' if more > 0 else ''} have ended"

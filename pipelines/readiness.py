@@ -15,7 +15,7 @@ import structlog
 
 from pipelines.probe import ProbeError, check_generation, check_health, check_transfer
 from registry.errors import RegistryError
-from registry.spec import Role
+from registry.spec import Locality, Role
 from registry.state import Phase, Worker
 
 log = structlog.get_logger()
@@ -106,6 +106,8 @@ class Readiness:
             and other.plan.model == worker.plan.model
             and other.plan.variant == worker.plan.variant
             and (other.phase is Phase.READY or other.id in self._generates)
+            # A pair that must be near moves as one: its new half has no use for the old one.
+            and (other.departing == worker.departing or worker.plan.locality is Locality.PREFER)
         ]
         others.sort(key=lambda other: (other.phase is not Phase.READY, other.id))
         return others[0] if others else None

@@ -14,7 +14,7 @@ from gateway.api.operations import BY_NAME
 from pipelines.engines import ENGINES
 from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pairing
 from registry.keys import by_digest
-from registry.spec import EngineName, Limits, Price, Role, RoutingPolicy, Task, Variant
+from registry.spec import EngineName, Limits, Locality, Price, Role, RoutingPolicy, Task, Variant
 from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
 
 # A worker whose phase changes rarely gets a longer list than this in a reason.
@@ -245,7 +245,10 @@ def _endpoint(worker: Worker) -> Endpoint | None:
         port=port,
         authority=url.netloc,
         token=worker.token,
-        kin=(plan.engine, worker.runtime, plan.source, plan.transfer),
+        kin=(
+            *(plan.engine, worker.runtime, plan.source, plan.transfer),
+            worker.node if plan.locality is Locality.NODE else "",
+        ),
         identity=b"x-modelyard-model: %b\r\nx-modelyard-variant: %b\r\nx-modelyard-revision: %d\r\n"
         % (plan.model.encode(), plan.variant.encode(), plan.revision),
         model=plan.model,

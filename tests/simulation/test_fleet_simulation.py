@@ -10,14 +10,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from simulation.fleet.world import Clock, World, unsettled
+from simulation.fleet.world import ME, Clock, World, unsettled
 
 from pipelines import drains
 from registry import db
+from registry.state import NodeState
 from registry.store import Store
 
-SEEDS = int(os.environ.get("SIMULATION_SEEDS", "8"))
+SEEDS = int(os.environ.get("SIMULATION_SEEDS", "4"))
 TURNS = 60
+MODELS_AT_FIRST = 6
 TURNS_TO_SETTLE_MAX = 200
 AT_REST = 5
 
@@ -32,6 +34,36 @@ def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     patch.undo()
 
 
+async def test_a_node_that_was_parted_comes_back_only_clean(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers ran on; `World.turn` checks that it gets nothing while they do."""
+    shutil.copy(empty, tmp_path / "modelyard.db")
+    clock = Clock()
+    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path / 'modelyard.db'}", clock=clock)
+    world = World(store, clock, seed=1)
+    monkeypatch.setattr(drains, "scrape", world.scrape)
+    try:
+        world.machines.troubled = False
+        for _ in range(6):
+            await store.apply_model(world.a_spec(), by=ME)
+        for _ in range(15):
+            await world.turn()
+        (node, _), *_ = world.machines.running()
+        for _ in range(3):
+            world.machines.machines[node].parted = True
+            for _ in range(18):
+                seen = await world.turn()
+            assert not [worker for worker in seen.workers if worker.node == node]
+            assert [n.state for n in seen.nodes if n.name == node] == [NodeState.UNKNOWN]
+            world.machines.machines[node].parted = False
+            for _ in range(18):
+                seen = await world.turn()
+            assert [n.state for n in seen.nodes if n.name == node] == [NodeState.READY]
+    finally:
+        await store.aclose()
+
+
 @pytest.mark.parametrize("seed", range(SEEDS))
 async def test_a_fleet_in_trouble(
     seed: int, empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -42,6 +74,8 @@ async def test_a_fleet_in_trouble(
     world = World(store, clock, seed)
     monkeypatch.setattr(drains, "scrape", world.scrape)
     try:
+        for _ in range(MODELS_AT_FIRST):
+            await store.apply_model(world.a_spec(), by=ME)
         for _ in range(TURNS):
             await world.trouble()
             await world.turn()

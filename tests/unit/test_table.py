@@ -12,6 +12,7 @@ from gateway.errors import AuthenticationError
 from gateway.routing.table import EMPTY_TABLE, build_table
 from pipelines.topology import expand
 from registry.keys import digest
+from registry.spec import Locality
 from registry.state import LIVE_PHASES, KeyKind, Phase
 
 URL = "http://10.0.0.1:9000"
@@ -147,6 +148,26 @@ def test_partners_share_a_revision_where_they_can_and_a_kind_of_kv_always():
         for decode, found in the_variant(model, workers).partners.items()
     }
     assert partners == {"d1": {"p1"}, "d2": {"p2"}, "d3": {"p1", "p2"}, "d4": set()}
+
+
+@pytest.mark.parametrize(
+    ("locality", "found"), [(Locality.PREFER, {"p1", "p2"}), (Locality.NODE, {"p1"})]
+)
+def test_a_pair_that_must_be_on_one_node_is_never_made_over_two(locality, found):
+    model = a_declared(topology=DISAGGREGATED)
+    prefill, decode = (
+        msgspec.structs.replace(
+            worker, plan=msgspec.structs.replace(worker.plan, locality=locality), node="a"
+        )
+        for worker in a_fleet(model, prefill=[URL], decode=[URL])
+    )
+    workers = [
+        msgspec.structs.replace(prefill, id="p1"),
+        msgspec.structs.replace(prefill, id="p2", node="b"),
+        decode,
+    ]
+    partners = the_variant(model, workers).partners[decode.id]
+    assert {endpoint.worker_id for endpoint in partners} == found
 
 
 def test_a_table_shows_no_token():

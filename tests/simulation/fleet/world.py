@@ -39,7 +39,7 @@ NODES = {
     "d": {"fabric": "2"},
 }
 DEVICES_PER_NODE = 4
-NODE_LOST_S = 30.0
+NODE_LOST_S = 12.0
 _VOLUNTARY = ("node ", "makes room for")
 
 
@@ -184,9 +184,9 @@ class World:
     async def trouble(self) -> None:
         """Something, or nothing."""
         actions: tuple[tuple[float, Callable[[], Any]], ...] = (
-            (0.06, self._crash),
-            (0.12, self._come_back),
-            (0.05, self._part),
+            (0.08, self._crash),
+            (0.25, self._come_back),
+            (0.08, self._part),
             (0.10, self._mute),
             (0.05, self._fail_a_worker),
             (0.04, self._restart_controller),
