@@ -1,23 +1,35 @@
-"""Three hosts on this machine (ARCHITECTURE.md says what a fleet of several is)."""
-
-from contextlib import ExitStack
+"""Three hosts on this machine, and a fleet on them."""
 
 import pytest
-from host_machine import Host
-from host_network import Network
+from host_fleet import GPUS, Fleet, a_fleet
+from host_machine import three_hosts
 
 
 @pytest.fixture(scope="session")
 def hosts(tmp_path_factory):
-    """Host 1, 2 and 3, switched on. All that runs on them ends with the session."""
+    """Two hosts with four large GPUs each, one with four smaller ones; all of them emulated."""
     root = tmp_path_factory.mktemp("hosts")
-    with ExitStack() as stack:
-        network = Network()
-        stack.callback(network.close)
-        made = []
-        for number in (1, 2, 3):
-            made.append(Host(network, number, root))
-            stack.callback(made[-1].end)
-        for host in made:
-            host.start()
+    environs = []
+    for number, gpus in enumerate(GPUS, start=1):
+        file = root / f"gpus{number}.json"
+        file.write_text(gpus)
+        environs.append(
+            {"MODELYARD_FAKE_GPUS": str(file), "MODELYARD_NODE_LABELS": f"zone=z{number}"}
+        )
+    with three_hosts(root, *environs) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def running(hosts, tmp_path_factory):
+    with a_fleet(hosts, tmp_path_factory.mktemp("fleet")) as fleet:
+        yield fleet
+
+
+@pytest.fixture
+def fleet(running: Fleet):
+    """Whole before the test and after it. What the test asks, it asks on host 1."""
+    with running.head.inside():
+        running.wait_whole()
+        yield running
+        running.wait_whole()

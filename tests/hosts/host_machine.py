@@ -1,9 +1,11 @@
 """A host of the fleet: a network namespace with a Ray node, a home and a name of its own."""
 
+import contextlib
 import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -94,10 +96,16 @@ class Host:
         self.cut()
         kill_all_in(self._namespace.name)
 
+    def revive(self) -> None:
+        """Starts the Ray node again where it has ended, as an init system would."""
+        if not any("raylet" in process.name() for process in self.processes()):
+            self.kill_ray()
+            self.start()
+
     def kill_ray(self) -> None:
         """Kills Ray's processes; those that Ray has started without being part of it go on."""
         for process in self.processes():
-            if _is_rays(process):
+            if is_rays(process):
                 process.kill()
 
     def cut(self) -> None:
@@ -110,6 +118,16 @@ class Host:
         """Over its cable, since it was made."""
         return self._network.bytes_from(self.number)
 
+    def engines(self) -> dict[str, set[int]]:
+        """The process ids of the workers' engines on this host, by the workers' ids."""
+        found: dict[str, set[int]] = {}
+        for process in self.processes():
+            with contextlib.suppress(psutil.Error):
+                folder = Path(process.cwd())
+                if folder.parent == self.home / "workers":
+                    found.setdefault(folder.name, set()).add(process.pid)
+        return found
+
     def processes(self) -> list[psutil.Process]:
         return processes_in(self._namespace.name)
 
@@ -118,7 +136,23 @@ class Host:
         shutil.rmtree(self._ray_dir, ignore_errors=True)
 
 
-def _is_rays(process: psutil.Process) -> bool:
+@contextlib.contextmanager
+def three_hosts(root: Path, *environs: dict[str, str]) -> Iterator[list[Host]]:
+    """Host 1, 2 and 3 with their *environs*, switched on. All that runs on them ends with it."""
+    with contextlib.ExitStack() as stack:
+        network = Network()
+        stack.callback(network.close)
+        hosts = []
+        for number, environ in enumerate(environs, start=1):
+            hosts.append(Host(network, number, root, **environ))
+            stack.callback(hosts[-1].end)
+        for host in hosts:
+            host.start()
+        yield hosts
+
+
+def is_rays(process: psutil.Process) -> bool:
+    """Whether it is a part of Ray, or runs inside one of its workers."""
     try:
         return any(part.startswith("ray::") or "/ray/" in part for part in process.cmdline())
     except psutil.Error:

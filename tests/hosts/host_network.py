@@ -7,6 +7,7 @@ that a run can clear away what a dead one left.
 
 import contextlib
 import ctypes
+import itertools
 import json
 import os
 import re
@@ -23,6 +24,7 @@ _NETNS = Path("/run/netns")
 _OURS = re.compile(r"myhosts-(\d+)-\w+")
 _CLONE_NEWNET = 0x40000000
 _GONE_S = 20.0
+_serials = itertools.count(1)
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -123,15 +125,15 @@ class Network:
     def __init__(self) -> None:
         require()
         remove_leftovers()
-        self._stem = f"myhosts-{os.getpid()}"
-        self._bridge = Namespace(f"{self._stem}-bridge")
+        self._stem = f"myhosts-{os.getpid()}-{next(_serials)}"
+        self._bridge = Namespace(f"{self._stem}b")
         self._hosts: list[Namespace] = []
         self._bridge.ip("link", "add", "bridge", "type", "bridge")
         self._bridge.ip("link", "set", "bridge", "up")
 
     def connect(self, number: int) -> Namespace:
         """The host with the address ``SUBNET.number``."""
-        host = Namespace(f"{self._stem}-{number}")
+        host = Namespace(f"{self._stem}h{number}")
         self._hosts.append(host)
         cable = f"cable{number}"
         self._bridge.ip(
