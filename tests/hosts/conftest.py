@@ -1,7 +1,8 @@
 """Three hosts on this machine, and a fleet on them."""
 
 import pytest
-from host_fleet import GPUS, Fleet, a_fleet
+import yaml
+from host_fleet import GPUS, MODELS, Fleet, a_fleet
 from host_machine import three_hosts
 
 
@@ -22,7 +23,9 @@ def hosts(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def running(hosts, tmp_path_factory):
-    with a_fleet(hosts, tmp_path_factory.mktemp("fleet")) as fleet:
+    spec = tmp_path_factory.mktemp("fleet") / "fleet.yaml"
+    spec.write_text(yaml.safe_dump({"models": list(MODELS)}))
+    with a_fleet(hosts, spec) as fleet:
         yield fleet
 
 

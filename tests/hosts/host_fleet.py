@@ -1,4 +1,4 @@
-"""A fleet under test: `modelyard up --cluster ray` on host 1, models of several kinds on all three."""
+"""A fleet under test: `modelyard up` on a Ray cluster, with models of several kinds."""
 
 import contextlib
 import json
@@ -7,13 +7,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
-import yaml
 from host_machine import HEAD, Host
 from yard import Yard, eventually
 
 from registry.state import LIVE_PHASES
 
 NODE_LOST_S = 6
+JOINED_S = 60.0
 WHOLE_S = 90.0
 _GIB = 2**30
 LARGE, SMALL = "NVIDIA H100 80GB HBM3", "NVIDIA L40S"
@@ -75,18 +75,15 @@ NAMES = tuple(model["name"] for model in MODELS)
 class Fleet(Yard):
     """The parts of Modelyard on host 1. It is asked from there: ``with fleet.head.inside()``."""
 
-    def __init__(self, hosts: list[Host], home: Path, **environ: str) -> None:
+    def __init__(self, hosts: list[Host]) -> None:
         self.hosts = hosts
         self.head = hosts[0]
-        super().__init__(
-            home,
-            **{k: v for k, v in self.head.environ.items() if k.startswith(("MODELYARD_", "RAY_"))},
-            MODELYARD_HOME=str(home),
-            MODELYARD_CLUSTER="ray",
-            MODELYARD_RAY_ADDRESS=HEAD,
-            MODELYARD_NODE_LOST_S=str(NODE_LOST_S),
-            **environ,
-        )
+        super().__init__(self.head.home)
+        self.environ |= self.head.environ | {
+            "MODELYARD_CLUSTER": "ray",
+            "MODELYARD_RAY_ADDRESS": HEAD,
+            "MODELYARD_NODE_LOST_S": str(NODE_LOST_S),
+        }
 
     def by_name(self, node: str) -> Host:
         return next(host for host in self.hosts if host.name == node)
@@ -127,12 +124,18 @@ class Fleet(Yard):
             self.rows("SELECT id, model FROM workers WHERE ended_at IS NULL AND node=?", host.name)
         )
 
+    def has_all_hosts(self) -> bool:
+        with self.admin() as admin:
+            nodes = admin.get("/nodes").raise_for_status().json()["items"]
+        ready = {node["name"] for node in nodes if node["state"] == "ready"}
+        return ready >= {host.name for host in self.hosts}
+
     def is_whole(self) -> bool:
         """Every model is ready, every node too, and what runs is what the registry knows."""
         try:
             return (
                 all(map(self.is_ready, NAMES))
-                and all(self.node(host.name)["state"] == "ready" for host in self.hosts)
+                and self.has_all_hosts()
                 and self.live() == self.engines()
             )
         except httpx.HTTPError:
@@ -164,20 +167,18 @@ class Fleet(Yard):
 
 
 @contextlib.contextmanager
-def a_fleet(hosts: list[Host], root: Path) -> Iterator[Fleet]:
-    spec = root / "fleet.yaml"
-    spec.write_text(yaml.safe_dump({"models": list(MODELS)}))
-    with hosts[0].inside():
-        fleet = Fleet(hosts, root / "home")
-        fleet.start(spec)
-        try:
-            fleet.wait_ready(WHOLE_S)
-        except BaseException:
-            fleet.kill_all()
-            raise
-    try:
+def a_fleet(hosts: list[Host], spec: Path) -> Iterator[Fleet]:
+    """With the models of *spec*. They are declared once all hosts are known, else the first ones
+    would take all.
+    """
+    fleet = Fleet(hosts)
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(hosts[0].inside())
+        fleet.start()
+        stack.callback(fleet.process.wait)
+        stack.callback(fleet.kill_all)
+        stack.callback(fleet.stop)
+        fleet.wait_ready(JOINED_S)
+        eventually("all have joined", fleet.has_all_hosts, JOINED_S)
+        fleet.cli("apply", "-f", str(spec))
         yield fleet
-    finally:
-        with hosts[0].inside():
-            fleet.stop()
-            fleet.kill_all()

@@ -152,8 +152,11 @@ def three_hosts(root: Path, *environs: dict[str, str]) -> Iterator[list[Host]]:
 
 
 def is_rays(process: psutil.Process) -> bool:
-    """Whether it is a part of Ray, or runs inside one of its workers."""
+    """Whether it is a part of Ray, one of its workers, or connected to it."""
     try:
-        return any(part.startswith("ray::") or "/ray/" in part for part in process.cmdline())
+        return any(
+            part.startswith("ray::") or "/ray/" in part or ".ray." in part
+            for part in process.cmdline()
+        )
     except psutil.Error:
         return False
