@@ -98,7 +98,7 @@ class Host:
 
     def revive(self) -> None:
         """Starts the Ray node again where it has ended, as an init system would."""
-        if not any("raylet" in process.name() for process in self.processes()):
+        if "raylet" not in map(_name, self.processes()):
             self.kill_ray()
             self.start()
 
@@ -106,7 +106,8 @@ class Host:
         """Kills Ray's processes; those that Ray has started without being part of it go on."""
         for process in self.processes():
             if is_rays(process):
-                process.kill()
+                with contextlib.suppress(psutil.Error):
+                    process.kill()
 
     def cut(self) -> None:
         self._network.cut(self.number)
@@ -134,6 +135,13 @@ class Host:
     def end(self) -> None:
         kill_all_in(self._namespace.name)
         shutil.rmtree(self._ray_dir, ignore_errors=True)
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return process.name()
+    except psutil.Error:
+        return ""
 
 
 @contextlib.contextmanager
