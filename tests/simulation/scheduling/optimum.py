@@ -31,6 +31,8 @@ from registry.state import (
     WorkerPlan,
 )
 
+# With two threads, the one that proves the best bounds here; the other improves what is found.
+_SEARCH = "max_lp_sym"
 Shape = tuple[object, ...]
 Linear = cp_model.LinearExprT
 
@@ -202,6 +204,7 @@ class _Problem:
         if shares:
             self._add_shares(place, shares)
         self._add_wholes(place, wholes)
+        self._bound_large(place, list(totals))
 
     def _split_by_island(self, shape: Shape, place: _Place) -> None:
         name, plan = place.node.name, self.plans[shape]
@@ -281,6 +284,26 @@ class _Problem:
             if wanted:
                 self.model.add(sum(wanted) + sum(opened) <= len(own))
 
+    def _bound_large(self, place: _Place, shapes: list[Shape]) -> None:
+        """No two that need more than half of a device share one, so of those that need *wide* of
+        them a node has room for so many at most. It follows, but not from the linear relaxation.
+        """
+        half = max((device.memory_bytes for device in place.devices), default=0) / 2
+        large = [
+            shape
+            for shape in shapes
+            if not self.plans[shape].memory_bytes or self.plans[shape].memory_bytes > half
+        ]
+        usable = {device.id for shape in large for device in place.rooms(self.plans[shape])}
+        name = place.node.name
+        for wide in sorted({self.plans[shape].devices for shape in large}):
+            counted = [
+                (self.plans[shape].devices // wide) * self.on_node[shape, name]
+                for shape in large
+                if self.plans[shape].devices >= wide
+            ]
+            self.model.add(sum(counted) <= len(usable) // wide)
+
     def _add_quotas(self) -> None:
         devices, _ = held(self.world.snapshot)
         for quota in self.world.snapshot.quotas:
@@ -331,6 +354,7 @@ def solve(
     solver.parameters.max_time_in_seconds = time_s
     solver.parameters.num_workers = threads
     solver.parameters.random_seed = seed
+    solver.parameters.subsolvers.append(_SEARCH)
     status = solver.solve(problem.model)
     assert status != cp_model.INFEASIBLE, "to place nothing is always allowed"
     bound = int(solver.best_objective_bound + 1e-6)
