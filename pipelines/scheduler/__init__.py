@@ -1,9 +1,23 @@
-"""Which worker goes where: filters with reasons, scorers, gangs. Pure and deterministic.
+"""Which worker goes where: filters with reasons, scorers, gangs, preemption. Pure and deterministic.
 
 `place` proposes against a snapshot; the registry verifies and claims in one transaction.
 """
 
+from pipelines.scheduler.explanation import Verdict, verdicts
+from pipelines.scheduler.filters import Reason, RuntimeOf
+from pipelines.scheduler.fleet import Fleet
 from pipelines.scheduler.place import place
-from pipelines.scheduler.proposal import Eviction, Proposal, Refusal
+from pipelines.scheduler.proposal import Eviction, Proposal, Refusal, Why
 
-__all__ = ["Eviction", "Proposal", "Refusal", "place"]
+__all__ = [
+    "Eviction",
+    "Fleet",
+    "Proposal",
+    "Reason",
+    "Refusal",
+    "RuntimeOf",
+    "Verdict",
+    "Why",
+    "place",
+    "verdicts",
+]

@@ -1,7 +1,9 @@
-"""Why a node cannot take a worker. Each filter answers None, or a reason with a sentence.
+"""Why a node cannot take a worker. Each filter answers None, or an obstacle in words.
 
 To add one: write the function, give it a `Reason`, put it into FILTERS where its sentence is
-more telling than those below it (the first refusal is the one that is shown).
+more telling than those below it (the first obstacle is the one that is shown). Filters see what
+all nodes of a build have; what changes with each placement is judged in `shapes.py` and
+`gangs.py`.
 """
 
 from collections.abc import Callable
@@ -9,8 +11,9 @@ from enum import StrEnum
 
 import msgspec
 
-from pipelines.scheduler.fleet import Fleet, need
-from registry.state import DeviceKind, Node, NodeState, WorkerPlan
+from pipelines.scheduler.builds import Build
+from registry.spec import Island
+from registry.state import DeviceKind, WorkerPlan
 
 RuntimeOf = Callable[[WorkerPlan, DeviceKind], str]
 _GIB = 2**30
@@ -19,98 +22,126 @@ _GIB = 2**30
 class Reason(StrEnum):
     NODE_NOT_READY = "node-not-ready"
     LABELS_DIFFER = "labels-differ"
-    DEVICE_MODEL_DIFFERS = "device-model-differs"
     TOO_FEW_DEVICES = "too-few-devices"
+    DEVICE_MODEL_DIFFERS = "device-model-differs"
     DEVICE_TOO_SMALL = "device-too-small"
+    QUARANTINE = "quarantine"
+    NO_ISLAND = "no-island"
     RUNTIME_MISSING = "runtime-missing"
+    DEVICE_KIND_DIFFERS = "device-kind-differs"
+    TOO_FAR = "too-far"
     NOT_ENOUGH_FREE = "not-enough-free"
+    IN_FOREIGN_USE = "in-foreign-use"
+    QUOTA = "quota"
 
 
-class Why(msgspec.Struct, frozen=True):
-    """Why this node not: the reason for machines, the sentence for people."""
+class Obstacle(msgspec.Struct, frozen=True):
+    """What is wanted, and what a node has instead. Of several nodes that lack the same the one
+    with the highest *rank* comes nearest.
+    """
 
-    node: str
     reason: Reason
-    sentence: str
+    wants: str
+    has: str
+    rank: int = 0
+
+    @property
+    def sentence(self) -> str:
+        return f"{self.wants}, {self.has}" if self.wants else self.has
 
 
-Filter = Callable[[WorkerPlan, Node, Fleet, RuntimeOf], Why | None]
+class Wish(msgspec.Struct, frozen=True):
+    """What of a plan the filters look at. *runtimes*: by kind of device."""
+
+    plan: WorkerPlan
+    runtimes: dict[DeviceKind, str]
 
 
-def node_state(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    del plan, fleet, runtime_of
-    if node.state is NodeState.READY:
+Filter = Callable[[Wish, Build], Obstacle | None]
+
+
+def node_state(wish: Wish, build: Build) -> Obstacle | None:
+    del wish
+    if build.is_ready:
         return None
-    return Why(node.name, Reason.NODE_NOT_READY, f"is {node.state}")
+    return Obstacle(Reason.NODE_NOT_READY, "", f"is {build.state}")
 
 
-def labels(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    del fleet, runtime_of
-    for key, wanted in sorted(plan.placement.labels.items()):
-        if node.labels.get(key) != wanted:
-            has = node.labels.get(key, "no such label")
-            return Why(node.name, Reason.LABELS_DIFFER, f"wants {key}={wanted}, has {has}")
+def labels(wish: Wish, build: Build) -> Obstacle | None:
+    for key, wanted in sorted(wish.plan.placement.labels.items()):
+        if build.labels.get(key) != wanted:
+            has = build.labels.get(key, "no such label")
+            return Obstacle(Reason.LABELS_DIFFER, f"wants {key}={wanted}", f"has {has}")
     return None
 
 
-def device_model(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    del runtime_of
-    wanted = plan.placement.device_model
-    models = sorted({device.model for device in fleet.devices(node)})
-    if not wanted or any(wanted.lower() in model.lower() for model in models):
+def device_count(wish: Wish, build: Build) -> Obstacle | None:
+    wanted, count = wish.plan.devices, len(build.sizes)
+    if count >= wanted:
         return None
-    return Why(
-        node.name,
-        Reason.DEVICE_MODEL_DIFFERS,
-        f"wants a {wanted}, has {', '.join(models) or 'no device'}",
-    )
+    return Obstacle(Reason.TOO_FEW_DEVICES, f"needs {_count(wanted)}", f"has {count}", count)
 
 
-def device_count(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    del runtime_of
-    count = len(fleet.devices(node))
-    if count >= plan.devices:
+def device_model(wish: Wish, build: Build) -> Obstacle | None:
+    wanted = wish.plan.placement.device_model
+    if not wanted or len(_of_model(wish, build)) >= wish.plan.devices:
         return None
-    return Why(node.name, Reason.TOO_FEW_DEVICES, f"needs {plan.devices} devices, has {count}")
+    has = ", ".join(sorted(set(build.models))) or "no device"
+    count = len(_of_model(wish, build))
+    if count:
+        has = f"{count} of that"
+        return Obstacle(
+            Reason.DEVICE_MODEL_DIFFERS, f"wants {wish.plan.devices} {wanted}", f"has {has}", count
+        )
+    return Obstacle(Reason.DEVICE_MODEL_DIFFERS, f"wants a {wanted}", f"has {has}")
 
 
-def device_size(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    del runtime_of
-    sizes = [device.memory_bytes for device in fleet.devices(node)]
-    if sum(size >= plan.memory_bytes for size in sizes) >= plan.devices:
+def device_size(wish: Wish, build: Build) -> Obstacle | None:
+    wanted = wish.plan.memory_bytes
+    sizes = [build.sizes[i] for i in _of_model(wish, build)]
+    if sum(size >= wanted and size > 0 for size in sizes) >= wish.plan.devices:
         return None
-    return Why(
-        node.name,
+    largest = max(sizes, default=0)
+    return Obstacle(
         Reason.DEVICE_TOO_SMALL,
-        f"needs {_gib(plan.memory_bytes)} of each device, the largest has {_gib(max(sizes))}",
+        f"needs {gib(wanted)} of each device",
+        f"the largest has {gib(largest)}",
+        largest,
     )
 
 
-def runtime_installed(
-    plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf
-) -> Why | None:
-    del fleet
-    runtime = runtime_of(plan, node.device_kind)
-    if runtime in node.runtimes:
+def quarantine(wish: Wish, build: Build) -> Obstacle | None:
+    usable = len(allowed(wish, build))
+    if usable >= wish.plan.devices:
         return None
-    return Why(
-        node.name,
+    return Obstacle(
+        Reason.QUARANTINE,
+        f"needs {_count(wish.plan.devices)}",
+        f"{usable} are out of quarantine ({build.quarantine})",
+        usable,
+    )
+
+
+def island(wish: Wish, build: Build) -> Obstacle | None:
+    """Whether an island of the node is large enough, however full it is."""
+    if wish.plan.placement.island is not Island.REQUIRE or wish.plan.devices == 1:
+        return None
+    fitting = set(allowed(wish, build))
+    largest = max((len(fitting.intersection(one)) for one in build.joined), default=0)
+    if largest >= wish.plan.devices:
+        return None
+    has = f"the largest has {largest}" if build.has_islands else "it has none"
+    return Obstacle(Reason.NO_ISLAND, f"needs an island of {wish.plan.devices}", has, largest)
+
+
+def runtime_installed(wish: Wish, build: Build) -> Obstacle | None:
+    runtime = wish.runtimes[build.kind]
+    if runtime in build.runtimes:
+        return None
+    return Obstacle(
         Reason.RUNTIME_MISSING,
+        "",
         f"has no runtime {runtime}: install it with `modelyard runtimes install {runtime}`",
-    )
-
-
-def free_memory(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    del runtime_of
-    if fleet.best_devices(node, plan) is not None:
-        return None
-    devices = fleet.devices(node)
-    fitting = sum(fleet.free_bytes(device) >= need(plan, device) for device in devices)
-    amount = _gib(plan.memory_bytes) if plan.memory_bytes else "all memory"
-    return Why(
-        node.name,
-        Reason.NOT_ENOUGH_FREE,
-        f"needs {plan.devices} devices with {amount} free, {fitting} of {len(devices)} have that",
     )
 
 
@@ -120,19 +151,39 @@ FILTERS: tuple[Filter, ...] = (
     device_count,
     device_model,
     device_size,
+    quarantine,
+    island,
     runtime_installed,
-    free_memory,
 )
 
 
-def first_refusal(plan: WorkerPlan, node: Node, fleet: Fleet, runtime_of: RuntimeOf) -> Why | None:
-    """The first filter's refusal, or None when the node can take the worker now."""
+def first_obstacle(wish: Wish, build: Build) -> Obstacle | None:
+    """The first filter's word, or None where an empty node of the build would do."""
     for check in FILTERS:
-        why = check(plan, node, fleet, runtime_of)
-        if why is not None:
-            return why
+        obstacle = check(wish, build)
+        if obstacle is not None:
+            return obstacle
     return None
 
 
-def _gib(size_bytes: int) -> str:
+def allowed(wish: Wish, build: Build) -> tuple[int, ...]:
+    """The positions of devices that the plan may have at all."""
+    usable, memory_bytes = set(build.usable), wish.plan.memory_bytes
+    return tuple(
+        i
+        for i in _of_model(wish, build)
+        if i in usable and build.sizes[i] >= memory_bytes and build.sizes[i] > 0
+    )
+
+
+def _of_model(wish: Wish, build: Build) -> list[int]:
+    wanted = wish.plan.placement.device_model.lower()
+    return [i for i, model in enumerate(build.models) if wanted in model.lower()]
+
+
+def gib(size_bytes: int) -> str:
     return f"{size_bytes / _GIB:.1f} GiB"
+
+
+def _count(devices: int) -> str:
+    return "1 device" if devices == 1 else f"{devices} devices"

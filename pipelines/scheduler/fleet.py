@@ -1,83 +1,282 @@
-"""The fleet as the scheduler sees it: nodes, devices, and the memory still free on each."""
+"""The fleet as the scheduler sees it: hosts with the memory free on each device, and who is where.
 
-from collections import Counter
-from collections.abc import Iterable
-from typing import Self
+Everything that is taken or given back is noted and can be undone, so that trying costs no copy.
+"""
 
-from registry.state import Device, DeviceClaim, Node, PlannedWorker, Snapshot, WorkerPlan
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from pipelines.scheduler.builds import Build, Free, Group, Level, Neighbourhood, build_key, in_order
+from pipelines.scheduler.quotas import Quotas
+from pipelines.scheduler.shapes import Shape, Shapes
+from pipelines.scheduler.standing import DOMAIN_LABELS, FABRIC_LABEL, Standings
+from registry.spec import Role
+from registry.state import (
+    LEAVING_PHASES,
+    Device,
+    DeviceClaim,
+    Node,
+    PlannedWorker,
+    Snapshot,
+    Worker,
+    WorkerPlan,
+)
+
+# Of what is in use beyond the claims on a device: below it is an engine's or a driver's own.
+FOREIGN_BYTES_MIN = 2**30
+FOREIGN_SHARE_MIN = 0.05
+
+RoleKey = tuple[str, str, Role, str]  # model, variant, role, fingerprint
+
+
+class Host:
+    """A node. *foreign*: bytes in use that nobody claims, by position, where there are any."""
+
+    __slots__ = (
+        "build",
+        "devices",
+        "domain",
+        "fabric",
+        "foreign",
+        "free",
+        "level",
+        "neighbourhood",
+        "node",
+        "number",
+    )
+
+    def __init__(
+        self, number: int, node: Node, devices: tuple[Device, ...], build: Build, free: Free
+    ) -> None:
+        self.number = number
+        self.node = node
+        self.devices = devices
+        self.build = build
+        self.free = free
+        self.level: Level = build.level(free)
+        domain = next((node.labels[key] for key in DOMAIN_LABELS if node.labels.get(key)), "")
+        self.fabric = node.labels.get(FABRIC_LABEL, "")
+        self.domain: str | int = domain or number
+        self.neighbourhood: Neighbourhood = (domain, self.fabric)
+        self.foreign: dict[int, int] = {}
+
+
+class Hold(NamedTuple):
+    """What a worker holds of a host: bytes by position."""
+
+    host: Host
+    bytes_by_position: dict[int, int]
+
+
+class _Change(NamedTuple):
+    host: Host | None
+    free: Free  # before
+    role: RoleKey | None
+    owner: str
+    devices: int
+    memory_bytes: int
 
 
 class Fleet:
-    """A working copy of one snapshot's capacity. Claims taken here are proposals."""
+    """A working copy of one snapshot's capacity. What is taken here is proposed, not claimed."""
 
-    def __init__(
-        self,
-        nodes: Iterable[Node],
-        devices: Iterable[Device],
-        free_bytes: dict[str, int],
-        replicas: Counter[tuple[str, str]],
-    ) -> None:
-        self.nodes = tuple(sorted(nodes, key=lambda node: node.name))
-        self._devices: dict[str, tuple[Device, ...]] = {}
-        for device in sorted(devices, key=lambda device: (device.node, device.index)):
-            self._devices[device.node] = (*self._devices.get(device.node, ()), device)
-        self._free_bytes = free_bytes
-        self._replicas = replicas  # (node, model/variant/role) → workers
+    def __init__(self, snapshot: Snapshot, *, label_keys: frozenset[str] = frozenset()) -> None:
+        self.standings = Standings(snapshot.models)
+        self.quotas = Quotas(snapshot.quotas)
+        self.workers = {worker.id: worker for worker in snapshot.workers}
+        self.holds: dict[str, list[Hold]] = {}
+        self.roles: dict[RoleKey, dict[int, int]] = defaultdict(dict)  # → workers by host
+        self.on_source: dict[str, list[int]] = defaultdict(list)
+        self._changes: list[_Change] = []
+        self._label_keys = label_keys.union(_label_keys(snapshot))
+        self._by_name: dict[str, Host] = {}
+        self.hosts = self._make_hosts(snapshot)
+        self.shapes = Shapes(self.builds)
+        self._count_workers(snapshot)
 
-    @classmethod
-    def of(cls, snapshot: Snapshot) -> Self:
-        free = {device.id: device.memory_bytes for device in snapshot.devices}
+    def _make_hosts(self, snapshot: Snapshot) -> tuple[Host, ...]:
+        claimed: dict[str, int] = defaultdict(int)
         for claim in snapshot.claims:
-            if claim.device_id in free:
-                free[claim.device_id] -= claim.memory_bytes
-        replicas = Counter((worker.node, _group(worker.plan)) for worker in snapshot.workers)
-        return cls(snapshot.nodes, snapshot.devices, free, replicas)
+            claimed[claim.device_id] += claim.memory_bytes
+        devices_of: dict[str, list[Device]] = defaultdict(list)
+        for device in snapshot.devices:
+            devices_of[device.node].append(device)
+        builds: dict[object, Build] = {}
+        hosts = []
+        for number, node in enumerate(sorted(snapshot.nodes, key=lambda node: node.name)):
+            devices = in_order(devices_of[node.name])
+            labels = {key: node.labels[key] for key in self._label_keys if key in node.labels}
+            key = build_key(node, devices, labels)
+            build = builds.get(key)
+            if build is None:
+                build = builds[key] = Build(node, devices, labels)
+            foreign = _foreign(devices, claimed)
+            free = tuple(
+                [
+                    0 if d.quarantine else d.memory_bytes - claimed[d.id] - foreign.get(i, 0)
+                    for i, d in enumerate(devices)
+                ]
+            )
+            host = Host(number, node, devices, build, free)
+            host.foreign = foreign
+            self._enter(host)
+            self._by_name[node.name] = host
+            for source in node.sources:
+                self.on_source[source].append(number)
+            hosts.append(host)
+        self.builds = tuple(builds.values())
+        return tuple(hosts)
 
-    def copy(self) -> "Fleet":
-        clone = Fleet(self.nodes, (), dict(self._free_bytes), Counter(self._replicas))
-        clone._devices = self._devices
-        return clone
+    def _count_workers(self, snapshot: Snapshot) -> None:
+        places = {
+            device.id: (host, position)
+            for host in self.hosts
+            for position, device in enumerate(host.devices)
+        }
+        held: dict[str, dict[Host, dict[int, int]]] = defaultdict(dict)
+        for claim in snapshot.claims:
+            place = places.get(claim.device_id)
+            if place is not None:
+                held[claim.worker_id].setdefault(place[0], {})[place[1]] = claim.memory_bytes
+        for worker in snapshot.workers:
+            mine = held.get(worker.id, {})
+            self.holds[worker.id] = [Hold(host, taken) for host, taken in mine.items()]
+            for taken in mine.values():
+                self.quotas.count(self.owner(worker), len(taken), sum(taken.values()))
+            host = self._by_name.get(worker.node)
+            if host is not None and not worker.departing and worker.phase not in LEAVING_PHASES:
+                by_host = self.roles[role_key(worker.plan)]
+                by_host[host.number] = by_host.get(host.number, 0) + 1
 
-    def devices(self, node: Node) -> tuple[Device, ...]:
-        return self._devices.get(node.name, ())
+    def owner(self, worker: Worker) -> str:
+        return self.standings.of(worker).owner
 
-    def free_bytes(self, device: Device) -> int:
-        return self._free_bytes[device.id]
+    def host(self, name: str) -> Host | None:
+        return self._by_name.get(name)
 
-    def free_share(self, node: Node) -> float:
-        """The part of the node's device memory that no one claims, 0 to 1."""
-        total = sum(device.memory_bytes for device in self.devices(node))
-        free = sum(self.free_bytes(device) for device in self.devices(node))
-        return free / total if total else 0.0
+    def knows_labels(self, plans: Iterable[WorkerPlan]) -> bool:
+        """Whether its builds tell apart all that these plans wish."""
+        return all(self._label_keys.issuperset(plan.placement.labels) for plan in plans)
 
-    def replicas(self, node: Node, plan: WorkerPlan) -> int:
-        """Workers of the plan's own role that the node already holds."""
-        return self._replicas[(node.name, _group(plan))]
+    # Taking, giving back, undoing.
 
-    def best_devices(self, node: Node, plan: WorkerPlan) -> tuple[DeviceClaim, ...] | None:
-        """The tightest devices that fit, so that large holes stay whole; None if too few do."""
-        fitting = [
-            device for device in self.devices(node) if self.free_bytes(device) >= need(plan, device)
-        ]
-        fitting.sort(key=lambda device: (self.free_bytes(device), device.index))
-        if len(fitting) < plan.devices:
-            return None
-        return tuple(
-            DeviceClaim(device_id=device.id, memory_bytes=need(plan, device))
-            for device in fitting[: plan.devices]
-        )
+    def mark(self) -> int:
+        return len(self._changes)
 
-    def take(self, worker: PlannedWorker) -> None:
-        for claim in worker.claims:
-            self._free_bytes[claim.device_id] -= claim.memory_bytes
-            assert self._free_bytes[claim.device_id] >= 0, claim
-        self._replicas[(worker.node, _group(worker.plan))] += 1
+    def undo(self, mark: int) -> None:
+        """Everything since *mark* has not happened."""
+        while len(self._changes) > mark:
+            change = self._changes.pop()
+            if change.host is not None:
+                self._move(change.host, change.free)
+                if change.role is not None:
+                    self._leave_role(change.role, change.host.number)
+            self.quotas.count(change.owner, -change.devices, -change.memory_bytes)
+
+    def take(self, plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int]) -> None:
+        sizes = host.build.sizes
+        taken = {i: shape.memory_bytes or sizes[i] for i in positions}
+        role = role_key(plan)
+        by_host = self.roles[role]
+        by_host[host.number] = by_host.get(host.number, 0) + 1
+        self._change(host, taken, plan.owner, role)
+
+    def release(self, worker_id: str) -> None:
+        """As if the worker had ended."""
+        self._shift(worker_id, 1)
+
+    def restore(self, worker_id: str) -> None:
+        """It has not: what was taken of its memory since then is owed, as a negative rest."""
+        self._shift(worker_id, -1)
+
+    def _shift(self, worker_id: str, sign: int) -> None:
+        owner = self.owner(self.workers[worker_id])
+        for host, held in self.holds[worker_id]:
+            self._change(host, {i: -sign * size for i, size in held.items()}, owner, None, -sign)
+
+    def _change(
+        self,
+        host: Host,
+        taken: dict[int, int],
+        owner: str,
+        role: RoleKey | None,
+        sign: int = 1,
+    ) -> None:
+        before = list(host.free)
+        for i, size in taken.items():
+            if not host.devices[i].quarantine:
+                before[i] -= size
+        devices, memory_bytes = sign * len(taken), sum(taken.values())
+        self._changes.append(_Change(host, host.free, role, owner, devices, memory_bytes))
+        self.quotas.count(owner, devices, memory_bytes)
+        self._move(host, tuple(before))
+
+    def _move(self, host: Host, free: Free) -> None:
+        level = host.level
+        group = level.groups[host.neighbourhood]
+        group.members.discard(host.number)
+        if not group.members:
+            del level.groups[host.neighbourhood]
+            if not level.groups:
+                del host.build.levels[level]
+        host.free = free
+        host.level = host.build.level(free)
+        self._enter(host)
+
+    def _enter(self, host: Host) -> None:
+        level = host.level
+        group = level.groups.get(host.neighbourhood)
+        if group is None:
+            group = level.groups[host.neighbourhood] = Group()
+            host.build.levels[level] = None
+        group.add(host.number)
+
+    def _leave_role(self, role: RoleKey, number: int) -> None:
+        by_host = self.roles[role]
+        if by_host[number] == 1:
+            del by_host[number]
+        else:
+            by_host[number] -= 1
 
 
-def need(plan: WorkerPlan, device: Device) -> int:
-    """Bytes the plan takes of this device: what it asks for, or the whole of it."""
-    return plan.memory_bytes or device.memory_bytes
+def planned(plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int]) -> PlannedWorker:
+    """The worker with its place, its claims by the devices' own order."""
+    claims = [
+        (host.devices[i].index, host.devices[i].id, shape.memory_bytes or host.build.sizes[i])
+        for i in positions
+    ]
+    return PlannedWorker(
+        plan=plan,
+        node=host.node.name,
+        runtime=shape.wish.runtimes[host.build.kind],
+        claims=tuple(
+            DeviceClaim(device_id=name, memory_bytes=size) for _, name, size in sorted(claims)
+        ),
+    )
 
 
-def _group(plan: WorkerPlan) -> str:
-    return f"{plan.model}/{plan.variant}/{plan.role}"
+def role_key(plan: WorkerPlan) -> RoleKey:
+    return (plan.model, plan.variant, plan.role, plan.fingerprint)
+
+
+def _foreign(devices: Sequence[Device], claimed: dict[str, int]) -> dict[int, int]:
+    """Bytes in use that no claim explains. Workers that have just started use less than they
+    claim, engines and drivers a little more: only what is clearly beyond counts.
+    """
+    surplus: dict[int, int] = {}
+    for position, device in enumerate(devices):
+        if device.used_bytes > FOREIGN_BYTES_MIN and not device.quarantine:
+            over = device.used_bytes - claimed[device.id]
+            if over > max(FOREIGN_BYTES_MIN, FOREIGN_SHARE_MIN * device.memory_bytes):
+                room = device.memory_bytes - claimed[device.id]
+                surplus[position] = min(over, max(room, 0))
+    return surplus
+
+
+def _label_keys(snapshot: Snapshot) -> Iterable[str]:
+    for model in snapshot.models:
+        for variant in model.spec.variants:
+            yield from variant.placement.labels
+            for _, role in variant.topology.roles():
+                yield from role.placement.labels
