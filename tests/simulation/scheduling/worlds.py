@@ -98,9 +98,9 @@ def gangs_of(models: Sequence[Model]) -> tuple[Gang, ...]:
 
 
 def demand_gib(plan: WorkerPlan) -> int:
-    """What a worker asks for. A whole device counts as the smallest that its wishes allow."""
+    """What a worker asks for. A whole device counts as the largest that its wishes allow."""
     wish = plan.placement.device_model.lower()
-    whole = min(kind.gib for kind in KINDS if wish in kind.model.lower())
+    whole = max(kind.gib for kind in KINDS if wish in kind.model.lower())
     return plan.devices * (plan.memory_bytes // GIB or whole)
 
 
