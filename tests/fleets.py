@@ -42,6 +42,19 @@ def a_model(
     )
 
 
+def with_spec(model, *, topology=None, **fields):
+    """The model with other *fields* of its spec; *topology* goes into that of its first variant."""
+    spec = msgspec.to_builtins(model.spec)
+    into = spec["variants"][0]["topology"]
+    for key, value in (topology or {}).items():
+        into[key] = {**into[key], **value} if isinstance(value, dict) else value
+    return msgspec.structs.replace(model, spec=from_data({**spec, **fields}))
+
+
+def runtime_of(plan, kind):
+    return plan.runtime or f"{plan.engine}-on-{kind}"
+
+
 def unified(name, *, workers=1, memory="4GiB", devices=1, args=None, **more):
     role = {"workers": workers, "memory": memory, "devices": devices, "args": args or {}}
     return a_model(name, {"type": "aggregated", **role}, **more)
@@ -68,32 +81,45 @@ def external(name, *, urls=(), prefill=(), decode=(), engine="emulator", model=N
     return a_model(name, {"type": "external", **given, **topology}, engine=engine, **(model or {}))
 
 
-def a_node(name, *, state=NodeState.READY, labels=None, runtimes=None):
-    known = ("builtin", "emulator-on-cpu", "vllm-on-cpu")
+def a_node(
+    name, *, state=NodeState.READY, labels=None, runtimes=None, kind=DeviceKind.CPU, sources=()
+):
+    known = ("builtin", "emulator-on-cpu", "vllm-on-cpu", "emulator-on-cuda")
     return Node(
         name=name,
         address="127.0.0.1",
         state=state,
-        device_kind=DeviceKind.CPU,
+        device_kind=kind,
+        sources=tuple(sources),
         runtimes=known if runtimes is None else runtimes,
         labels=labels or {},
         last_seen_at=0.0,
     )
 
 
-def a_device(node, index, *, memory_bytes=4 * GIB, model="cpu"):
+def a_device(node, index, *, memory_bytes=4 * GIB, model="cpu", kind=DeviceKind.CPU, **more):
     return Device(
-        id=f"{node}/cpu{index}",
+        **more,
+        id=f"{node}/{kind}{index}",
         node=node,
         index=index,
-        kind=DeviceKind.CPU,
+        kind=kind,
         model=model,
         memory_bytes=memory_bytes,
     )
 
 
 def a_snapshot(
-    *, models=(), nodes=(), devices=(), workers=(), ended=(), claims=(), keys=(), version=1
+    *,
+    models=(),
+    nodes=(),
+    devices=(),
+    workers=(),
+    ended=(),
+    claims=(),
+    keys=(),
+    quotas=(),
+    version=1,
 ):
     return Snapshot(
         version=version,
@@ -104,6 +130,7 @@ def a_snapshot(
         ended=tuple(ended),
         claims=tuple(claims),
         keys=tuple(keys),
+        quotas=tuple(quotas),
     )
 
 

@@ -1,4 +1,4 @@
-"""Which worker goes where: filters with reasons, scorers, gangs, preemption. Pure and deterministic.
+"""Which worker goes where: filters with reasons, scorers, gangs, preemption. Pure, deterministic.
 
 `place` proposes against a snapshot; the registry verifies and claims in one transaction.
 """

@@ -6,9 +6,10 @@ import msgspec
 
 from pipelines.scheduler.builds import Level
 from pipelines.scheduler.filters import Obstacle, Reason, RuntimeOf, first_obstacle
-from pipelines.scheduler.fleet import Fleet, Host, role_key
+from pipelines.scheduler.fleet import Fleet, role_key
 from pipelines.scheduler.gangs import Job, Member, seat
-from pipelines.scheduler.proposal import Refusal, Why
+from pipelines.scheduler.hosts import FABRIC_LABEL, Host
+from pipelines.scheduler.proposal import Refusal, Why, some_of
 from pipelines.scheduler.scorers import USUAL, Company
 from pipelines.scheduler.search import Scope
 from pipelines.scheduler.shapes import NOT, Shape
@@ -83,7 +84,7 @@ def _why(fleet: Fleet, job: Job, member: Member, scope: Scope | None) -> tuple[W
         else:
             obstacle = by_level[host.level]
         if obstacle is None:
-            obstacle = _too_far(fleet, job, member, host, scope)
+            obstacle = _too_far(fleet, job, host, scope)
         key = (obstacle.reason, obstacle.wants or obstacle.has)
         together[key].append(obstacle)
         names[key].append(host.node.name)
@@ -115,28 +116,23 @@ def _obstacle(shape: Shape, host: Host) -> Obstacle:
     return shape.obstacle(host.level)
 
 
-def _too_far(fleet: Fleet, job: Job, member: Member, host: Host, scope: Scope | None) -> Obstacle:
-    """Why a node that has room for the worker is none for the gang."""
+def _too_far(fleet: Fleet, job: Job, host: Host, scope: Scope | None) -> Obstacle:
+    """Why a node that has room for the worker is none for its gang."""
     living = job.living(fleet)
-    if living and host.build.kind not in {one.build.kind for one in living}:
-        kind = living[0].build.kind
-        return Obstacle(
-            Reason.DEVICE_KIND_DIFFERS, "", f"is {host.build.kind}, the pair's are {kind}"
-        )
+    kinds = {one.build.kind for one in living}
+    if kinds and host.build.kind not in kinds:
+        has = f"is {host.build.kind}, its gang is on {living[0].build.kind}"
+        return Obstacle(Reason.DEVICE_KIND_DIFFERS, "", has)
     if job.locality is Locality.FABRIC and not host.fabric:
-        return Obstacle(Reason.TOO_FAR, "", "is in no fabric")
-    if scope is not None and not scope.holds(host) or living:
-        near = ", ".join(sorted({one.node.name for one in living})[:3])
-        where = "node" if job.locality is Locality.NODE else "fabric"
-        if near:
-            return Obstacle(Reason.TOO_FAR, "", f"is not of one {where} with {near}")
-    where = {Locality.NODE: "one node", Locality.FABRIC: "one fabric"}.get(job.locality)
-    held = f"has room for it, but not for all {len(job.gang)} of its gang"
-    if where:
-        held += (
-            f", which must be on {where}" if where == "one node" else f", which must be in {where}"
-        )
+        return Obstacle(Reason.TOO_FAR, "", f"has no label {FABRIC_LABEL}")
+    where = _WHERE[job.locality]
+    if living and where and scope is not None and not scope.holds(host):
+        near = some_of(tuple(sorted({one.node.name for one in living})))
+        return Obstacle(Reason.TOO_FAR, "", f"has room, but must be of {where} with {near}")
     if len(job.gang) == 1:
-        held = "has room, but more bytes than its owner may hold"
-        return Obstacle(Reason.QUOTA, "", held)
-    return Obstacle(Reason.TOO_FAR, "", held)
+        return Obstacle(Reason.QUOTA, "", "has room, but more bytes than its owner may hold")
+    has = f"has room, but not for all {len(job.gang)} of its gang"
+    return Obstacle(Reason.TOO_FAR, "", f"{has} on {where}" if where else has)
+
+
+_WHERE = {Locality.PREFER: "", Locality.NODE: "one node", Locality.FABRIC: "one fabric"}

@@ -5,74 +5,34 @@ Everything that is taken or given back is noted and can be undone, so that tryin
 
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from functools import cached_property
 from typing import NamedTuple
 
-from pipelines.scheduler.builds import Build, Free, Group, Level, Neighbourhood, build_key, in_order
+from pipelines.scheduler.builds import Build, Free, Group, build_key, in_order
+from pipelines.scheduler.hosts import Hold, Host, foreign_use
 from pipelines.scheduler.quotas import Quotas
 from pipelines.scheduler.shapes import Shape, Shapes
-from pipelines.scheduler.standing import DOMAIN_LABELS, FABRIC_LABEL, Standings
+from pipelines.scheduler.standing import Standings
+from pipelines.scheduler.victims import Victims
 from registry.spec import Role
 from registry.state import (
     LEAVING_PHASES,
     Device,
     DeviceClaim,
-    Node,
     PlannedWorker,
     Snapshot,
     Worker,
     WorkerPlan,
 )
 
-# Of what is in use beyond the claims on a device: below it is an engine's or a driver's own.
-FOREIGN_BYTES_MIN = 2**30
-FOREIGN_SHARE_MIN = 0.05
-
 RoleKey = tuple[str, str, Role, str]  # model, variant, role, fingerprint
 
 
-class Host:
-    """A node. *foreign*: bytes in use that nobody claims, by position, where there are any."""
-
-    __slots__ = (
-        "build",
-        "devices",
-        "domain",
-        "fabric",
-        "foreign",
-        "free",
-        "level",
-        "neighbourhood",
-        "node",
-        "number",
-    )
-
-    def __init__(
-        self, number: int, node: Node, devices: tuple[Device, ...], build: Build, free: Free
-    ) -> None:
-        self.number = number
-        self.node = node
-        self.devices = devices
-        self.build = build
-        self.free = free
-        self.level: Level = build.level(free)
-        domain = next((node.labels[key] for key in DOMAIN_LABELS if node.labels.get(key)), "")
-        self.fabric = node.labels.get(FABRIC_LABEL, "")
-        self.domain: str | int = domain or number
-        self.neighbourhood: Neighbourhood = (domain, self.fabric)
-        self.foreign: dict[int, int] = {}
-
-
-class Hold(NamedTuple):
-    """What a worker holds of a host: bytes by position."""
-
-    host: Host
-    bytes_by_position: dict[int, int]
-
-
 class _Change(NamedTuple):
-    host: Host | None
+    host: Host
     free: Free  # before
     role: RoleKey | None
+    sign: int
     owner: str
     devices: int
     memory_bytes: int
@@ -94,6 +54,9 @@ class Fleet:
         self.hosts = self._make_hosts(snapshot)
         self.shapes = Shapes(self.builds)
         self._count_workers(snapshot)
+        self.leaving = tuple(
+            sorted(w.id for w in snapshot.workers if w.phase in LEAVING_PHASES and self.holds[w.id])
+        )
 
     def _make_hosts(self, snapshot: Snapshot) -> tuple[Host, ...]:
         claimed: dict[str, int] = defaultdict(int)
@@ -111,7 +74,7 @@ class Fleet:
             build = builds.get(key)
             if build is None:
                 build = builds[key] = Build(node, devices, labels)
-            foreign = _foreign(devices, claimed)
+            foreign = foreign_use(devices, claimed)
             free = tuple(
                 [
                     0 if d.quarantine else d.memory_bytes - claimed[d.id] - foreign.get(i, 0)
@@ -149,6 +112,11 @@ class Fleet:
                 by_host = self.roles[role_key(worker.plan)]
                 by_host[host.number] = by_host.get(host.number, 0) + 1
 
+    @cached_property
+    def victims(self) -> Victims:
+        """Who could be evicted, as it is in the snapshot."""
+        return Victims(self.workers.values(), self.holds, self.standings)
+
     def owner(self, worker: Worker) -> str:
         return self.standings.of(worker).owner
 
@@ -168,49 +136,52 @@ class Fleet:
         """Everything since *mark* has not happened."""
         while len(self._changes) > mark:
             change = self._changes.pop()
-            if change.host is not None:
-                self._move(change.host, change.free)
-                if change.role is not None:
-                    self._leave_role(change.role, change.host.number)
+            self._move(change.host, change.free)
+            if change.role is not None:
+                self._count_role(change.role, change.host.number, -change.sign)
             self.quotas.count(change.owner, -change.devices, -change.memory_bytes)
 
     def take(self, plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int]) -> None:
-        sizes = host.build.sizes
-        taken = {i: shape.memory_bytes or sizes[i] for i in positions}
-        role = role_key(plan)
-        by_host = self.roles[role]
-        by_host[host.number] = by_host.get(host.number, 0) + 1
-        self._change(host, taken, plan.owner, role)
+        """A worker takes its place."""
+        self._seat(plan, shape, host, positions, 1)
+
+    def give(self, plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int]) -> None:
+        """It gives it back: another one may suit it better."""
+        self._seat(plan, shape, host, positions, -1)
 
     def release(self, worker_id: str) -> None:
         """As if the worker had ended."""
-        self._shift(worker_id, 1)
+        self._shift(worker_id, -1)
 
     def restore(self, worker_id: str) -> None:
         """It has not: what was taken of its memory since then is owed, as a negative rest."""
-        self._shift(worker_id, -1)
+        self._shift(worker_id, 1)
+
+    def _seat(
+        self, plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int], sign: int
+    ) -> None:
+        sizes = host.build.sizes
+        taken = {i: sign * (shape.memory_bytes or sizes[i]) for i in positions}
+        role = role_key(plan)
+        self._count_role(role, host.number, sign)
+        self._change(host, taken, plan.owner, role, sign)
 
     def _shift(self, worker_id: str, sign: int) -> None:
         owner = self.owner(self.workers[worker_id])
         for host, held in self.holds[worker_id]:
-            self._change(host, {i: -sign * size for i, size in held.items()}, owner, None, -sign)
+            self._change(host, {i: sign * size for i, size in held.items()}, owner, None, sign)
 
     def _change(
-        self,
-        host: Host,
-        taken: dict[int, int],
-        owner: str,
-        role: RoleKey | None,
-        sign: int = 1,
+        self, host: Host, taken: dict[int, int], owner: str, role: RoleKey | None, sign: int
     ) -> None:
-        before = list(host.free)
+        free = list(host.free)
         for i, size in taken.items():
             if not host.devices[i].quarantine:
-                before[i] -= size
+                free[i] -= size
         devices, memory_bytes = sign * len(taken), sum(taken.values())
-        self._changes.append(_Change(host, host.free, role, owner, devices, memory_bytes))
+        self._changes.append(_Change(host, host.free, role, sign, owner, devices, memory_bytes))
         self.quotas.count(owner, devices, memory_bytes)
-        self._move(host, tuple(before))
+        self._move(host, tuple(free))
 
     def _move(self, host: Host, free: Free) -> None:
         level = host.level
@@ -232,12 +203,11 @@ class Fleet:
             host.build.levels[level] = None
         group.add(host.number)
 
-    def _leave_role(self, role: RoleKey, number: int) -> None:
+    def _count_role(self, role: RoleKey, number: int, change: int) -> None:
         by_host = self.roles[role]
-        if by_host[number] == 1:
+        by_host[number] = by_host.get(number, 0) + change
+        if not by_host[number]:
             del by_host[number]
-        else:
-            by_host[number] -= 1
 
 
 def planned(plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int]) -> PlannedWorker:
@@ -258,20 +228,6 @@ def planned(plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int]
 
 def role_key(plan: WorkerPlan) -> RoleKey:
     return (plan.model, plan.variant, plan.role, plan.fingerprint)
-
-
-def _foreign(devices: Sequence[Device], claimed: dict[str, int]) -> dict[int, int]:
-    """Bytes in use that no claim explains. Workers that have just started use less than they
-    claim, engines and drivers a little more: only what is clearly beyond counts.
-    """
-    surplus: dict[int, int] = {}
-    for position, device in enumerate(devices):
-        if device.used_bytes > FOREIGN_BYTES_MIN and not device.quarantine:
-            over = device.used_bytes - claimed[device.id]
-            if over > max(FOREIGN_BYTES_MIN, FOREIGN_SHARE_MIN * device.memory_bytes):
-                room = device.memory_bytes - claimed[device.id]
-                surplus[position] = min(over, max(room, 0))
-    return surplus
 
 
 def _label_keys(snapshot: Snapshot) -> Iterable[str]:

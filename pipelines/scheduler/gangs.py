@@ -6,7 +6,8 @@ from typing import NamedTuple
 from pipelines.scheduler.builds import Level
 from pipelines.scheduler.devices import after, suits
 from pipelines.scheduler.filters import RuntimeOf
-from pipelines.scheduler.fleet import Fleet, Host, RoleKey, planned, role_key
+from pipelines.scheduler.fleet import Fleet, RoleKey, planned, role_key
+from pipelines.scheduler.hosts import Host
 from pipelines.scheduler.scorers import Company, Weights
 from pipelines.scheduler.search import EVERYWHERE, Scope, find
 from pipelines.scheduler.shapes import Shape
@@ -18,7 +19,7 @@ ORDERS_MAX = 6  # in which a gang's workers are tried, the one that found no pla
 FABRICS_MAX = 64  # that are tried for one gang
 
 _PARTNER = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
-_KINDS = (DeviceKind.CUDA, DeviceKind.CPU)
+KINDS = (DeviceKind.CUDA, DeviceKind.CPU)
 
 
 class Member(NamedTuple):
@@ -115,7 +116,7 @@ def _seat_within(
     for _ in range(ORDERS_MAX):
         seats: list[Seat] = []
         for member in order:
-            taken = _seat_one(fleet, job, member, weights, scope)
+            taken = seat_one(fleet, job, member, weights, scope)
             if taken is None:
                 break
             seats.append(taken)
@@ -133,9 +134,8 @@ def _seat_within(
     return None
 
 
-def _seat_one(
-    fleet: Fleet, job: Job, member: Member, weights: Weights, scope: Scope
-) -> Seat | None:
+def seat_one(fleet: Fleet, job: Job, member: Member, weights: Weights, scope: Scope) -> Seat | None:
+    """Takes the best place there is for one member, if there is one."""
     plan, shape = member
     partner = job.partners.get(plan.role)
     company = Company(fleet, role_key(plan), partner, plan.source, weights)
@@ -161,18 +161,18 @@ def scopes(fleet: Fleet, job: Job) -> Iterator[Scope]:
         return
     living = job.living(fleet)
     kinds = {host.build.kind for host in living}
-    for kind in [kind for kind in _KINDS if kind in (kinds or fleet.shapes.kinds())]:
+    for kind in [kind for kind in KINDS if kind in (kinds or fleet.shapes.kinds())]:
         if job.locality is Locality.PREFER:
             yield Scope(kind=kind)
         elif job.locality is Locality.FABRIC:
-            yield from _fabrics(fleet, job, living, kind)
+            yield from _fabrics(job, living, kind)
         elif living:
             yield from (Scope(kind=kind, host=host.number) for host in living)
         else:
             yield from _single_nodes(job, kind)
 
 
-def _fabrics(fleet: Fleet, job: Job, living: list[Host], kind: DeviceKind) -> Iterator[Scope]:
+def _fabrics(job: Job, living: list[Host], kind: DeviceKind) -> Iterator[Scope]:
     """The tightest first: those where the fewest hosts have room for the hardest member."""
     if living:
         for fabric in sorted({host.fabric for host in living} - {""}):

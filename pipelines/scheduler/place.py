@@ -1,39 +1,110 @@
-"""Gangs → places, against one snapshot: the line from what is wanted to what is proposed."""
+"""Gangs → places, against one snapshot: the line from what is wanted to what is proposed.
 
+Each gang in turn, those of higher priority first, then the hardest: it takes its seats; else others
+of this proposal move closer together; else it waits for places that are coming; else workers of
+lower priority have to go.
+"""
+
+from collections import deque
 from collections.abc import Iterable
 
+from pipelines.scheduler.coming import reserve
 from pipelines.scheduler.explanation import refusal
 from pipelines.scheduler.filters import RuntimeOf
 from pipelines.scheduler.fleet import Fleet
 from pipelines.scheduler.gangs import Job, as_planned, seat
-from pipelines.scheduler.proposal import Proposal, Refusal
-from pipelines.scheduler.scorers import USUAL
+from pipelines.scheduler.preemption import make_room
+from pipelines.scheduler.proposal import Eviction, Proposal, Refusal
+from pipelines.scheduler.rearrange import Placed, Rearranging
+from pipelines.scheduler.scorers import TIGHT, USUAL
+from pipelines.scheduler.victims import Unit
 from pipelines.topology import Gang
-from registry.state import PlannedGang, Snapshot
+from registry.state import Snapshot
 
 
 def place(
     snapshot: Snapshot, gangs: Iterable[Gang], runtime_of: RuntimeOf, fleet: Fleet | None = None
 ) -> Proposal:
-    """Proposes places for *gangs*, those of higher priority first, then the hardest. *runtime_of*
-    names the runtime a plan gets on a kind of device. A *fleet* of this very snapshot may be kept
-    between calls; it is left as it was.
+    """Proposes places for *gangs*. *runtime_of* names the runtime a plan gets on a kind of device.
+    A *fleet* of this very snapshot may be kept between calls; it is left as it was.
     """
     gangs = tuple(gangs)
     if fleet is None or not fleet.knows_labels(plan for gang in gangs for plan in gang):
         fleet = Fleet(snapshot, label_keys=_labels(gangs))
     mark = fleet.mark()
-    jobs = sorted((Job(fleet, gang, runtime_of) for gang in gangs), key=lambda job: job.rank)
-    placed: list[PlannedGang] = []
-    refused: list[Refusal] = []
-    for job in jobs:
-        seats = seat(fleet, job, USUAL)
-        if seats is not None:
-            placed.append(as_planned(seats))
-        else:
-            refused.append(refusal(fleet, job))
+    line = _Line(fleet)
+    line.run(sorted((Job(fleet, gang, runtime_of) for gang in gangs), key=lambda job: job.rank))
     fleet.undo(mark)
-    return Proposal(placed=tuple(placed), refused=tuple(refused))
+    return Proposal(
+        placed=tuple(as_planned(seats) for seats in line.placed.values()),
+        refused=tuple(line.refused),
+        evicted=tuple(line.evicted),
+    )
+
+
+class _Line:
+    """What one call has come to so far."""
+
+    def __init__(self, fleet: Fleet) -> None:
+        self._fleet = fleet
+        self._rearranging = Rearranging(fleet)
+        self._leaving = list(fleet.leaving)
+        self._gone: list[Unit] = []
+        self._settled: set[Job] = set()  # that lost their place once: no second time round
+        self.placed: Placed = {}
+        self.refused: list[Refusal] = []
+        self.evicted: list[Eviction] = []
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        line = deque(jobs)
+        while line:
+            job = line.popleft()
+            seats = seat(self._fleet, job, USUAL) or seat(self._fleet, job, TIGHT)
+            if seats is not None:
+                self.placed[job] = seats
+                continue
+            if job not in self._settled and all(shape.offers for _, shape in job.members):
+                lost = self._rearranging.make_room(job, self.placed)
+                if lost is not None:
+                    self._settled.update(lost)
+                    line.extendleft(reversed(lost))
+                    continue
+            self._wait_or_refuse(job)
+
+    def _wait_or_refuse(self, job: Job) -> None:
+        """Waits for what leaves, and only where that is not enough makes others leave."""
+        if not all(shape.offers for _, shape in job.members):
+            self.refused.append(refusal(self._fleet, job))
+            return
+        if self._leaving and self._waits(job, ()):
+            return
+        units = make_room(self._fleet, job, self._fleet.victims, self._leaving, self._gone)
+        if not units:
+            self.refused.append(refusal(self._fleet, job))
+            return
+        evicted = [
+            Eviction(worker_id=worker_id, model=unit.model, plan=job.members[0].plan)
+            for unit in units
+            for worker_id in unit.workers
+        ]
+        self._gone += units
+        self._leaving += [one.worker_id for one in evicted]
+        self.evicted += evicted
+        waits = self._waits(job, tuple(one.worker_id for one in evicted))
+        assert waits, "the units were found to suffice"
+
+    def _waits(self, job: Job, evicted: tuple[str, ...]) -> bool:
+        coming = reserve(self._fleet, job, self._leaving)
+        if coming is None:
+            return False
+        seats, waited_for = coming
+        names = tuple(dict.fromkeys((*evicted, *waited_for)))
+        if names:
+            plan = job.members[0].plan
+            self.refused.append(Refusal(gang=job.gang, plan=plan, why=(), waits_for=names))
+        else:
+            self.placed[job] = seats
+        return True
 
 
 def _labels(gangs: Iterable[Gang]) -> frozenset[str]:

@@ -6,7 +6,8 @@ How well the devices suit (bin packing) is `devices.suits`; the rest is about wh
 import msgspec
 
 from pipelines.scheduler.builds import Neighbourhood
-from pipelines.scheduler.fleet import Fleet, Host, RoleKey
+from pipelines.scheduler.fleet import Fleet, RoleKey
+from pipelines.scheduler.hosts import Host
 
 SAME_FABRIC = 0.5  # of being on the same node
 
@@ -85,8 +86,3 @@ class Company:
             + weights.nodes / (1 + self.replicas.get(number, 0))
             + (weights.weights if number in self.sources else 0.0)
         )
-
-    @property
-    def is_everywhere_alike(self) -> bool:
-        """Whether all hosts but `hosts` are worth the same."""
-        return not self.fabrics and not any(isinstance(domain, str) for domain in self.domains)

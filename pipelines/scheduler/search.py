@@ -5,7 +5,8 @@ from collections.abc import Iterator
 import msgspec
 
 from pipelines.scheduler.builds import Level
-from pipelines.scheduler.fleet import Fleet, Host
+from pipelines.scheduler.fleet import Fleet
+from pipelines.scheduler.hosts import Host
 from pipelines.scheduler.scorers import Company
 from pipelines.scheduler.shapes import NOT, Shape
 from registry.state import DeviceKind
@@ -65,11 +66,8 @@ def find(
         fits = scope.holds(host) and _fit(shape, host.level, bytes_left) != NOT
         return host if fits else None
     best, found = float("-inf"), -1
-    weights, hosts = company.weights, fleet.hosts
     for level, suited in _levels(shape, scope, bytes_left):
-        score = weights.pack * suited
-        if beside is not None and room_for_both(level, shape, beside):
-            score += weights.near
+        score = company.weights.pack * suited + _lookahead(level, shape, beside, company)
         for neighbourhood, group in level.groups.items():
             if scope.fabric is not None and neighbourhood[1] != scope.fabric:
                 continue
@@ -80,14 +78,19 @@ def find(
             if first is not None and (total > best or first < found):
                 best, found = total, first
     for number in company.hosts:
-        host = hosts[number]
+        host = fleet.hosts[number]
         if scope.holds(host) and (suited := _fit(shape, host.level, bytes_left)) != NOT:
-            total = weights.pack * suited + company.on(host)
-            if beside is not None and room_for_both(host.level, shape, beside):
-                total += weights.near
+            total = company.weights.pack * suited + company.on(host)
+            total += _lookahead(host.level, shape, beside, company)
             if total > best or (total == best and number < found):
                 best, found = total, number
-    return hosts[found] if found >= 0 else None
+    return fleet.hosts[found] if found >= 0 else None
+
+
+def _lookahead(level: Level, shape: Shape, beside: Shape | None, company: Company) -> float:
+    if beside is None or not room_for_both(level, shape, beside):
+        return 0.0
+    return company.weights.near
 
 
 def _levels(shape: Shape, scope: Scope, bytes_left: int | None) -> Iterator[tuple[Level, float]]:

@@ -80,6 +80,14 @@ class Shape:
             one_island=self.one_island,
         )
 
+    def fitting(self, level: Level) -> int | None:
+        """How many devices have room for their part; None where the build is not for it at all."""
+        offer = self._offers.get(level.build)
+        if offer is None:
+            return None
+        sizes = level.build.sizes
+        return sum(level.free[i] >= (self.memory_bytes or sizes[i]) for i in offer.allowed)
+
     def bytes_of(self, build: Build, positions: Iterable[int]) -> int:
         return sum(self.memory_bytes or build.sizes[i] for i in positions)
 

@@ -1,4 +1,4 @@
-"""What running workers are by their models' specs of today: whose, how important, how dispensable."""
+"""What running workers are by the specs of today: whose, how important, how dispensable."""
 
 from collections.abc import Iterable
 
@@ -6,9 +6,6 @@ import msgspec
 
 from registry.spec import Role
 from registry.state import Model, Worker
-
-FABRIC_LABEL = "fabric"
-DOMAIN_LABELS = ("zone", "rack")
 
 
 class Standing(msgspec.Struct, frozen=True):

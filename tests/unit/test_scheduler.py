@@ -1,19 +1,13 @@
 """Placing is deterministic, never oversells, and says why not."""
 
-import msgspec
-import pytest
-from fleets import GIB, a_device, a_node, a_snapshot, disaggregated, unified
+from fleets import GIB, a_device, a_node, a_snapshot, disaggregated, runtime_of, unified
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.scheduler import place
 from pipelines.scheduler.filters import Reason
 from pipelines.topology import expand
-from registry.state import Claim, NodeState
-
-
-def runtime_of(plan, kind):
-    return plan.runtime or f"{plan.engine}-on-{kind}"
+from registry.state import Claim
 
 
 def gangs_of(*models):
@@ -75,25 +69,6 @@ def test_the_tightest_device_that_fits_is_taken():
     )
 
     assert proposal.placed[0].workers[0].claims[0].device_id == "a/cpu1"
-
-
-@pytest.mark.parametrize(
-    ("node", "device", "change", "reason", "sentence"),
-    [
-        ({"state": NodeState.CORDONED}, {}, {}, Reason.NODE_NOT_READY, "is cordoned"),
-        ({}, {}, {"devices": 3}, Reason.TOO_FEW_DEVICES, "needs 3 devices, has 1"),
-        ({}, {"memory_bytes": GIB}, {}, Reason.DEVICE_TOO_SMALL, "the largest has 1.0 GiB"),
-        ({"runtimes": ()}, {}, {}, Reason.RUNTIME_MISSING, "modelyard runtimes install"),
-    ],
-)
-def test_a_refusal_says_why(node, device, change, reason, sentence):
-    snapshot = a_snapshot(nodes=[a_node("a", **node)], devices=[a_device("a", 0, **device)])
-    gang = tuple(msgspec.structs.replace(plan, **change) for plan in gangs_of(unified("m"))[0])
-
-    refusal = place(snapshot, [gang], runtime_of).refused[0]
-
-    assert refusal.why[0].reason is reason
-    assert sentence in refusal.sentence
 
 
 def test_labels_and_device_model_are_wishes_that_filter():

@@ -1,0 +1,46 @@
+"""Places that are free only once workers that leave have ended: a gang waits for them and keeps
+its place, so that nobody of lower rank takes it meanwhile.
+"""
+
+from collections.abc import Sequence
+
+from pipelines.scheduler.fleet import Fleet
+from pipelines.scheduler.gangs import Job, Seat, seat
+from pipelines.scheduler.scorers import TIGHT, USUAL
+
+
+def reserve(
+    fleet: Fleet, job: Job, leaving: Sequence[str]
+) -> tuple[list[Seat], tuple[str, ...]] | None:
+    """The seats that the gang will have, and whom it waits for; None if even then it has none.
+    The seats are taken: what is not there yet is owed.
+    """
+    mark = fleet.mark()
+    for worker_id in leaving:
+        fleet.release(worker_id)
+    seats = seat(fleet, job, USUAL) or seat(fleet, job, TIGHT)
+    if seats is None:
+        fleet.undo(mark)
+        return None
+    for worker_id in leaving:
+        fleet.restore(worker_id)
+    return seats, _waited_for(fleet, job, seats, leaving)
+
+
+def _waited_for(
+    fleet: Fleet, job: Job, seats: Sequence[Seat], leaving: Sequence[str]
+) -> tuple[str, ...]:
+    owed = {
+        (taken.host.number, i) for taken in seats for i in taken.positions if taken.host.free[i] < 0
+    }
+    over_quota = bool(fleet.quotas.refusal(job.owner, 0))
+    return tuple(
+        worker_id
+        for worker_id in leaving
+        if (over_quota and fleet.owner(fleet.workers[worker_id]) == job.owner)
+        or any(
+            (hold.host.number, i) in owed
+            for hold in fleet.holds[worker_id]
+            for i in hold.bytes_by_position
+        )
+    )

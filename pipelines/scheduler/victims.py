@@ -1,0 +1,99 @@
+"""Who may have to go for others, and what that costs."""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import NamedTuple
+
+from pipelines.scheduler.hosts import Hold
+from pipelines.scheduler.standing import Standings
+from registry.spec import Role
+from registry.state import LEAVING_PHASES, Phase, Worker
+
+# A worker that serves is dearer than one that is coming up: its requests have to go elsewhere.
+READY_FACTOR = 2.0
+WORKER_COST = 1.0  # each one more, whatever it holds
+
+RoleOf = tuple[str, str, Role]  # model, variant, role
+
+
+class Unit(NamedTuple):
+    """Workers that go together or not at all: a unified one, or all of a pair's variant. *role*
+    is that of a unified one, of which the spec may want some to stay; *devices* counts those it
+    holds, by host.
+    """
+
+    workers: tuple[str, ...]
+    model: str
+    priority: int
+    cost: float
+    role: RoleOf | None
+    devices: dict[int, int]
+
+
+class Victims:
+    """All units that could be evicted, of a fleet as it is in its snapshot."""
+
+    def __init__(
+        self,
+        workers: Iterable[Worker],
+        holds: Mapping[str, Sequence[Hold]],
+        standings: Standings,
+    ) -> None:
+        self.on_host: dict[int, list[Unit]] = defaultdict(list)
+        self.spare: dict[RoleOf, int] = {}  # that a role has above what must stay
+        self._ordinals: dict[RoleOf, set[int]] = defaultdict(set)
+        pairs: dict[tuple[str, str], list[Worker]] = defaultdict(list)
+        units: list[Unit] = []
+        for worker in workers:
+            plan = worker.plan
+            if plan.external is not None or worker.phase in LEAVING_PHASES:
+                continue
+            if plan.role is not Role.UNIFIED:
+                pairs[plan.model, plan.variant].append(worker)
+                continue
+            role: RoleOf = (plan.model, plan.variant, plan.role)
+            self._ordinals[role].add(plan.ordinal)
+            units.append(_unit([worker], role, holds, standings))
+            if role not in self.spare:
+                self.spare[role] = -standings.of(worker).min_available.get(role[1:], 0)
+        for role, ordinals in self._ordinals.items():
+            self.spare[role] += len(ordinals)
+        for pair in pairs.values():
+            kept = standings.of(pair[0]).min_available
+            if not any(kept.get((w.plan.variant, w.plan.role), 0) for w in pair):
+                units.append(_unit(pair, None, holds, standings))
+        for unit in sorted(units, key=lambda unit: (unit.cost, unit.workers)):
+            for number in unit.devices:
+                self.on_host[number].append(unit)
+
+    def allowed(self, unit: Unit, chosen: Iterable[Unit], gone: Iterable[Unit]) -> bool:
+        """Whether its role can spare it beside those that go already."""
+        if unit.role is None:
+            return True
+        others = sum(one.role == unit.role for one in (*chosen, *gone))
+        return self.spare[unit.role] > others
+
+
+def _unit(
+    workers: Sequence[Worker],
+    role: RoleOf | None,
+    holds: Mapping[str, Sequence[Hold]],
+    standings: Standings,
+) -> Unit:
+    priority = standings.of(workers[0]).priority
+    cost, devices = 0.0, defaultdict[int, int](int)
+    for worker in workers:
+        share = 0.0
+        for host, held in holds[worker.id]:
+            devices[host.number] += len(held)
+            share += sum(size / host.build.sizes[i] for i, size in held.items())
+        factor = READY_FACTOR if worker.phase is Phase.READY else 1.0
+        cost += share * (1 + priority) * factor + WORKER_COST
+    return Unit(
+        workers=tuple(sorted(worker.id for worker in workers)),
+        model=workers[0].plan.model,
+        priority=priority,
+        cost=cost,
+        role=role,
+        devices=dict(devices),
+    )
