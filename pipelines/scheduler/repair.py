@@ -17,7 +17,7 @@ from pipelines.scheduler.scorers import TIGHT
 # gang is a smaller part of the whole.
 ROUNDS_MAX = 300
 ROUNDS_BY_HOSTS = 10_000
-ROUNDS_BY_PLACED = 4
+ROUNDS_BY_PLACED = 10
 HOSTS_MAX = 4  # ruined in a round
 NOISES = (0.0, 0.1, 0.3, 1.0)  # by how much of its size a gang may seem smaller or larger
 

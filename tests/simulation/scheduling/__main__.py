@@ -55,7 +55,9 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     )
     parser.add_argument("--quick", action="store_true", help="four tiny fleets, no large one")
     parser.add_argument("--instances", type=int, default=100, help="small fleets (100)")
-    parser.add_argument("--changes", type=int, default=400, help="single models, on the large (400)")
+    parser.add_argument(
+        "--changes", type=int, default=400, help="single models, on the large (400)"
+    )
     parser.add_argument("--seed", type=int, default=1, help="(1)")
     parser.add_argument("--solver-s", type=float, default=12.0, help="for each optimum (12)")
     parser.add_argument("--threads", type=int, default=2, help="of the solver (2)")

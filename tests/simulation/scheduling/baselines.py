@@ -45,7 +45,9 @@ class Room:
         for device in sorted(snapshot.devices, key=lambda device: device.index):
             self.devices[device.node].append(device)
         self.free_bytes = Counter({device.id: device.memory_bytes for device in snapshot.devices})
-        self.on_device: dict[str, Counter[str]] = {device.id: Counter() for device in snapshot.devices}
+        self.on_device: dict[str, Counter[str]] = {
+            device.id: Counter() for device in snapshot.devices
+        }
         self.on_node: dict[str, Counter[str]] = {node.name: Counter() for node in self.nodes}
         self.owner_devices, self.owner_bytes = held(snapshot)
         self._quotas = {quota.owner: quota for quota in snapshot.quotas}
@@ -112,7 +114,7 @@ def _spread(plan: WorkerPlan, counts: Counter[str]) -> float:
 
 
 def binpack(room: Room, plan: WorkerPlan, nodes: Sequence[Node]) -> Candidate | None:
-    """GPUStack's other one: what takes the largest part of what is left. It knows of no RAM here."""
+    """GPUStack's other one: what takes the largest part of what is left; of RAM nobody asks."""
 
     def score(candidate: Candidate) -> float:
         parts = [

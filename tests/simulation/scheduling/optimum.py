@@ -117,7 +117,11 @@ class _Place:
         """An upper bound of how many workers like this it can take."""
         if not may_hold(plan, self.node):
             return 0
-        parts = [self.rooms(plan, island) for island in self.islands] if wants_island(plan) else [self.rooms(plan)]
+        parts = (
+            [self.rooms(plan, island) for island in self.islands]
+            if wants_island(plan)
+            else [self.rooms(plan)]
+        )
         return sum(self._at_most(plan, rooms) for rooms in parts)
 
     def _at_most(self, plan: WorkerPlan, rooms: list[Device]) -> int:
@@ -393,19 +397,21 @@ class _Answer:
     def _worker(self, plan: WorkerPlan, node: Node) -> PlannedWorker:
         devices = self.sets[shape_of(plan), node.name].pop()
         claims = tuple(
-            DeviceClaim(
-                device_id=device.id, memory_bytes=plan.memory_bytes or device.memory_bytes
-            )
+            DeviceClaim(device_id=device.id, memory_bytes=plan.memory_bytes or device.memory_bytes)
             for device in devices
         )
         runtime = runtime_of(plan, node.device_kind)
         return PlannedWorker(plan=plan, node=node.name, runtime=runtime, claims=claims)
 
     def _deal(self, place: _Place) -> None:
-        """Shares in turn over the devices that have them; wholes of islands first, then the rest."""
+        """Shares in turn over the devices that have them; wholes of islands before the rest."""
         name, problem = place.node.name, self.problem
         shapes = [shape for shape, node in problem.on_node if node == name]
-        opened = {d.id for d in place.devices if d.id in problem.shared and self.solver.value(problem.shared[d.id])}
+        opened = {
+            d.id
+            for d in place.devices
+            if d.id in problem.shared and self.solver.value(problem.shared[d.id])
+        }
         whole = [device for device in place.whole if device.id not in opened]
         for shape in sorted(shapes, key=lambda shape: not wants_island(problem.plans[shape])):
             plan = problem.plans[shape]
@@ -427,7 +433,9 @@ class _Answer:
             return self.solver.value(self.problem.in_island[key])
         return self.solver.value(self.problem.on_node[shape, node])
 
-    def _shares(self, shape: Shape, workers: int, devices: list[Device]) -> list[tuple[Device, ...]]:
+    def _shares(
+        self, shape: Shape, workers: int, devices: list[Device]
+    ) -> list[tuple[Device, ...]]:
         dealt = [
             device
             for device in devices

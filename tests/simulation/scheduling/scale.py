@@ -1,5 +1,5 @@
-"""How long placing takes on a large fleet. A process of its own on one core, so that its peak memory
-is the scheduler's: `python -m simulation.scheduling.scale SEED CHANGES` prints JSON.
+"""How long placing takes on a large fleet. A process of its own on one core, so that its peak
+memory is the scheduler's: `python -m simulation.scheduling.scale SEED CHANGES` prints JSON.
 """
 
 import gc

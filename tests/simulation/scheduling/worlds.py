@@ -1,4 +1,4 @@
-"""Fleets and models by seed: the real specs, expanded, and a snapshot such as the registry gives."""
+"""Fleets and models by seed: real specs, expanded, and a snapshot as the registry gives it."""
 
 from collections.abc import Iterator, Sequence
 from random import Random
@@ -56,7 +56,7 @@ def runtime_of(plan: WorkerPlan, kind: DeviceKind) -> str:
 
 
 def a_large_world(seed: int) -> World:
-    """10,000 devices on 1,250 nodes, and 1,000 models of about 3,000 workers that nearly fill it."""
+    """10,000 devices on 1,250 nodes; 1,000 models of about 3,000 workers that nearly fill them."""
     chance = Random(seed)
     kinds = [H100] * 450 + [H100_BRIDGED] * 150 + [A100] * 350 + [A100_16] * 100 + [L40S] * 200
     nodes, devices = a_fleet(chance, kinds, unwell=0.01)
