@@ -3,6 +3,7 @@
 `place` proposes against a snapshot; the registry verifies and claims in one transaction.
 """
 
+from pipelines.scheduler.defragment import Defragmentation, Move, defragment
 from pipelines.scheduler.explanation import Verdict, verdicts
 from pipelines.scheduler.filters import Reason, RuntimeOf
 from pipelines.scheduler.fleet import Fleet
@@ -10,14 +11,17 @@ from pipelines.scheduler.place import place
 from pipelines.scheduler.proposal import Eviction, Proposal, Refusal, Why
 
 __all__ = [
+    "Defragmentation",
     "Eviction",
     "Fleet",
+    "Move",
     "Proposal",
     "Reason",
     "Refusal",
     "RuntimeOf",
     "Verdict",
     "Why",
+    "defragment",
     "place",
     "verdicts",
 ]

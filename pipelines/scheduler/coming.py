@@ -22,9 +22,15 @@ def reserve(
     if seats is None:
         fleet.undo(mark)
         return None
-    for worker_id in leaving:
-        fleet.restore(worker_id)
-    return seats, _waited_for(fleet, job, seats, leaving)
+    fleet.undo(mark)
+    return seats, take(fleet, job, seats, leaving)
+
+
+def take(fleet: Fleet, job: Job, seats: Sequence[Seat], leaving: Sequence[str]) -> tuple[str, ...]:
+    """Takes seats that are free once all of *leaving* have ended; returns whom they wait for."""
+    for one in seats:
+        fleet.take(*one)
+    return _waited_for(fleet, job, seats, leaving)
 
 
 def _waited_for(

@@ -157,6 +157,15 @@ class Fleet:
         """It has not: what was taken of its memory since then is owed, as a negative rest."""
         self._shift(worker_id, 1)
 
+    def hide(self, host: Host) -> dict[int, int]:
+        """The host offers nothing until it is shown again with what this returns."""
+        hidden = {i: size for i, size in enumerate(host.free) if size > 0}
+        self._change(host, hidden, "", None, 1)
+        return hidden
+
+    def show(self, host: Host, hidden: dict[int, int]) -> None:
+        self._change(host, {i: -size for i, size in hidden.items()}, "", None, -1)
+
     def _seat(
         self, plan: WorkerPlan, shape: Shape, host: Host, positions: Sequence[int], sign: int
     ) -> None:

@@ -112,7 +112,7 @@ def _seat_within(
     """
     order = list(job.members)
     mark = fleet.mark()
-    tried: set[object] = set()
+    tried: set[Shape] = set()
     for _ in range(ORDERS_MAX):
         seats: list[Seat] = []
         for member in order:
@@ -126,9 +126,9 @@ def _seat_within(
         if witness is not None:
             witness(failed, scope)
         fleet.undo(mark)
-        if not seats or failed.plan.slot in tried:
+        if not seats or failed.shape in tried:
             return None
-        tried.add(failed.plan.slot)
+        tried.add(failed.shape)
         order.remove(failed)
         order.insert(0, failed)
     return None

@@ -8,7 +8,7 @@ lower priority have to go.
 from collections import deque
 from collections.abc import Iterable
 
-from pipelines.scheduler.coming import reserve
+from pipelines.scheduler.coming import reserve, take
 from pipelines.scheduler.explanation import refusal
 from pipelines.scheduler.filters import RuntimeOf
 from pipelines.scheduler.fleet import Fleet
@@ -87,35 +87,34 @@ class _Line:
         if not all(shape.offers for _, shape in job.members):
             self.without.append(job)
             return
-        if self._leaving and self._waits(job, ()):
+        fleet = self._fleet
+        coming = reserve(fleet, job, self._leaving) if self._leaving else None
+        if coming is not None:
+            seats, waits_for = coming
+            if waits_for:
+                self.refused.append(_waiting(job, waits_for))
+            else:
+                self.placed[job] = seats
             return
-        units = make_room(self._fleet, job, self._fleet.victims, self._leaving, self._gone)
-        if not units:
+        room = make_room(fleet, job, fleet.victims, self._leaving, self._gone)
+        if room is None:
             self.without.append(job)
             return
         evicted = [
             Eviction(worker_id=worker_id, model=unit.model, plan=job.members[0].plan)
-            for unit in units
+            for unit in room.units
             for worker_id in unit.workers
         ]
-        self._gone += units
+        self._gone += room.units
         self._leaving += [one.worker_id for one in evicted]
         self.evicted += evicted
-        waits = self._waits(job, tuple(one.worker_id for one in evicted))
-        assert waits, "the units were found to suffice"
+        waits_for = take(fleet, job, room.seats, self._leaving)
+        names = dict.fromkeys((*(one.worker_id for one in evicted), *waits_for))
+        self.refused.append(_waiting(job, tuple(names)))
 
-    def _waits(self, job: Job, evicted: tuple[str, ...]) -> bool:
-        coming = reserve(self._fleet, job, self._leaving)
-        if coming is None:
-            return False
-        seats, waited_for = coming
-        names = tuple(dict.fromkeys((*evicted, *waited_for)))
-        if names:
-            plan = job.members[0].plan
-            self.refused.append(Refusal(gang=job.gang, plan=plan, why=(), waits_for=names))
-        else:
-            self.placed[job] = seats
-        return True
+
+def _waiting(job: Job, waits_for: tuple[str, ...]) -> Refusal:
+    return Refusal(gang=job.gang, plan=job.members[0].plan, why=(), waits_for=waits_for)
 
 
 def _labels(gangs: Iterable[Gang]) -> frozenset[str]:

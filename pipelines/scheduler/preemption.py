@@ -2,10 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 from heapq import heapify, heappop
+from typing import NamedTuple
 
 from pipelines.scheduler.builds import Level
 from pipelines.scheduler.fleet import Fleet
-from pipelines.scheduler.gangs import KINDS, Job, Member, seat, seat_one
+from pipelines.scheduler.gangs import KINDS, Job, Member, Seat, seat_one
 from pipelines.scheduler.hosts import Host
 from pipelines.scheduler.scorers import TIGHT, USUAL
 from pipelines.scheduler.search import EVERYWHERE, Scope
@@ -13,32 +14,38 @@ from pipelines.scheduler.shapes import Shape
 from pipelines.scheduler.victims import Unit, Victims
 from registry.spec import Locality
 
-HOSTS_MAX = 48  # that are looked at in detail for one worker, by the least their room may cost
-SCOPES_MAX = 8  # single nodes or fabrics that are tried for one gang
+HOSTS_MAX = 24  # that are looked at in detail for one worker, by the least their room may cost
+SCOPES_MAX = 4  # single nodes or fabrics that are tried for one gang
+
+
+class Room(NamedTuple):
+    """The seats that a gang will have, and the units whose end makes them free."""
+
+    seats: tuple[Seat, ...]
+    units: tuple[Unit, ...]
 
 
 def make_room(
     fleet: Fleet, job: Job, victims: Victims, leaving: Sequence[str], gone: Sequence[Unit]
-) -> tuple[Unit, ...]:
-    """The units whose end gives the gang a place, beside those that are *leaving* (of which some
-    are *gone* by our own choice); none if there is no such set. No unit of it can be left out.
+) -> Room | None:
+    """The cheapest room for the gang, beside that of those who are *leaving* (some of them *gone*
+    by our own choice); None if there is none. No unit of it can be left out.
     """
     if fleet.quotas.refusal(job.owner, job.devices, job.memory_bytes):
-        return ()
+        return None
     search = _Search(fleet, job, victims, gone)
     mark = fleet.mark()
     for worker_id in leaving:
         fleet.release(worker_id)
-    best: tuple[float, tuple[Unit, ...]] | None = None
+    best: tuple[float, Room] | None = None
     for scope in search.scopes():
-        units = search.within(scope)
-        if units is not None:
-            cost = sum(unit.cost for unit in units)
+        room = search.within(scope)
+        if room is not None:
+            cost = sum(unit.cost for unit in room.units)
             if best is None or cost < best[0]:
-                best = (cost, units)
-    needed = search.needed(best[1]) if best is not None else ()
+                best = (cost, room)
     fleet.undo(mark)
-    return needed
+    return None if best is None else best[1]
 
 
 class _Search:
@@ -69,46 +76,60 @@ class _Search:
                 for fabric in list(fabrics)[:SCOPES_MAX]:
                     yield Scope(kind=kind, fabric=fabric)
 
-    def within(self, scope: Scope) -> tuple[Unit, ...] | None:
+    def within(self, scope: Scope) -> Room | None:
         """Seats the members one by one, evicting for those that find no place."""
-        fleet, job = self._fleet, self._job
-        mark = fleet.mark()
+        mark = self._fleet.mark()
+        seats: list[Seat] = []
         chosen: list[Unit] = []
-        for member in job.members:
-            if seat_one(fleet, job, member, USUAL, scope) is not None:
-                continue
-            found = self._cheapest(member.shape, scope, chosen)
-            if found is None:
-                fleet.undo(mark)
+        for member in self._job.members:
+            taken = seat_one(self._fleet, self._job, member, USUAL, scope)
+            if taken is None:
+                taken = self._evict_for(member, scope, chosen)
+            if taken is None:
+                self._fleet.undo(mark)
                 return None
-            host, units = found
-            for unit in units:
-                self._release(unit)
-            chosen += units
-            if seat_one(fleet, job, member, USUAL, _only(scope, host)) is None:
-                fleet.undo(mark)  # its owner's bytes do not go that far
-                return None
-        fleet.undo(mark)
-        return tuple(chosen)
+            seats.append(taken)
+        self._spare(scope, seats, chosen)
+        self._fleet.undo(mark)
+        return Room(tuple(seats), tuple(chosen))
 
-    def needed(self, units: tuple[Unit, ...]) -> tuple[Unit, ...]:
-        """What of *units* cannot be left out, the dearest tried first."""
-        if not self._suffice(units):  # seats found one by one need not be found again as a gang
-            return ()
-        for unit in sorted(units, key=lambda unit: (-unit.cost, unit.workers)):
-            fewer = tuple(one for one in units if one is not unit)
-            if self._suffice(fewer):
-                units = fewer
-        return units
-
-    def _suffice(self, units: Sequence[Unit]) -> bool:
-        fleet = self._fleet
-        mark = fleet.mark()
+    def _evict_for(self, member: Member, scope: Scope, chosen: list[Unit]) -> Seat | None:
+        found = self._cheapest(member.shape, scope, chosen)
+        if found is None:
+            return None
+        host, units = found
         for unit in units:
             self._release(unit)
-        seats = seat(fleet, self._job, USUAL) or seat(fleet, self._job, TIGHT)
-        fleet.undo(mark)
-        return seats is not None
+        chosen += units
+        # Only its owner's bytes could still forbid it.
+        return seat_one(self._fleet, self._job, member, USUAL, _only(scope, host))
+
+    def _spare(self, scope: Scope, seats: list[Seat], chosen: list[Unit]) -> None:
+        """Drops what need not go after all, the dearest first: a unit whose seats are not taken, or
+        whose takers find other ones among what is free by now.
+        """
+        fleet = self._fleet
+        for unit in sorted(chosen, key=lambda unit: (-unit.cost, unit.workers)):
+            mark = fleet.mark()
+            for worker_id in unit.workers:
+                fleet.restore(worker_id)
+            moved: dict[int, Seat] = {}
+            owing = [
+                n for n, one in enumerate(seats) if any(one.host.free[i] < 0 for i in one.positions)
+            ]
+            for n in owing:
+                fleet.give(*seats[n])
+            for n in owing:
+                again = seat_one(fleet, self._job, Member(*seats[n][:2]), TIGHT, scope)
+                if again is None:
+                    break
+                moved[n] = again
+            if len(moved) < len(owing):
+                fleet.undo(mark)
+                continue
+            chosen.remove(unit)
+            for n, again in moved.items():
+                seats[n] = again
 
     def _release(self, unit: Unit) -> None:
         for worker_id in unit.workers:
@@ -176,7 +197,7 @@ class _Search:
         """For each host that could do the least that its room may cost."""
         bounds: list[tuple[float, int]] = []
         missing_of: dict[Level, int | None] = {}
-        for number, units in self._victims.on_host.items():
+        for number in self._victims.on_host:
             host = self._fleet.hosts[number]
             if not scope.holds(host):
                 continue
@@ -186,13 +207,9 @@ class _Search:
             missing = missing_of[level]
             if missing is None:
                 continue
-            prices = [
-                unit.cost / unit.devices[number]
-                for unit in units
-                if unit.priority < self._job.priority
-            ]
-            if prices:
-                bounds.append((missing * min(prices), number))
+            price = self._victims.price(number, self._job.priority)
+            if price is not None:
+                bounds.append((missing * price, number))
         return bounds
 
     def _cheapest_hosts(self, members: Sequence[Member], scope: Scope) -> list[Host]:

@@ -7,10 +7,10 @@ from pipelines.scheduler.gangs import Job, Seat, seat
 from pipelines.scheduler.scorers import TIGHT
 from pipelines.scheduler.search import Scope
 
-# Tries in one call: each seats a handful of gangs anew. Small fleets get more, since there the
-# last gang is a larger part of the whole.
-TRIES_MIN = 48
-TRIES_BY_HOSTS = 20_000
+# In one call: tries, each of which seats a handful of gangs anew, and seats looked at to find what
+# to try. Enough for every refusal of a small fleet, where one gang is a larger part of the whole.
+TRIES_MAX = 400
+LOOKS_MAX = 12_000
 
 Placed = dict[Job, list[Seat]]
 
@@ -20,7 +20,8 @@ class Rearranging:
 
     def __init__(self, fleet: Fleet) -> None:
         self._fleet = fleet
-        self._left = TRIES_MIN + TRIES_BY_HOSTS // max(len(fleet.hosts), 1)
+        self._tries_left = TRIES_MAX
+        self._looks_left = LOOKS_MAX
 
     def make_room(self, job: Job, placed: Placed) -> list[Job] | None:
         """Seats the gang by emptying one host of this proposal's gangs and seating them anew, and
@@ -30,10 +31,13 @@ class Rearranging:
         fleet = self._fleet
         if fleet.quotas.refusal(job.owner, job.devices, job.memory_bytes):
             return None
+        self._looks_left -= sum(map(len, placed.values()))
+        if self._looks_left < 0:
+            return None
         for number, jobs in self._hosts(job, placed):
-            if self._left <= 0:
+            if self._tries_left <= 0:
                 return None
-            self._left -= 1
+            self._tries_left -= 1
             mark = fleet.mark()
             moved = self._try(job, number, jobs, placed)
             if moved is not None:

@@ -42,6 +42,7 @@ class Victims:
         self.on_host: dict[int, list[Unit]] = defaultdict(list)
         self.spare: dict[RoleOf, int] = {}  # that a role has above what must stay
         self._ordinals: dict[RoleOf, set[int]] = defaultdict(set)
+        self._prices: dict[int, dict[int, float]] = {}
         pairs: dict[tuple[str, str], list[Worker]] = defaultdict(list)
         units: list[Unit] = []
         for worker in workers:
@@ -65,6 +66,19 @@ class Victims:
         for unit in sorted(units, key=lambda unit: (unit.cost, unit.workers)):
             for number in unit.devices:
                 self.on_host[number].append(unit)
+
+    def price(self, number: int, priority: int) -> float | None:
+        """What a device on the host costs at least, for whoever has that priority; None where
+        nobody is below it.
+        """
+        prices = self._prices.get(priority)
+        if prices is None:
+            prices = self._prices[priority] = {}
+            for host, units in self.on_host.items():
+                lower = [u.cost / u.devices[host] for u in units if u.priority < priority]
+                if lower:
+                    prices[host] = min(lower)
+        return prices.get(number)
 
     def allowed(self, unit: Unit, chosen: Iterable[Unit], gone: Iterable[Unit]) -> bool:
         """Whether its role can spare it beside those that go already."""
