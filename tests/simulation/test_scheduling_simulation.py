@@ -22,7 +22,7 @@ from simulation.scheduling.worlds import (
     runtime_of,
 )
 
-from pipelines.scheduler import place
+from pipelines.scheduler import place, repair
 from registry.state import NodeState, PlannedGang, Quota
 
 replace = msgspec.structs.replace
@@ -215,3 +215,31 @@ def test_a_target_is_missed_by_the_mean_or_by_the_least():
 
     assert [v.met for v in verdicts_of(None, [an_instance(990), an_instance(975)])] == [True, True]
     assert [v.met for v in verdicts_of(None, [an_instance(1000), an_instance(920)])] == [False] * 2
+
+
+def _by_priority(placed):
+    sizes = {}
+    for gang in placed:
+        for worker in gang.workers:
+            plan = worker.plan
+            sizes[plan.priority] = sizes.get(plan.priority, 0) + demand_gib(plan)
+    return sorted(sizes.items(), reverse=True)
+
+
+def test_repair_places_more_and_never_less_of_a_higher_priority(monkeypatch):
+    worlds = [a_world(seed, devices_min=24, devices_max=48) for seed in range(6)]
+    repaired = [_by_priority(place(w.snapshot, w.gangs, runtime_of).placed) for w in worlds]
+    monkeypatch.setattr(repair, "ROUNDS_MAX", 0)
+    plain = [_by_priority(place(w.snapshot, w.gangs, runtime_of).placed) for w in worlds]
+    assert all(after >= before for after, before in zip(repaired, plain, strict=True))
+    assert repaired != plain
+
+
+def test_every_gang_is_answered_once_and_the_same_each_time():
+    world = a_world(2, devices_min=24, devices_max=48)
+    one, two = (place(world.snapshot, world.gangs, runtime_of) for _ in range(2))
+    assert one == two
+    answered = [tuple(w.plan.slot for w in gang.workers) for gang in one.placed]
+    answered += [tuple(plan.slot for plan in refusal.gang) for refusal in one.refused]
+    asked = [tuple(plan.slot for plan in gang) for gang in world.gangs]
+    assert sorted(map(sorted, answered)) == sorted(map(sorted, asked))
