@@ -16,6 +16,7 @@ from pipelines.scheduler.gangs import Job, as_planned, seat
 from pipelines.scheduler.preemption import make_room
 from pipelines.scheduler.proposal import Eviction, Proposal, Refusal
 from pipelines.scheduler.rearrange import Placed, Rearranging
+from pipelines.scheduler.repair import Repair
 from pipelines.scheduler.scorers import TIGHT, USUAL
 from pipelines.scheduler.victims import Unit
 from pipelines.topology import Gang
@@ -34,10 +35,12 @@ def place(
     mark = fleet.mark()
     line = _Line(fleet)
     line.run(sorted((Job(fleet, gang, runtime_of) for gang in gangs), key=lambda job: job.rank))
+    line.improve()
+    refused = (*line.refused, *(refusal(fleet, job) for job in line.without))
     fleet.undo(mark)
     return Proposal(
         placed=tuple(as_planned(seats) for seats in line.placed.values()),
-        refused=tuple(line.refused),
+        refused=refused,
         evicted=tuple(line.evicted),
     )
 
@@ -52,7 +55,8 @@ class _Line:
         self._gone: list[Unit] = []
         self._settled: set[Job] = set()  # that lost their place once: no second time round
         self.placed: Placed = {}
-        self.refused: list[Refusal] = []
+        self.without: list[Job] = []  # a place, now or coming
+        self.refused: list[Refusal] = []  # that wait for theirs
         self.evicted: list[Eviction] = []
 
     def run(self, jobs: Iterable[Job]) -> None:
@@ -71,10 +75,17 @@ class _Line:
                     continue
             self._wait_or_refuse(job)
 
+    def improve(self) -> None:
+        """Seats some of those without a place, too, where others can move closer together."""
+        repair = Repair(self._fleet, self.placed, self.without)
+        repair.run()
+        everyone = dict.fromkeys((*self.without, *repair.waiting))
+        self.without = [job for job in everyone if job not in self.placed]
+
     def _wait_or_refuse(self, job: Job) -> None:
         """Waits for what leaves, and only where that is not enough makes others leave."""
         if not all(shape.offers for _, shape in job.members):
-            self.refused.append(refusal(self._fleet, job))
+            self.without.append(job)
             return
         fleet = self._fleet
         coming = reserve(fleet, job, self._leaving) if self._leaving else None
@@ -87,7 +98,7 @@ class _Line:
             return
         room = make_room(fleet, job, fleet.victims, self._leaving, self._gone)
         if room is None:
-            self.refused.append(refusal(fleet, job))
+            self.without.append(job)
             return
         evicted = [
             Eviction(worker_id=worker_id, model=unit.model, plan=job.members[0].plan)
