@@ -171,14 +171,18 @@ def a_fleet(hosts: list[Host], spec: Path) -> Iterator[Fleet]:
     """With the models of *spec*. They are declared once all hosts are known, else the first ones
     would take all.
     """
-    fleet = Fleet(hosts)
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(hosts[0].inside())
+    with hosts[0].inside():
+        fleet = Fleet(hosts)
         fleet.start()
-        stack.callback(fleet.process.wait)
-        stack.callback(fleet.kill_all)
-        stack.callback(fleet.stop)
-        fleet.wait_ready(JOINED_S)
-        eventually("all have joined", fleet.has_all_hosts, JOINED_S)
-        fleet.cli("apply", "-f", str(spec))
+    try:
+        with hosts[0].inside():
+            fleet.wait_ready(JOINED_S)
+            eventually("all have joined", fleet.has_all_hosts, JOINED_S)
+            fleet.cli("apply", "-f", str(spec))
         yield fleet
+    finally:
+        try:
+            fleet.stop()
+        finally:
+            fleet.kill_all()
+            fleet.process.wait()

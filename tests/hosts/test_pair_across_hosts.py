@@ -50,7 +50,7 @@ MODEL = {
 
 
 @pytest.fixture(scope="module")
-def fleet(tmp_path_factory):
+def running(tmp_path_factory):
     shared = load({})  # runtimes and weights are the machine's, all other state is the test's own
     root = tmp_path_factory.mktemp("pair")
     environs = [
@@ -65,8 +65,16 @@ def fleet(tmp_path_factory):
     spec = root / "pair.yaml"
     spec.write_text(yaml.safe_dump({"models": [MODEL]}))
     with three_hosts(root, *environs) as hosts, a_fleet(hosts, spec) as made:
-        eventually("the pair is ready", lambda: made.is_ready("smollm2-pd"), READY_S)
+        with made.head.inside():
+            eventually("the pair is ready", lambda: made.is_ready("smollm2-pd"), READY_S)
         yield made
+
+
+@pytest.fixture
+def fleet(running: Fleet):
+    """What the test asks, it asks on host 1."""
+    with running.head.inside():
+        yield running
 
 
 def complete(client: httpx.Client, prompt: str) -> httpx.Response:
