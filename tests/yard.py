@@ -164,7 +164,11 @@ class Yard:
 
     def engine_processes(self, worker_id: str) -> list[psutil.Process]:
         folder = str(self.home / "workers" / worker_id)
-        return [process for process in psutil.process_iter() if _cwd(process) == folder]
+        return [
+            process
+            for process in psutil.process_iter()
+            if _cwd(process) == folder and "pipelines.cluster.supervisor" not in _command(process)
+        ]
 
     def part(self, name: str) -> psutil.Process:
         """The gateway or the controller of this `up`."""
@@ -189,6 +193,13 @@ class Yard:
                 process.kill()
             except psutil.NoSuchProcess:
                 continue
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
 
 
 def _cwd(process: psutil.Process) -> str:

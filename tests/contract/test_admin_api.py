@@ -381,6 +381,7 @@ def test_every_error_of_the_registry_is_known():
         "NotFoundError",
         "ConflictError",
         "PlanConflictError",
+        "LeadershipLostError",
         "SchemaError",
         "UnavailableError",
     }
