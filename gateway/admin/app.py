@@ -18,7 +18,7 @@ from gateway.admin.bodies import BODY_BYTES_MAX
 from gateway.admin.context import AdminContext, Context
 from gateway.admin.documented import REFUSALS, SpecSchemaPlugin
 from gateway.admin.errors import answer_error, request_id
-from gateway.admin.fleet import NodeController, WorkerController
+from gateway.admin.fleet import LeadershipController, NodeController, WorkerController
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
@@ -68,6 +68,7 @@ def create_admin_app(
             ModelController,
             WorkerController,
             NodeController,
+            LeadershipController,
             PlanController,
             QuotaController,
             KeyController,
