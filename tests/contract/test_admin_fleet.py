@@ -9,6 +9,7 @@ import pytest
 from admin_world import GIB, served, world
 from test_cli_commands import Cli
 
+from registry.errors import UnavailableError
 from registry.state import Device, DeviceKind, NodeReport
 from registry.store import Store
 
@@ -110,3 +111,30 @@ def test_the_apis_json_has_all_of_a_device(tmp_path: Path):
     first, second, _ = json.loads(page)["node"]["devices"]
     assert (first["quarantine"], first["used_bytes"], first["island"]) == (FOREIGN, 3 * GIB, "0")
     assert second["overuse"] == GREEDY
+
+
+async def test_a_scrape_tells_of_each_device_and_without_the_registry_of_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    async with world(tmp_path) as admin, admin.client() as client:
+        await report_gpus(admin.store)
+        lines = (await client.get("/metrics")).text.splitlines()
+        sample = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+
+        def told(name: str, labels: str) -> float:
+            return float(sample[f"modelyard_device_{name}{{{labels}}}"])
+
+        assert told("memory_bytes", 'device="cuda0",node="gpu-1",of="total"') == 80 * GIB
+        assert told("memory_bytes", 'device="cuda0",node="gpu-1",of="used"') == 3 * GIB
+        assert told("memory_bytes", 'device="cpu0",node="local",of="claimed"') == 4 * GIB
+        assert told("quarantined", 'device="cuda0",node="gpu-1"') == 1
+        assert told("quarantined", 'device="cuda2",node="gpu-1"') == 0
+        assert 'modelyard_device_memory_bytes{device="cpu0",node="local",of="used"}' not in sample
+
+        async def away() -> None:
+            raise UnavailableError("the registry is away")
+
+        monkeypatch.setattr(admin.store, "snapshot", away)
+        text = (await client.get("/metrics")).text
+        assert "modelyard_seen_total" in text
+        assert "modelyard_device" not in text
