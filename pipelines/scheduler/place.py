@@ -2,7 +2,7 @@
 
 Each gang in turn, those of higher priority first, then the hardest: it takes its seats; else others
 of this proposal move closer together; else it waits for places that are coming; else workers of
-lower priority have to go.
+lower priority have to go. In the end those without a place are tried once more (`repair.py`).
 """
 
 from collections import deque
