@@ -88,7 +88,11 @@ def merged(texts: Iterable[bytes]) -> bytes:
     for name, family in families.items():
         for (sample_name, labels), value in values[name].items():
             family.add_sample(sample_name, dict(labels), value)
-    return prometheus_client.generate_latest(cast(CollectorRegistry, _Fixed(families.values())))
+    return text_of(families.values())
+
+
+def text_of(families: Iterable[Metric]) -> bytes:
+    return prometheus_client.generate_latest(cast(CollectorRegistry, _Fixed(families)))
 
 
 def _together(name: str) -> Callable[[float, float], float]:

@@ -17,6 +17,8 @@ from registry.spec.placement import check_label
 
 PREFIX = "MODELYARD_"
 _HOST_AND_PORT = re.compile(r"(\[[0-9A-Fa-f:.]+\]|[^\s:/\[\]]+):[0-9]{1,5}")
+# Of letters as labels are, but for '/': it parts a node from its device, and words of a URL.
+_NODE_NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9._-]{0,126}[A-Za-z0-9])?")
 _ALLOWED = {
     "port": (0, 65_535),
     "admin_port": (0, 65_535),
@@ -81,6 +83,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError(
                 f"traces_url{SEPARATOR}must be the http:// or https:// URL of an OTLP/HTTP "
                 "endpoint, such as http://127.0.0.1:4318/v1/traces"
+            )
+        if not _NODE_NAME.fullmatch(self.node_name):
+            raise ValueError(
+                f"node_name{SEPARATOR}is {self.node_name[:80]!r}, allowed are 1 to 128 letters, "
+                "digits, '.', '_', '-', beginning and ending with a letter or digit"
             )
         _labels(self.node_labels)
 

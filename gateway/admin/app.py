@@ -18,7 +18,8 @@ from gateway.admin.bodies import BODY_BYTES_MAX
 from gateway.admin.context import AdminContext, Context
 from gateway.admin.documented import REFUSALS, SpecSchemaPlugin
 from gateway.admin.errors import answer_error, request_id
-from gateway.admin.fleet import NodeController, WorkerController
+from gateway.admin.fleet import LeadershipController, NodeController, WorkerController
+from gateway.admin.gauges import fleet_text
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
@@ -45,7 +46,7 @@ async def health() -> dict[str, str]:
     tags=["process"],
 )
 async def metrics(ctx: Context) -> Response[bytes]:
-    text = await ctx.exposition()
+    text = await ctx.exposition() + await fleet_text(ctx.store)
     return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
@@ -68,6 +69,7 @@ def create_admin_app(
             ModelController,
             WorkerController,
             NodeController,
+            LeadershipController,
             PlanController,
             QuotaController,
             KeyController,

@@ -1,4 +1,4 @@
-"""Routes of workers and nodes."""
+"""Routes of workers, nodes and who leads."""
 
 import asyncio
 from collections.abc import AsyncGenerator
@@ -18,7 +18,13 @@ from gateway.admin.documented import (
 )
 from gateway.admin.pages import NodePage
 from gateway.admin.plan_views import NoPlaceView, no_place_views
-from gateway.admin.records import NodeList, NodeView, node_view
+from gateway.admin.records import (
+    ControllerList,
+    NodeList,
+    NodeView,
+    controller_list,
+    node_view,
+)
 from gateway.admin.status import restarts, worker_order
 from gateway.admin.views import WorkerList, WorkerView, worker_view
 from pipelines.cluster.base import ClusterError
@@ -122,6 +128,16 @@ class NodeController(Controller):
     @post("/{name:str}/uncordon", operation_id="uncordonNode", responses=REFUSALS, status_code=200)
     async def uncordon(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
         return await _set_node_state(ctx, request, name, NodeState.READY)
+
+
+class LeadershipController(Controller):
+    path = "/admin/v1/controllers"
+    tags = ("nodes",)
+
+    @get("/", operation_id="listControllers", responses=REFUSALS)
+    async def list_controllers(self, ctx: Context) -> ControllerList:
+        """The controller that leads; none where nobody does. Those that wait are not known."""
+        return controller_list(await ctx.store.lease())
 
 
 def _find(snapshot: Snapshot, name: str) -> Node:

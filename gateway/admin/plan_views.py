@@ -6,9 +6,9 @@ from gateway.admin.views import View
 from pipelines.owners import OwnerUse
 from pipelines.plan import Cause, Change, Plan, Start, Stop
 from pipelines.refusals import ADVICE, NoPlace, no_places
-from pipelines.scheduler import Reason, Why
+from pipelines.scheduler import Defragmentation, Move, Reason, Why
 from registry.spec import Role
-from registry.state import Device, Phase, Snapshot, Worker
+from registry.state import Device, Phase, PlannedWorker, Snapshot, Worker
 
 NODES_NAMED_MAX = 20
 GROUPS_MAX = 20
@@ -156,6 +156,29 @@ class PlanView(View, frozen=True, kw_only=True):
     quotas: tuple[OwnerPlanView, ...]
 
 
+class MoveView(View, frozen=True, kw_only=True):
+    """A worker that could go from *node* to these *devices* of the node *to*."""
+
+    worker: str
+    model: str
+    variant: str
+    role: Role
+    ordinal: int
+    node: str
+    to: str
+    devices: tuple[ShareView, ...]
+
+
+class DefragmentationView(View, frozen=True, kw_only=True):
+    """A proposal, by which nothing moves. *gains*: what would be larger afterwards, in sentences.
+    *version* is the registry event that it was thought through at.
+    """
+
+    version: int
+    moves: tuple[MoveView, ...]
+    gains: tuple[str, ...]
+
+
 def plan_view(plan: Plan, snapshot: Snapshot) -> PlanView:
     devices = {device.id: device for device in snapshot.devices}
     return PlanView(
@@ -193,17 +216,44 @@ def _start(start: Start, devices: dict[str, Device]) -> StartView:
         priority=plan.priority,
         node=worker.node,
         runtime=worker.runtime,
-        devices=tuple(
-            ShareView(
-                device=claim.device_id,
-                memory_bytes=claim.memory_bytes,
-                share=round(claim.memory_bytes / devices[claim.device_id].memory_bytes, 4),
-            )
-            for claim in worker.claims
-        ),
+        devices=_shares(worker, devices),
         at_once=start.turn == 1,
         replaces=start.replaces,
         after=start.after,
+    )
+
+
+def _shares(worker: PlannedWorker, devices: dict[str, Device]) -> tuple[ShareView, ...]:
+    return tuple(
+        ShareView(
+            device=claim.device_id,
+            memory_bytes=claim.memory_bytes,
+            share=round(claim.memory_bytes / devices[claim.device_id].memory_bytes, 4),
+        )
+        for claim in worker.claims
+    )
+
+
+def defragmentation_view(found: Defragmentation, snapshot: Snapshot) -> DefragmentationView:
+    devices = {device.id: device for device in snapshot.devices}
+    return DefragmentationView(
+        version=snapshot.version,
+        moves=tuple(_move(move, devices) for move in found.moves),
+        gains=found.gains,
+    )
+
+
+def _move(move: Move, devices: dict[str, Device]) -> MoveView:
+    plan = move.to.plan
+    return MoveView(
+        worker=move.worker_id,
+        model=plan.model,
+        variant=plan.variant,
+        role=plan.role,
+        ordinal=plan.ordinal,
+        node=move.node,
+        to=move.to.node,
+        devices=_shares(move.to, devices),
     )
 
 

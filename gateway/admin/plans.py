@@ -1,14 +1,20 @@
 """Routes that say what would happen, and let nothing happen."""
 
-from litestar import Controller, post
+from litestar import Controller, get, post
 from litestar.params import RawBody
 
 from gateway.admin.bodies import decode_plan
 from gateway.admin.context import Context
 from gateway.admin.documented import THINKING_REFUSALS, TakesPlan
-from gateway.admin.plan_views import PlanView, plan_view
+from gateway.admin.plan_views import (
+    DefragmentationView,
+    PlanView,
+    defragmentation_view,
+    plan_view,
+)
 from pipelines.engines import runtime_of
 from pipelines.plan import plan
+from pipelines.scheduler import defragment
 
 
 class PlanController(Controller):
@@ -28,3 +34,11 @@ class PlanController(Controller):
         specs, now = decode_plan(body), ctx.clock()
         snapshot = await ctx.store.snapshot()
         return await ctx.think(lambda: plan_view(plan(snapshot, specs, now, runtime_of), snapshot))
+
+    @get("/defragmentation", operation_id="proposeDefragmentation", responses=THINKING_REFUSALS)
+    async def defragmentation(self, ctx: Context) -> DefragmentationView:
+        """Which workers could move so that whole nodes become empty. Nothing moves by it."""
+        snapshot = await ctx.store.snapshot()
+        return await ctx.think(
+            lambda: defragmentation_view(defragment(snapshot, runtime_of), snapshot)
+        )

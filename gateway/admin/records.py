@@ -13,6 +13,7 @@ from registry.state import (
     Key,
     KeyKind,
     KeyLimits,
+    Lease,
     Node,
     NodeState,
     Priority,
@@ -89,6 +90,28 @@ def _device_view(device: Device, claims: tuple[Claim, ...]) -> DeviceView:
         overuse=device.overuse,
         workers=tuple(claim.worker_id for claim in held),
     )
+
+
+class ControllerView(View, frozen=True, kw_only=True):
+    """That *holder* leads, for *expires_in_s* if it does not renew. *epoch* counts the terms."""
+
+    holder: str
+    epoch: int
+    expires_in_s: float
+
+
+class ControllerList(View, frozen=True, kw_only=True):
+    items: tuple[ControllerView, ...]
+
+
+def controller_list(lease: Lease | None) -> ControllerList:
+    """Empty where nobody leads: there was no lease yet, or it is over."""
+    if lease is None or lease.expires_in_s <= 0:
+        return ControllerList(items=())
+    view = ControllerView(
+        holder=lease.holder, epoch=lease.epoch, expires_in_s=round(lease.expires_in_s, 3)
+    )
+    return ControllerList(items=(view,))
 
 
 class MoneyView(View, frozen=True, kw_only=True):

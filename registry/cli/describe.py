@@ -28,13 +28,12 @@ from registry.cli.output import (
     heading,
     show,
     show_rows,
-    size,
     span,
     state,
     until,
 )
 from registry.cli.plan import show_no_place
-from registry.cli.reading import short_devices
+from registry.cli.reading import device_troubles, memory_cells, short_devices
 from registry.cli.usage import usage_rows, usage_titles
 
 EVENT_TITLES = ("AGE>", "KIND", "ABOUT", "MESSAGE")
@@ -119,8 +118,10 @@ def _node_page(view: View) -> None:
         )
     )
     heading("Devices")
-    titles = ("DEVICE", "MODEL", "MEMORY>", "FREE>", "HELD BY")
+    titles = ("DEVICE", "MODEL", "ISLAND", "MEMORY>", "FREE>", "USED>", "HELD BY")
     show_rows(titles, map(_device_row, about["devices"]))
+    for told in device_troubles(about["devices"]):
+        show(Text(told, style="yellow"))
     if view["workers"]:
         heading("Workers")
         show_rows(("WORKER", "PHASE", "AGE>", "WHY"), map(staying_row, view["workers"]))
@@ -135,8 +136,8 @@ def _device_row(item: View) -> tuple[Cell, ...]:
     return (
         item["id"].rpartition("/")[2],
         item["model"],
-        size(item["memory_bytes"]),
-        size(item["free_bytes"]),
+        item["island"] or "-",
+        *memory_cells(item),
         ", ".join(item["workers"]) or "-",
     )
 

@@ -22,7 +22,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon"),
+    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
 
@@ -43,6 +43,7 @@ for _command in (
     *(plan.plan, models.apply, models.scale, models.delete),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
+    plan.defragment,
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)

@@ -1,4 +1,4 @@
-"""`plan`: what would happen. Nothing does."""
+"""`plan` and `defragment`: what would happen, or could. Nothing does."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, TextIO
@@ -52,6 +52,36 @@ def plan(session: Session, files: tuple[TextIO, ...], output: str) -> None:
         raise NoPlaceError(f"no place for all of {', '.join(models)}")
 
 
+@click.command()
+@admin_url_option
+@output_option
+@pass_session
+def defragment(session: Session, output: str) -> None:
+    """Propose moves that empty nodes. Nothing moves.
+
+    Each move names a worker, its node, and the devices of another node that are free for it now.
+    `modelyard drain NODE` is what moves workers, to where the scheduler then finds best.
+    """
+    with session.api() as api:
+        answer = api.get("/defragmentation")
+    if emit(answer, output):
+        return
+    view = answer.data
+    titles = ("WORKER", "MODEL", "FROM", "TO", "DEVICES")
+    _section("Could move", titles, map(_move, view["moves"]))
+    if view["gains"]:
+        heading("Gained")
+        for gain in view["gains"]:
+            show(Text(clean(gain)))
+    else:
+        show(Text("No node would become empty by moving workers that serve."))
+    show(Text("This is a proposal: nothing moves.", style="dim"))
+
+
+def _move(item: View) -> tuple[Cell, ...]:
+    return (item["worker"], slot(item), item["node"], item["to"], _devices(item["to"], item))
+
+
 def _page(view: View) -> None:
     if view["changes"]:
         said = ", ".join(f"{item['model']} {item['change']}" for item in view["changes"])
@@ -90,11 +120,11 @@ def slot(item: View) -> str:
 
 def _starts(view: View) -> Rows:
     for item in view["starts"]:
-        yield (slot(item), item["node"], _devices(item), item["runtime"], _when(item))
+        yield (slot(item), item["node"], _devices(item["node"], item), item["runtime"], _when(item))
 
 
-def _devices(item: View) -> str:
-    prefix = f"{item['node']}/"
+def _devices(node: str, item: View) -> str:
+    prefix = f"{node}/"
     return ", ".join(
         f"{share['device'].removeprefix(prefix)} {size(share['memory_bytes'])} "
         f"({share['share']:.0%})"

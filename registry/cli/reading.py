@@ -24,7 +24,7 @@ Rows = Iterator[tuple[Cell, ...]]
 
 @click.group(cls=PluralGroup)
 def get() -> None:
-    """List models, workers, nodes, quotas, keys, revisions or audit."""
+    """List models, workers, nodes, quotas, keys and more."""
 
 
 @get.command()
@@ -145,9 +145,8 @@ def nodes(session: Session, output: str) -> None:
         rows=_node_rows,
         nothing="no nodes: start a controller",
     )
-    for device in (device for item in items for device in item["devices"]):
-        if told := device["quarantine"] or device["overuse"]:
-            click.echo(f"{clean(device['id'])}: {clean(told)}", err=True)
+    for told in (line for item in items for line in device_troubles(item["devices"])):
+        click.echo(told, err=True)
 
 
 def _node_rows(items: Items) -> Rows:
@@ -161,12 +160,48 @@ def _node_rows(items: Items) -> Rows:
                 own[0],
                 own[1],
                 device["id"].removeprefix(f"{name}/"),
-                size(device["memory_bytes"]),
-                state("quarantine") if device["quarantine"] else size(device["free_bytes"]),
-                size(device["used_bytes"]) if device["used_bytes"] else "-",
+                *memory_cells(device),
                 own[2],
                 ", ".join(device["workers"]),
             )
+
+
+def memory_cells(device: dict[str, Any]) -> tuple[Cell, Cell, Cell]:
+    """What a device has, what is free of it to claim, and what is in use by whomever."""
+    return (
+        size(device["memory_bytes"]),
+        state("quarantine") if device["quarantine"] else size(device["free_bytes"]),
+        size(device["used_bytes"]) if device["used_bytes"] else "-",
+    )
+
+
+def device_troubles(devices: Items) -> Iterator[str]:
+    """Why a device takes nothing new, and that its workers use more than they claim."""
+    for device in devices:
+        for told in filter(None, (device["quarantine"], device["overuse"])):
+            yield clean(f"{device['id']}: {told}")
+
+
+@get.command()
+@admin_url_option
+@output_option
+@pass_session
+def controllers(session: Session, output: str) -> None:
+    """Which controller leads, and for how long if it does not renew that."""
+    titles = ("CONTROLLER", "TERM>", "EXPIRES")
+    _list(
+        session,
+        "/controllers",
+        output,
+        titles=titles,
+        rows=_controller_rows,
+        nothing="no controller leads: `modelyard up` or `modelyard controller`",
+    )
+
+
+def _controller_rows(items: Items) -> Rows:
+    for item in items:
+        yield (item["holder"], str(item["epoch"]), f"in {span(item['expires_in_s'])}")
 
 
 @get.command()

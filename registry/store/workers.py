@@ -35,6 +35,8 @@ async def set_phase(
     known = (row.phase, row.reason, row.url, row.events_url, row.kv_port)
     if row.ended_at is not None or known == (phase, reason, url, events_url, kv_port):
         return rows.worker(row)
+    if row.phase in LEAVING_PHASES and phase in LIVE_PHASES - LEAVING_PHASES:
+        return rows.worker(row)  # a probe that ends late brings nobody back
     if phase is Phase.READY and row.phase != Phase.READY:
         row.ready_at = write.now
     row.phase, row.reason = phase, reason

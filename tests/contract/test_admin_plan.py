@@ -1,12 +1,26 @@
 """Plans, quotas and drained nodes over the admin API and the command line."""
 
+import asyncio
 import json
 from pathlib import Path
 
 import httpx
 import pytest
-from admin_world import GIB, World, served, world
+from admin_world import GIB, ME, World, served, world
 from test_cli_commands import Cli
+
+from pipelines.topology import expand
+from registry import spec
+from registry.state import (
+    Device,
+    DeviceClaim,
+    DeviceKind,
+    NodeReport,
+    Phase,
+    PlannedGang,
+    PlannedWorker,
+)
+from registry.store import Store
 
 FITTING = {
     "name": "fresh",
@@ -107,6 +121,94 @@ async def test_scaling_below_what_must_stay_available_names_the_field(client: ht
     assert answer.status_code == 422
     assert answer.json()["error"]["field"] == "workers"
     assert "min_available (2)" in answer.json()["error"]["message"]
+
+
+async def scatter(store: Store) -> tuple[str, ...]:
+    """Two nodes of two devices, and on each of them one worker of a model that fits on one."""
+    names = ("n1", "n2")
+    await store.report_nodes(
+        tuple(
+            NodeReport(
+                name=name,
+                address="127.0.0.1",
+                device_kind=DeviceKind.CPU,
+                runtimes=("vllm-cpu-0.32.0",),
+                labels={},
+                devices=tuple(
+                    Device(
+                        id=f"{name}/cpu{index}",
+                        node=name,
+                        index=index,
+                        kind=DeviceKind.CPU,
+                        model="AMD EPYC",
+                        memory_bytes=6 * GIB,
+                    )
+                    for index in range(2)
+                ),
+            )
+            for name in names
+        )
+    )
+    topology = {"type": "aggregated", "workers": 2, "memory": "4GiB"}
+    wide = FITTING | {"name": "wide", "variants": [{"engine": "vllm", "topology": topology}]}
+    await store.apply_model(spec.from_yaml(json.dumps(wide))[0], by=ME)
+    plans = [plan for gang in expand(await store.model("wide")) for plan in gang]
+    ids = []
+    for name, plan in zip(names, plans, strict=True):
+        claim = DeviceClaim(device_id=f"{name}/cpu0", memory_bytes=4 * GIB)
+        planned = PlannedWorker(plan=plan, node=name, runtime="vllm-cpu-0.32.0", claims=(claim,))
+        (worker,) = await store.commit_gang(PlannedGang(workers=(planned,)))
+        await store.set_worker(worker.id, Phase.READY, url="http://127.0.0.1:9900")
+        ids.append(worker.id)
+    return tuple(ids)
+
+
+async def test_moves_that_empty_a_node_are_proposed_and_nothing_moves(
+    admin: World, client: httpx.AsyncClient
+):
+    nothing = (await client.get("/admin/v1/defragmentation")).json()
+    assert (nothing["moves"], nothing["gains"]) == ([], [])
+    ids = await scatter(admin.store)
+    before = await admin.store.version()
+
+    view = (await client.get("/admin/v1/defragmentation")).json()
+
+    assert await admin.store.version() == view["version"] == before
+    (move,) = view["moves"]
+    assert move["worker"] in ids
+    assert (move["model"], {move["node"], move["to"]}) == ("wide", {"n1", "n2"})
+    (share,) = move["devices"]
+    assert share == {"device": f"{move['to']}/cpu1", "memory_bytes": 4 * GIB, "share": 0.6667}
+    assert view["gains"] == [f"{move['node']} becomes empty: 2 devices in one piece"]
+
+
+def test_the_command_line_tells_a_proposal_and_that_nothing_moves(tmp_path: Path):
+    async def fill() -> None:
+        store = await Store.open(f"sqlite+aiosqlite:///{tmp_path / 'modelyard.db'}")
+        try:
+            await scatter(store)
+        finally:
+            await store.aclose()
+
+    with served(tmp_path) as made:
+        cli = Cli(made.url, tmp_path)
+        none = cli("defragment").stdout
+        assert "No node would become empty" in none
+        assert "nothing moves" in none
+        asyncio.run(fill())
+        page = cli("defragment").stdout
+        (move,) = json.loads(cli("defragment", "-o", "json").stdout)["moves"]
+    (row,) = [line for line in page.splitlines() if move["worker"] in line]
+    assert row.split()[1:7] == [
+        "wide",
+        "unified",
+        str(move["ordinal"]),
+        move["node"],
+        move["to"],
+        "cpu1",
+    ]
+    assert f"{move['node']} becomes empty" in page
+    assert "This is a proposal: nothing moves." in page
 
 
 def test_the_command_line_tells_it_to_people_and_scripts(tmp_path: Path):

@@ -308,7 +308,8 @@ def test_db_upgrade_makes_a_private_database(reads: Cli, tmp_path: Path):
     assert stat.S_IMODE((tmp_path / "modelyard.db").stat().st_mode) == 0o600
     broken = reads("db", "current", MODELYARD_DATABASE_URL="sqlite+aiosqlite:////proc/x/y.db")
     assert broken.exit_code in (0, 1)
-    assert reads("db", "upgrade", MODELYARD_DATABASE_URL="nonsense").exit_code == 2
+    nonsense = reads("db", "upgrade", MODELYARD_DATABASE_URL="nonsense")
+    assert (nonsense.exit_code, "MODELYARD_DATABASE_URL" in nonsense.stderr) == (2, True)
 
 
 def test_a_bad_setting_is_a_usage_error_that_names_the_variable(reads: Cli):

@@ -24,6 +24,8 @@ from gateway_world import (
 )
 from teller import CHAT, Teller, a_tellers_gateway, listen
 
+from gateway.admin.gauges import device_families
+
 ROOT = Path(__file__).parents[2]
 PAIR = {"model": "m", "variant": "default"}
 ROW = re.compile(r"^\| `(modelyard_\w+)` \| (\w+) \|([\w, ]*)\|", re.MULTILINE)
@@ -35,10 +37,10 @@ async def drop(call):
 
 
 async def families():
-    """All that a gateway registers: type and labels by the name that a query uses."""
+    """All that a gateway tells: type and labels by the name that a query uses."""
     async with Gateway() as gateway:
         found = {}
-        for family in gateway.metrics_registry.collect():
+        for family in (*gateway.metrics_registry.collect(), *device_families((), ())):
             name = family.name + ("_total" if family.type == "counter" else "")
             found[name] = (family.type, set(getattr(family, "_labelnames", ())))
         return found

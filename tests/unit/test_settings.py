@@ -59,6 +59,23 @@ def test_a_bad_variable_is_named_with_what_is_allowed(name: str, value: str, all
     assert allowed in str(refused.value)
 
 
+@pytest.mark.parametrize("name", ["a", "gpu-1", "GPU_1.rack-7.example.org", "n" * 128])
+def test_a_node_may_have_a_hosts_name(name: str) -> None:
+    assert load({"MODELYARD_NODE_NAME": name}).node_name == name
+
+
+@pytest.mark.parametrize(
+    "name", ["n" * 129, "n" * 5000, "a/b", "..", "-n", "n.", "a b", "n\n", "n\x1b[2J", "nö"]
+)
+def test_a_node_name_that_no_path_or_label_could_hold_is_refused(name: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({"MODELYARD_NODE_NAME": name})
+    assert str(refused.value).startswith("MODELYARD_NODE_NAME: is '")
+    assert "allowed are 1 to 128 letters, digits" in str(refused.value)
+    assert len(str(refused.value)) < 300
+    assert "\x1b" not in str(refused.value)
+
+
 def test_secrets_are_in_no_repr() -> None:
     settings = Settings(admin_token="mka-secret", api_key="mk-secret")
     assert "secret" not in repr(settings)
