@@ -104,7 +104,7 @@ class Controller:
             await self._commit(gang, snapshot, commands)
         for eviction in proposal.evicted:
             await self._drain({eviction.worker_id: eviction.sentence})
-        room = make_room(snapshot, proposal.refused)
+        room = make_room(snapshot, proposal.refused, proposal.evicted)
         await self._drain(room.go)
         snapshot = await self._newest(snapshot)
         waited_for = hurried(snapshot, proposal.refused)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from pipelines.backoff import Slot
-from pipelines.scheduler import Refusal
+from pipelines.scheduler import Eviction, Refusal
 from registry.spec import Role
 from registry.state import LEAVING_PHASES, Phase, Snapshot, Worker
 
@@ -22,13 +22,17 @@ class Room(msgspec.Struct, frozen=True):
     stay: dict[str, str]
 
 
-def make_room(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Room:
+def make_room(
+    snapshot: Snapshot, refusals: Iterable[Refusal], evicted: Iterable[Eviction] = ()
+) -> Room:
     """Where a successor found no place, its predecessor goes first: an outdated one, so that the
     change happens where it is, and one that departs, so that its node gets empty. As many as leave
     every role its `min_available` ready workers; those that are placed together go together.
 
-    External ones stay: they take no room. So do those whose successor has a place coming.
+    External ones stay: they take no room. So do those whose successor has a place coming. Those
+    who are *evicted* go anyway.
     """
+    gone = {eviction.worker_id for eviction in evicted}
     room = Room({}, {})
     minimum = {
         (model.name, variant.name, role): spec.min_available
@@ -36,9 +40,10 @@ def make_room(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Room:
         for variant in model.spec.variants
         for role, spec in variant.topology.roles()
     }
-    ready = Counter(_part(worker) for worker in snapshot.workers if worker.phase is Phase.READY)
+    staying = [worker for worker in snapshot.workers if worker.id not in gone]
+    ready = Counter(_part(worker) for worker in staying if worker.phase is Phase.READY)
     in_slot: dict[Slot, list[Worker]] = defaultdict(list)
-    for worker in snapshot.workers:
+    for worker in staying:
         if worker.phase not in LEAVING_PHASES and worker.plan.external is None:
             in_slot[worker.plan.slot].append(worker)
     for refusal in refusals:

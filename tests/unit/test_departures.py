@@ -7,7 +7,7 @@ from fleets import a_node, a_snapshot, a_worker, disaggregated, unified, workers
 from pipelines.conditions import condition, why_refused
 from pipelines.departures import hurried, make_room
 from pipelines.reconciler import reconcile
-from pipelines.scheduler import Refusal
+from pipelines.scheduler import Eviction, Refusal
 from pipelines.topology import expand
 from registry.spec import Locality
 from registry.state import NodeState, Phase
@@ -166,6 +166,21 @@ def test_without_room_elsewhere_as_many_go_as_their_role_may_lack(least, goes):
         text = condition(model, old, "", room.stay["m"])
         assert "on a must go and stays" in text
         assert "min_available" in text
+
+
+def test_nobody_goes_beside_one_of_its_role_that_is_evicted_in_the_same_turn():
+    model = keeping(unified("m", workers=2), 1)
+    departing, other = workers_of(model)
+    departing = msgspec.structs.replace(departing, departing=True, reason="node a is drained")
+    snapshot = a_snapshot(
+        models=[model], workers=[departing, on("b", other)], nodes=(HOME, AWAY)
+    )
+    wanted = expand(unified("x"))[0][0]
+    evicted = [Eviction(on("b", other).id, "m", wanted)]
+
+    room = make_room(snapshot, refused(snapshot, reconcile(snapshot, 0.0)), evicted)
+
+    assert (room.go, [*room.stay]) == ({}, ["m"])
 
 
 def test_a_worker_whose_successor_has_a_place_coming_stays_till_then():
