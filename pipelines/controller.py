@@ -99,7 +99,7 @@ class Controller:
         decision = reconcile(snapshot, self._clock())
         await self._carry_out(decision)
         snapshot = await self._newest(snapshot)
-        # In a thread: for a large fleet it takes seconds, and the lease has to be renewed meanwhile.
+        # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
         proposal = await asyncio.to_thread(place, snapshot, decision.start, runtime_of)
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
