@@ -99,12 +99,13 @@ class Controller:
         decision = reconcile(snapshot, self._clock())
         await self._carry_out(decision)
         snapshot = await self._newest(snapshot)
-        proposal = place(snapshot, decision.start, runtime_of)
+        # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
+        proposal = await asyncio.to_thread(place, snapshot, decision.start, runtime_of)
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
         for eviction in proposal.evicted:
             await self._drain({eviction.worker_id: eviction.sentence})
-        room = make_room(snapshot, proposal.refused)
+        room = make_room(snapshot, proposal.refused, proposal.evicted)
         await self._drain(room.go)
         snapshot = await self._newest(snapshot)
         waited_for = hurried(snapshot, proposal.refused)

@@ -6,11 +6,15 @@ from collections.abc import Iterable, Sequence
 import msgspec
 
 from pipelines.backoff import Slot
-from pipelines.scheduler import Refusal
+from pipelines.scheduler import Eviction, Reason, Refusal
 from registry.spec import Role
 from registry.state import LEAVING_PHASES, Phase, Snapshot, Worker
 
 _Part = tuple[str, str, Role]  # a role of a variant of a model
+
+
+# Of the reasons for a refusal those that may be gone with the predecessor.
+_OF_ROOM = frozenset({Reason.NOT_ENOUGH_FREE, Reason.QUOTA, Reason.TOO_FAR, Reason.IN_FOREIGN_USE})
 
 
 class Room(msgspec.Struct, frozen=True):
@@ -22,13 +26,17 @@ class Room(msgspec.Struct, frozen=True):
     stay: dict[str, str]
 
 
-def make_room(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Room:
+def make_room(
+    snapshot: Snapshot, refusals: Iterable[Refusal], evicted: Iterable[Eviction] = ()
+) -> Room:
     """Where a successor found no place, its predecessor goes first: an outdated one, so that the
     change happens where it is, and one that departs, so that its node gets empty. As many as leave
     every role its `min_available` ready workers; those that are placed together go together.
 
-    External ones stay: they take no room. So do those whose successor has a place coming.
+    External ones stay: they take no room. So do those whose successor has a place coming, and
+    outdated ones whose successor lacks something else than room. Those who are *evicted* go anyway.
     """
+    gone = {eviction.worker_id for eviction in evicted}
     room = Room({}, {})
     minimum = {
         (model.name, variant.name, role): spec.min_available
@@ -36,9 +44,10 @@ def make_room(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Room:
         for variant in model.spec.variants
         for role, spec in variant.topology.roles()
     }
-    ready = Counter(_part(worker) for worker in snapshot.workers if worker.phase is Phase.READY)
+    staying = [worker for worker in snapshot.workers if worker.id not in gone]
+    ready = Counter(_part(worker) for worker in staying if worker.phase is Phase.READY)
     in_slot: dict[Slot, list[Worker]] = defaultdict(list)
-    for worker in snapshot.workers:
+    for worker in staying:
         if worker.phase not in LEAVING_PHASES and worker.plan.external is None:
             in_slot[worker.plan.slot].append(worker)
     for refusal in refusals:
@@ -51,6 +60,13 @@ def make_room(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Room:
             for worker in in_slot[slot]
             if worker.departing or worker.plan.fingerprint != fingerprint
         ]
+        if not (_room_helps(refusal) or any(worker.departing for worker in old)):
+            if old:
+                names = ", ".join(sorted(worker.id for worker in old))
+                room.stay[refusal.plan.model] = (
+                    f"{names} stays: its new revision fits nowhere, {refusal.sentence}"
+                )
+            continue
         losses = Counter(_part(worker) for worker in old if worker.phase is Phase.READY)
         short = [part for part in losses if ready[part] - losses[part] < minimum.get(part, 0)]
         if short:
@@ -61,6 +77,10 @@ def make_room(snapshot: Snapshot, refusals: Iterable[Refusal]) -> Room:
             leaves = worker.departing and worker.reason
             room.go[worker.id] = leaves or "makes room for its new revision"
     return room
+
+
+def _room_helps(refusal: Refusal) -> bool:
+    return any(why.reason in _OF_ROOM for why in refusal.why)
 
 
 def _part(worker: Worker) -> _Part:

@@ -211,7 +211,7 @@ class _Course:
             ends[worker_id] = (_cause(workers[worker_id], wanted), reason)
         for eviction in proposal.evicted:
             ends.setdefault(eviction.worker_id, (Cause.EVICTED, eviction.sentence))
-        room = make_room(self.snapshot, proposal.refused)
+        room = make_room(self.snapshot, proposal.refused, proposal.evicted)
         for worker_id, reason in room.go.items():
             ends.setdefault(worker_id, (_cause(workers[worker_id], wanted), reason))
         self.staying = room.stay

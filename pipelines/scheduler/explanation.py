@@ -129,7 +129,7 @@ def _too_far(fleet: Fleet, job: Job, host: Host, scope: Scope | None) -> Obstacl
     if living and where and scope is not None and not scope.holds(host):
         near = some_of(tuple(sorted({one.node.name for one in living})))
         return Obstacle(Reason.TOO_FAR, "", f"has room, but must be of {where} with {near}")
-    if len(job.gang) == 1:
+    if len(job.gang) == 1 or (scope is not None and scope.holds(host)):
         return Obstacle(Reason.QUOTA, "", "has room, but more bytes than its owner may hold")
     has = f"has room, but not for all {len(job.gang)} of its gang"
     return Obstacle(Reason.TOO_FAR, "", f"{has} on {where}" if where else has)

@@ -51,6 +51,7 @@ class Job:
         first = gang[0]
         self.owner, self.priority, self.locality = first.owner, first.priority, first.locality
         self.devices = sum(plan.devices for plan in gang)
+        self.takes_wholes = not all(plan.memory_bytes for plan in gang)
         self.memory_bytes = sum(plan.devices * plan.memory_bytes for plan in gang)
         self.demand = sum(shape.demand for _, shape in members)
         hardest = self.demand if self.locality is Locality.NODE else members[0].shape.demand
@@ -142,7 +143,8 @@ def seat_one(fleet: Fleet, job: Job, member: Member, weights: Weights, scope: Sc
     beside = None
     if partner is not None and not company.near_hosts:
         beside = job.shape_of.get(_PARTNER[plan.role])
-    bytes_left = None if shape.memory_bytes else fleet.quotas.bytes_left(job.owner)
+    # What whole devices have is not known before they are chosen: shares have to fit beside them.
+    bytes_left = fleet.quotas.bytes_left(job.owner) if job.takes_wholes else None
     host = find(fleet, shape, company, scope, beside=beside, bytes_left=bytes_left)
     if host is None:
         return None

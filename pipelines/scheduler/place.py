@@ -30,6 +30,8 @@ def place(
     A *fleet* of this very snapshot may be kept between calls; it is left as it was.
     """
     gangs = tuple(gangs)
+    if not gangs:
+        return Proposal(placed=(), refused=())
     if fleet is None or not fleet.knows_labels(plan for gang in gangs for plan in gang):
         fleet = Fleet(snapshot, label_keys=_labels(gangs))
     mark = fleet.mark()

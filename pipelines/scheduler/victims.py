@@ -18,8 +18,8 @@ RoleOf = tuple[str, str, Role]  # model, variant, role
 
 class Unit(NamedTuple):
     """Workers that go together or not at all: a unified one, or all of a pair's variant. *role*
-    is that of a unified one, of which the spec may want some to stay; *devices* counts those it
-    holds, by host.
+    is that of a unified one, of which the spec may want some to stay, and *serves* whether that one
+    is ready; *devices* counts those it holds, by host.
     """
 
     workers: tuple[str, ...]
@@ -27,6 +27,7 @@ class Unit(NamedTuple):
     priority: int
     cost: float
     role: RoleOf | None
+    serves: bool
     devices: dict[int, int]
 
 
@@ -40,25 +41,20 @@ class Victims:
         standings: Standings,
     ) -> None:
         self.on_host: dict[int, list[Unit]] = defaultdict(list)
-        self.spare: dict[RoleOf, int] = {}  # that a role has above what must stay
-        self._ordinals: dict[RoleOf, set[int]] = defaultdict(set)
-        self._prices: dict[int, dict[int, float]] = {}
         pairs: dict[tuple[str, str], list[Worker]] = defaultdict(list)
-        units: list[Unit] = []
+        singles: list[Worker] = []
         for worker in workers:
-            plan = worker.plan
-            if plan.external is not None or worker.phase in LEAVING_PHASES:
+            if worker.plan.external is not None or worker.phase in LEAVING_PHASES:
                 continue
-            if plan.role is not Role.UNIFIED:
-                pairs[plan.model, plan.variant].append(worker)
-                continue
-            role: RoleOf = (plan.model, plan.variant, plan.role)
-            self._ordinals[role].add(plan.ordinal)
-            units.append(_unit([worker], role, holds, standings))
-            if role not in self.spare:
-                self.spare[role] = -standings.of(worker).min_available.get(role[1:], 0)
-        for role, ordinals in self._ordinals.items():
-            self.spare[role] += len(ordinals)
+            if worker.plan.role is Role.UNIFIED:
+                singles.append(worker)
+            else:
+                pairs[worker.plan.model, worker.plan.variant].append(worker)
+        # That a role has above what must stay: of all, and of those that serve.
+        self._spare = _spare(singles, standings)
+        self._spare_serving = _spare([w for w in singles if w.phase is Phase.READY], standings)
+        self._prices: dict[int, dict[int, float]] = {}
+        units = [_unit([worker], worker.plan.slot[:3], holds, standings) for worker in singles]
         for pair in pairs.values():
             kept = standings.of(pair[0]).min_available
             if not any(kept.get((w.plan.variant, w.plan.role), 0) for w in pair):
@@ -84,8 +80,20 @@ class Victims:
         """Whether its role can spare it beside those that go already."""
         if unit.role is None:
             return True
-        others = sum(one.role == unit.role for one in (*chosen, *gone))
-        return self.spare[unit.role] > others
+        others = [one for one in (*chosen, *gone) if one.role == unit.role]
+        if self._spare[unit.role] <= len(others):
+            return False
+        return not unit.serves or self._spare_serving[unit.role] > sum(o.serves for o in others)
+
+
+def _spare(workers: Iterable[Worker], standings: Standings) -> dict[RoleOf, int]:
+    ordinals: dict[RoleOf, set[int]] = defaultdict(set)
+    kept: dict[RoleOf, int] = {}
+    for worker in workers:
+        role: RoleOf = worker.plan.slot[:3]
+        ordinals[role].add(worker.plan.ordinal)
+        kept[role] = standings.of(worker).min_available.get(role[1:], 0)
+    return {role: len(mine) - kept[role] for role, mine in ordinals.items()}
 
 
 def _unit(
@@ -109,5 +117,6 @@ def _unit(
         priority=priority,
         cost=cost,
         role=role,
+        serves=role is not None and workers[0].phase is Phase.READY,
         devices=dict(devices),
     )

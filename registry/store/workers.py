@@ -1,6 +1,6 @@
 """Workers through their phases, and their claims."""
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import case, delete, func, select, update
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -87,7 +87,19 @@ async def _end(write: Write, row: t.WorkerRow) -> None:
     assert claims or row.node == NOWHERE, f"{row.id} was live without a claim"
     for claim in claims:
         await move_claimed(write.session, claim.device_id, -claim.memory_bytes)
+        await _unuse(write.session, claim)
         await write.session.delete(claim)
+
+
+async def _unuse(session: AsyncSession, claim: t.ClaimRow) -> None:
+    """Until its node reports again, what it used would seem to be in use by what is not ours."""
+    used = t.DeviceRow.used_bytes
+    await session.execute(
+        update(t.DeviceRow)
+        .where(t.DeviceRow.id == claim.device_id)
+        .values(used_bytes=case((used > claim.memory_bytes, used - claim.memory_bytes), else_=0))
+        .execution_options(synchronize_session=False)
+    )
 
 
 async def forget_ended(write: Write, keep_per_slot: int) -> None:

@@ -8,8 +8,14 @@ import msgspec
 import pytest
 from registry_world import device, planned
 
+from pipelines.cluster import machine
 from pipelines.cluster.local import LocalCluster
-from pipelines.cluster.workerdir import SOCKET_PATH_BYTES_MAX, WorkerDir
+from pipelines.cluster.workerdir import (
+    SOCKET_PATH_BYTES_MAX,
+    StateFile,
+    WorkerDir,
+    worker_folders,
+)
 from registry.settings import load
 from registry.state import Phase, Worker
 
@@ -76,3 +82,25 @@ def test_a_path_that_is_too_long_for_a_socket_is_refused_with_the_way_out(tmp_pa
     assert len(WorkerDir(longest).events_url()) == len("ipc://") + SOCKET_PATH_BYTES_MAX
     with pytest.raises(OSError, match="choose a shorter MODELYARD_HOME"):
         WorkerDir(longest.with_name(longest.name + "x")).events_url()
+
+
+async def test_a_worker_that_is_forgotten_while_it_is_looked_at_is_forgotten_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """The look at its lock makes its folder anew, which must not be in the way for ever."""
+    cluster = LocalCluster(load({"MODELYARD_HOME": str(tmp_path)}))
+    folder = WorkerDir(tmp_path / "workers" / "w")
+    folder.path.mkdir(parents=True)
+    folder.write_state(StateFile(phase=Phase.STOPPED, reason="drained", supervisor_pid=0))
+    found = list(worker_folders(tmp_path / "workers"))
+    await cluster.forget("local", "w")
+    monkeypatch.setattr(machine, "worker_folders", lambda _root: found)
+    monkeypatch.setattr(machine, "FIRST_REPORT_S", 0.0)
+    assert (await cluster.observe()).workers, "it is there again"
+
+    await cluster.forget("local", "w")
+
+    assert not folder.path.exists()
+    kept = WorkerDir(tmp_path / "workers" / "ended" / "w").state()
+    assert kept is not None
+    assert kept.reason == "drained"

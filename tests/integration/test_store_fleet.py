@@ -2,6 +2,7 @@
 
 import asyncio
 
+import msgspec
 import pytest
 from registry_world import (
     DEVICE_BYTES,
@@ -67,6 +68,20 @@ async def test_a_cordon_outlives_an_outage(store: Store, clock: Clock) -> None:
     ):
         with pytest.raises(error):
             await store.set_node_state(name, state, by=ME)
+
+
+async def test_what_an_ended_worker_used_is_not_taken_for_foreign_use(store: Store) -> None:
+    """Else its successor finds no place, or evicts somebody, until the node reports again."""
+    worker = await serving(store)
+    used = msgspec.structs.replace(device(), used_bytes=DEVICE_BYTES - 10)
+    other = msgspec.structs.replace(device(1), used_bytes=7)
+    await store.report_nodes((report(used, other),))
+    await store.set_worker(worker.id, Phase.DRAINING)
+    assert [one.used_bytes for one in (await store.snapshot()).devices] == [DEVICE_BYTES - 10, 7]
+
+    await store.set_worker(worker.id, Phase.STOPPED)
+
+    assert [one.used_bytes for one in (await store.snapshot()).devices] == [0, 7]
 
 
 async def test_a_node_that_never_comes_back_is_forgotten_with_its_history(store: Store) -> None:

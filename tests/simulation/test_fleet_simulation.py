@@ -6,13 +6,16 @@
 import asyncio
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from simulation.fleet.world import ME, Clock, World, unsettled
 
-from pipelines import drains
+from pipelines import controller, drains
+from pipelines.scheduler import Proposal, place
 from registry import db
 from registry.state import NodeState
 from registry.store import Store
@@ -61,6 +64,31 @@ async def test_a_node_that_was_parted_comes_back_only_clean(
         assert [n.state for n in seen.nodes if n.name == node] == [NodeState.READY]
     finally:
         await store.aclose()
+
+
+async def test_all_else_goes_on_while_the_scheduler_thinks(
+    empty: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large fleet's placement takes seconds: the lease has to be renewed meanwhile."""
+    shutil.copy(empty, tmp_path / "modelyard.db")
+    clock = Clock()
+    store = await Store.open(f"sqlite+aiosqlite:///{tmp_path / 'modelyard.db'}", clock=clock)
+    world = World(store, clock, seed=1)
+    monkeypatch.setattr(drains, "scrape", world.scrape)
+    loop, others_went_on = asyncio.get_running_loop(), threading.Event()
+
+    def thinks(*asked: Any) -> Proposal:
+        loop.call_soon_threadsafe(others_went_on.set)
+        assert others_went_on.wait(2.0), "nothing else went on"
+        return place(*asked)
+
+    monkeypatch.setattr(controller, "place", thinks)
+    try:
+        await store.apply_model(world.a_spec(), by=ME)
+        await world.turn()
+    finally:
+        await store.aclose()
+    assert others_went_on.is_set()
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))

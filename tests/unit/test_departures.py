@@ -7,7 +7,7 @@ from fleets import a_node, a_snapshot, a_worker, disaggregated, unified, workers
 from pipelines.conditions import condition, why_refused
 from pipelines.departures import hurried, make_room
 from pipelines.reconciler import reconcile
-from pipelines.scheduler import Refusal
+from pipelines.scheduler import Eviction, Reason, Refusal, Why
 from pipelines.topology import expand
 from registry.spec import Locality
 from registry.state import NodeState, Phase
@@ -46,8 +46,9 @@ def keeping(model, least):
     )
 
 
-def refused(snapshot, decision, **changes):
-    return [Refusal(gang, gang[0], (), **changes) for gang in decision.start]
+def refused(snapshot, decision, reason=Reason.NOT_ENOUGH_FREE, **changes):
+    why = (Why(reason, "needs more", ("a",)),)
+    return [Refusal(gang, gang[0], why, **changes) for gang in decision.start]
 
 
 # --- off a drained node
@@ -168,6 +169,19 @@ def test_without_room_elsewhere_as_many_go_as_their_role_may_lack(least, goes):
         assert "min_available" in text
 
 
+def test_nobody_goes_beside_one_of_its_role_that_is_evicted_in_the_same_turn():
+    model = keeping(unified("m", workers=2), 1)
+    departing, other = workers_of(model)
+    departing = msgspec.structs.replace(departing, departing=True, reason="node a is drained")
+    snapshot = a_snapshot(models=[model], workers=[departing, on("b", other)], nodes=(HOME, AWAY))
+    wanted = expand(unified("x"))[0][0]
+    evicted = [Eviction(on("b", other).id, "m", wanted)]
+
+    room = make_room(snapshot, refused(snapshot, reconcile(snapshot, 0.0)), evicted)
+
+    assert (room.go, [*room.stay]) == ({}, ["m"])
+
+
 def test_a_worker_whose_successor_has_a_place_coming_stays_till_then():
     model = unified("m")
     old = workers_of(model, departing=True)
@@ -186,6 +200,21 @@ def test_a_refused_replacement_pushes_out_its_own_predecessor_only():
     room = make_room(snapshot, refused(snapshot, reconcile(snapshot, 0.0)))
 
     assert room.go == {old.id: "makes room for its new revision"}
+
+
+@pytest.mark.parametrize("reason", [Reason.LABELS_DIFFER, Reason.NODE_NOT_READY])
+def test_a_replacement_that_no_room_would_help_pushes_nobody_out(reason):
+    """What serves goes on, and the condition says why nothing changes."""
+    old = workers_of(unified("m"))
+    model = unified("m", args={"seed": 1})
+    snapshot = a_snapshot(models=[model], workers=old, nodes=[BACK])
+
+    room = make_room(snapshot, refused(snapshot, reconcile(snapshot, 0.0), reason))
+
+    assert room.go == {}
+    text = condition(model, old, "", room.stay["m"])
+    assert "stays: its new revision fits nowhere" in text
+    assert "needs more" in text
 
 
 def test_a_refused_replacement_of_a_role_that_may_lack_nobody_pushes_nobody_out():

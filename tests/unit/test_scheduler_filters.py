@@ -156,6 +156,23 @@ def test_whole_devices_count_with_all_their_memory():
     assert proposal.refused[0].why[-1].reason in {Reason.QUOTA, Reason.NOT_ENOUGH_FREE}
 
 
+def test_a_gang_of_whole_devices_and_shares_stays_within_the_bytes_of_its_owner():
+    """Else the registry refuses it, turn after turn."""
+    topology = {"prefill": {"memory": ""}, "decode": {"memory": "20GiB"}}
+    model = spec(disaggregated("pd"), topology=topology)
+    snapshot = a_snapshot(
+        nodes=[a_node("a")],
+        devices=[a_device("a", i, memory_bytes=80 * GIB) for i in range(2)],
+        quotas=[Quota(owner="default", memory_bytes=90 * GIB)],
+    )
+
+    proposal = place(snapshot, expand(model), runtime_of)
+
+    assert not proposal.placed
+    assert proposal.refused[0].why[0].reason is Reason.QUOTA
+    assert "more bytes than its owner may hold" in proposal.refused[0].sentence
+
+
 def test_an_own_model_of_lower_priority_is_not_evicted_for_a_quota():
     low, high = spec(unified("low"), priority=1), unified("high")
     worker = a_worker(expand(low)[0][0])

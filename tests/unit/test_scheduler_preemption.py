@@ -1,5 +1,6 @@
 """Who has to go for whom: lower priority only, never half a gang, no more than needed."""
 
+import msgspec
 import pytest
 from fleets import (
     GIB,
@@ -148,6 +149,19 @@ def test_a_role_keeps_what_it_must_have(kept, goes):
     snapshot = a_fleet({"a": 2}, [low, high], holding(low, where=[["a/cpu0"], ["a/cpu1"]]))
 
     assert len(evicted(place(snapshot, gangs_of(high), runtime_of))) == goes
+
+
+def test_who_must_stay_is_who_serves_not_who_comes_up():
+    low = with_spec(unified("m", workers=2), topology={"min_available": 1}, priority=1)
+    (serves, comes_up), claims = holding(low, where=[["a/cpu0"], ["b/cpu0"]])
+    comes_up = msgspec.structs.replace(comes_up, phase=Phase.STARTING)
+    high = of("high", 500, placement={"labels": {"wanted": "yes"}})
+    fleet = a_fleet({"a": 1, "b": 1}, [low, high], ([serves, comes_up], claims))
+    nodes = (a_node("a", labels={"wanted": "yes"}), a_node("b"))
+
+    proposal = place(msgspec.structs.replace(fleet, nodes=nodes), gangs_of(high), runtime_of)
+
+    assert not proposal.evicted
 
 
 def test_a_pair_that_must_keep_some_never_goes():
