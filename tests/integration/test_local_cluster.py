@@ -1,6 +1,7 @@
 """The `local` backend with a real supervisor: what it is asked to start, and what it reports."""
 
 import asyncio
+import os
 import stat
 from pathlib import Path
 
@@ -8,8 +9,9 @@ import msgspec
 import pytest
 from registry_world import device, planned
 
+from pipelines.cluster import processes
 from pipelines.cluster.local import LocalCluster
-from pipelines.cluster.workerdir import SOCKET_PATH_BYTES_MAX, WorkerDir
+from pipelines.cluster.workerdir import SOCKET_PATH_BYTES_MAX, StateFile, WorkerDir
 from registry.settings import load
 from registry.state import Phase, Worker
 
@@ -76,3 +78,26 @@ def test_a_path_that_is_too_long_for_a_socket_is_refused_with_the_way_out(tmp_pa
     assert len(WorkerDir(longest).events_url()) == len("ipc://") + SOCKET_PATH_BYTES_MAX
     with pytest.raises(OSError, match="choose a shorter MODELYARD_HOME"):
         WorkerDir(longest.with_name(longest.name + "x")).events_url()
+
+
+async def test_orphans_that_do_not_die_hold_no_look_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = load({"MODELYARD_HOME": str(tmp_path)})
+    for name in ("w-1", "w-2"):
+        folder = WorkerDir(settings.workers / name)
+        folder.path.mkdir(parents=True)
+        folder.write_state(StateFile(phase=Phase.STARTING, supervisor_pid=2**22))
+    monkeypatch.setattr(processes, "_signal", lambda _pid, _number: None)
+    environment = {**os.environ, processes.WORKER_MARK: "w-1"}
+    orphan = await asyncio.create_subprocess_exec("sleep", "60", env=environment)
+    try:
+        cluster = LocalCluster(settings)
+        async with asyncio.timeout(5):  # whoever says nothing for so long may be lost
+            workers = (await cluster.observe()).workers
+        assert [worker.phase for worker in workers] == [Phase.STOPPING, Phase.FAILED]
+    finally:
+        orphan.kill()
+        await orphan.wait()
+    workers = (await cluster.observe()).workers
+    assert [worker.phase for worker in workers] == [Phase.FAILED, Phase.FAILED]
