@@ -64,7 +64,8 @@ def up(files: tuple[Path, ...], ready_timeout_s: float, **given: str | None) -> 
 
     Installs the engine runtimes and fetches the weights that the specs need, starts everything,
     says when it is ready, and stops it all on Ctrl-C. With --cluster ray, workers are on all nodes
-    of a Ray cluster, of which this machine is one; they go on after Ctrl-C.
+    of a Ray cluster, of which this machine is one; they go on after Ctrl-C. Each node has its
+    runtimes already (`modelyard runtimes install`) and fetches its weights itself.
     """
     for name, value in given.items():
         if value is not None:

@@ -31,6 +31,9 @@ class NodeWatch:
         self._silent_s.clear()
 
     def look(self, known: Iterable[str], answered: frozenset[str], now: float) -> None:
+        if not answered:
+            self.nobody_answers()
+            return
         passed_s = 0.0 if self._looked_at is None else min(now - self._looked_at, LOOK_S_MAX)
         self._looked_at = now
         self._silent_s = {

@@ -57,8 +57,9 @@ def up(settings: Settings, specs: tuple[ModelSpec, ...], *, ready_timeout_s: flo
         ):
             _check_free(host, port)
         signal.signal(signal.SIGTERM, _interrupt)  # while installing; asyncio takes over later
-        install_runtimes(settings, specs, screen)
-        fetch_weights(settings, specs, screen)
+        if settings.cluster == "local":  # other nodes have devices and a home of their own
+            install_runtimes(settings, specs, screen)
+            fetch_weights(settings, specs, screen)
         asyncio.run(_run(settings, specs, screen, ready_timeout_s))
 
 

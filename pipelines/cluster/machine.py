@@ -32,6 +32,8 @@ from registry.state import ENDED_PHASES, Device, NodeReport, Phase, Worker
 # A supervisor writes its first report at once; without one after this long it never started.
 FIRST_REPORT_S = 20.0
 ENDED_KEPT = 50
+# Of a look: a machine that says nothing for long is held to be lost. The next look goes on.
+ORPHANS_S_MAX = 0.3
 
 
 class Machine:
@@ -177,7 +179,13 @@ class Machine:
 
     def _end_orphans(self, folder: WorkerDir, state: StateFile) -> StateFile:
         """The supervisor was killed: whatever it left still holds memory and must go."""
-        left = end_tree(folder.worker_id, state.session_id, grace_s=0.0, descendants_too=False)
+        left = end_tree(
+            folder.worker_id,
+            state.session_id,
+            grace_s=0.0,
+            descendants_too=False,
+            kill_timeout_s=ORPHANS_S_MAX,
+        )
         ended = StateFile(
             phase=Phase.STOPPING if left else Phase.FAILED,
             reason=f"processes {left} do not die" if left else "its supervisor was killed",

@@ -1,6 +1,7 @@
 """The `local` backend with a real supervisor: what it is asked to start, and what it reports."""
 
 import asyncio
+import os
 import stat
 from pathlib import Path
 
@@ -8,7 +9,7 @@ import msgspec
 import pytest
 from registry_world import device, planned
 
-from pipelines.cluster import machine
+from pipelines.cluster import machine, processes
 from pipelines.cluster.local import LocalCluster
 from pipelines.cluster.workerdir import (
     SOCKET_PATH_BYTES_MAX,
@@ -104,3 +105,26 @@ async def test_a_worker_that_is_forgotten_while_it_is_looked_at_is_forgotten_for
     kept = WorkerDir(tmp_path / "workers" / "ended" / "w").state()
     assert kept is not None
     assert kept.reason == "drained"
+
+
+async def test_orphans_that_do_not_die_hold_no_look_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    settings = load({"MODELYARD_HOME": str(tmp_path)})
+    for name in ("w-1", "w-2"):
+        folder = WorkerDir(settings.workers / name)
+        folder.path.mkdir(parents=True)
+        folder.write_state(StateFile(phase=Phase.STARTING, supervisor_pid=2**22))
+    monkeypatch.setattr(processes, "_signal", lambda _pid, _number: None)
+    environment = {**os.environ, processes.WORKER_MARK: "w-1"}
+    orphan = await asyncio.create_subprocess_exec("sleep", "60", env=environment)
+    try:
+        cluster = LocalCluster(settings)
+        async with asyncio.timeout(5):  # whoever says nothing for so long may be lost
+            workers = (await cluster.observe()).workers
+        assert [worker.phase for worker in workers] == [Phase.STOPPING, Phase.FAILED]
+    finally:
+        orphan.kill()
+        await orphan.wait()
+    workers = (await cluster.observe()).workers
+    assert [worker.phase for worker in workers] == [Phase.FAILED, Phase.FAILED]

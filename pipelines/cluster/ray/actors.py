@@ -18,6 +18,7 @@ from pipelines.cluster.machine import Machine
 from pipelines.cluster.ray.environment import named, node_environment
 from pipelines.cluster.ray.wire import Hello, Order, Reply, code_digest
 from registry.settings import SettingsError, load
+from registry.state import NodeReport
 
 _KEEPER_LOOK_S = 0.5
 
@@ -48,12 +49,20 @@ class NodeAgent:
     def __init__(self) -> None:
         self._code = code_digest()
         self._one_at_a_time = threading.Lock()  # two looks at once would end the same orphans
+        # Its own: a driver may take seconds, and workers must be seen and stopped meanwhile.
+        self._one_report_at_a_time = threading.Lock()
+        self._reporting: Machine | None = None  # it remembers whom it saw on the devices
 
     def hello(self) -> bytes:
         return _reply(lambda: Hello(name=_machine().name, code=self._code))
 
     def report(self) -> bytes:
-        return self._do(lambda machine: machine.report())
+        def work() -> NodeReport:
+            self._reporting = self._reporting or _machine()
+            return self._reporting.report()
+
+        with self._one_report_at_a_time:
+            return _reply(work)
 
     def observe(self) -> bytes:
         return self._do(lambda machine: machine.observe())
