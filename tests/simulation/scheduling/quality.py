@@ -39,7 +39,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effort(NamedTuple):
-    """Of the solver, for each instance. *time_s* is of its own count, which goes by the work done."""
+    """Of the solver, for each instance. *time_s* is by its own count of the work done."""
 
     time_s: float
     threads: int
