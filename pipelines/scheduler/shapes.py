@@ -32,6 +32,7 @@ class Shape:
     """What a plan asks of a node. The plans of one shape have one answer from every filter."""
 
     __slots__ = (
+        "_barred",
         "_fit",
         "_offers",
         "demand",
@@ -48,10 +49,11 @@ class Shape:
         self.devices = plan.devices
         self.memory_bytes = plan.memory_bytes
         self.one_island = plan.placement.island is Island.REQUIRE
+        self._barred = {build: first_obstacle(wish, build) for build in builds}
         self.offers = tuple(
             Offer(build, allowed(wish, build))
-            for build in builds
-            if first_obstacle(wish, build) is None
+            for build, obstacle in self._barred.items()
+            if obstacle is None
         )
         self._offers = {offer.build: offer for offer in self.offers}
         self._fit: dict[Level, float] = {}
@@ -94,7 +96,7 @@ class Shape:
     def obstacle(self, level: Level) -> Obstacle:
         """Why hosts of the level, which has no room, have none."""
         build = level.build
-        obstacle = first_obstacle(self.wish, build)
+        obstacle = self._barred[build]
         if obstacle is not None:
             return obstacle
         amount = f"{gib(self.memory_bytes)} free" if self.memory_bytes else "all memory free"

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from pipelines.scheduler import place
 from pipelines.scheduler.filters import Reason
 from pipelines.topology import expand
-from registry.state import Claim
+from registry.state import Claim, Quota
 
 
 def gangs_of(*models):
@@ -159,3 +159,14 @@ def test_claims_of_others_count():
     refusal = place(snapshot, gangs_of(unified("m")), runtime_of).refused[0]
 
     assert refusal.why[0].reason is Reason.NOT_ENOUGH_FREE
+
+
+def test_of_an_owner_at_its_quota_the_gang_that_asks_for_more_is_placed():
+    devices = [a_device("n", i) for i in range(8)]
+    snapshot = a_snapshot(
+        nodes=[a_node("n")], devices=devices, quotas=[Quota(owner="default", devices=4)]
+    )
+    one, pair = unified("one", devices=3), disaggregated("pair", devices=2)
+    proposal = place(snapshot, gangs_of(one, pair), runtime_of)
+    assert [{w.plan.model for w in gang.workers} for gang in proposal.placed] == [{"pair"}]
+    assert [gang.plan.model for gang in proposal.refused] == ["one"]

@@ -35,7 +35,8 @@ def _instances(options: argparse.Namespace) -> list[Instance]:
     effort = Effort(time_s=options.solver_s, threads=options.threads)
     seeds = range(options.seed, options.seed + count)
     found = []
-    for one in instances(seeds, effort, devices_min=low, devices_max=high):
+    sizes = {"devices_min": low, "devices_max": high}
+    for one in instances(seeds, effort, **sizes, jobs=options.jobs):
         found.append(one)
         known = "optimum" if one.proven else "bound"
         sys.stderr.write(
@@ -59,8 +60,11 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--changes", type=int, default=400, help="single models, on the large (400)"
     )
     parser.add_argument("--seed", type=int, default=1, help="(1)")
-    parser.add_argument("--solver-s", type=float, default=12.0, help="for each optimum (12)")
+    parser.add_argument(
+        "--solver-s", type=float, default=12.0, help="of work for each optimum (12)"
+    )
     parser.add_argument("--threads", type=int, default=2, help="of the solver (2)")
+    parser.add_argument("--jobs", type=int, default=1, help="small fleets at a time (1)")
     parser.add_argument(
         "--out", type=Path, default=Path(".bench/scheduler.json"), help="(.bench/scheduler.json)"
     )

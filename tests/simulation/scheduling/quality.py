@@ -1,6 +1,9 @@
 """How much of the best possible each one places, instance by instance."""
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from typing import NamedTuple
 
 import msgspec
@@ -36,7 +39,7 @@ class Instance(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Effort(NamedTuple):
-    """Of the solver, for each instance."""
+    """Of the solver, for each instance. *time_s* is by its own count of the work done."""
 
     time_s: float
     threads: int
@@ -90,8 +93,16 @@ def measured(world: World, seed: int, effort: Effort) -> Instance:
 
 
 def instances(
-    seeds: Sequence[int], effort: Effort, *, devices_min: int, devices_max: int
+    seeds: Sequence[int], effort: Effort, *, devices_min: int, devices_max: int, jobs: int = 1
 ) -> Iterator[Instance]:
-    for seed in seeds:
-        world = a_world(seed, devices_min=devices_min, devices_max=devices_max)
-        yield measured(world, seed, effort)
+    """By the order of *seeds*, as many at a time as there are *jobs*, each in a process."""
+    measure = partial(_of_seed, effort=effort, devices_min=devices_min, devices_max=devices_max)
+    if jobs == 1:
+        yield from map(measure, seeds)
+        return
+    with ProcessPoolExecutor(jobs, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(measure, seeds)
+
+
+def _of_seed(seed: int, effort: Effort, devices_min: int, devices_max: int) -> Instance:
+    return measured(a_world(seed, devices_min=devices_min, devices_max=devices_max), seed, effort)
