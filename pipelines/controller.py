@@ -100,7 +100,9 @@ class Controller:
         await self._carry_out(decision)
         snapshot = await self._newest(snapshot)
         # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
-        proposal = await asyncio.to_thread(place, snapshot, decision.start, runtime_of)
+        proposal = await asyncio.to_thread(
+            place, snapshot, decision.start, runtime_of, held=decision.held
+        )
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
         for eviction in proposal.evicted:

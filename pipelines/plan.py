@@ -114,7 +114,7 @@ def refusals_of(
     missing = [gang for gang in decision.start if gang[0].model == model]
     if not missing:
         return ()
-    return place(_carried_out(snapshot, decision), missing, runtime_of).refused
+    return place(_carried_out(snapshot, decision), missing, runtime_of, held=decision.held).refused
 
 
 def refusals_on(
@@ -122,7 +122,9 @@ def refusals_on(
 ) -> tuple[Refusal, ...]:
     """Why what has no place anywhere has none on this node."""
     decision = reconcile(snapshot, now)
-    refused = place(_carried_out(snapshot, decision), decision.start, runtime_of).refused
+    refused = place(
+        _carried_out(snapshot, decision), decision.start, runtime_of, held=decision.held
+    ).refused
     return tuple(
         msgspec.structs.replace(
             refusal,
@@ -183,7 +185,7 @@ class _Course:
         for turn in range(1, TURNS_MAX + 1):
             decision = self.first if turn == 1 else reconcile(self.snapshot, self._now)
             self.snapshot = _carried_out(self.snapshot, decision)
-            proposal = place(self.snapshot, decision.start, self._runtime_of)
+            proposal = place(self.snapshot, decision.start, self._runtime_of, held=decision.held)
             self.refused = proposal.refused
             leaving = self._leaving(turn, decision, proposal)
             moved = self._start(turn, proposal)

@@ -19,13 +19,15 @@ _AT_HOME = frozenset({NodeState.READY, NodeState.CORDONED})
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True):
-    """*start*: gangs (or what is missing of them) to place; *reach*: external workers to take up.
+    """*start*: gangs (or what is missing of them) to place; *held*: those whose time has not come,
+    since the last ones failed, and whose place is kept; *reach*: external workers to take up.
     By worker, with the reason: *drain* who is taken out of traffic and stopped, *depart* who goes
     on until a successor is ready. *keep*: departing workers that stay after all, once the drained
     ones are. *waiting*: per model, why something missing is not started yet.
     """
 
     start: tuple[Gang, ...]
+    held: tuple[Gang, ...]
     reach: Gang
     drain: Mapping[str, str]
     depart: Mapping[str, str]
@@ -56,6 +58,7 @@ class _Outcome(msgspec.Struct):
     """What is collected over all gangs."""
 
     wanted: list[Gang]
+    held: list[Gang]
     kept: set[str]
     taken_back: list[str]
     waiting: dict[str, str]
@@ -71,7 +74,7 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
     for worker in snapshot.ended:
         ended[worker.plan.slot].append(worker)
 
-    outcome = _Outcome([], set(), [], {})
+    outcome = _Outcome([], [], set(), [], {})
     for model in snapshot.models:
         for gang in expand(model):
             places = [_place_of(plan, live.get(plan.slot, ()), states) for plan in gang]
@@ -80,6 +83,7 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
             _want(places, ended, now, outcome)
     return Decision(
         start=tuple(gang for gang in outcome.wanted if not gang[0].external),
+        held=tuple(gang for gang in outcome.held if not gang[0].external),
         reach=tuple(plan for gang in outcome.wanted for plan in gang if plan.external),
         drain={
             worker.id: _farewell(worker, states)
@@ -181,5 +185,6 @@ def _want(
         why = held_back(gang, ended, now)
         if why:
             outcome.waiting.setdefault(gang[0].model, why)
+            outcome.held.append(gang)
         elif gang:
             outcome.wanted.append(gang)

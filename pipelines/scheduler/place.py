@@ -24,19 +24,30 @@ from registry.state import Snapshot
 
 
 def place(
-    snapshot: Snapshot, gangs: Iterable[Gang], runtime_of: RuntimeOf, fleet: Fleet | None = None
+    snapshot: Snapshot,
+    gangs: Iterable[Gang],
+    runtime_of: RuntimeOf,
+    fleet: Fleet | None = None,
+    *,
+    held: Iterable[Gang] = (),
 ) -> Proposal:
     """Proposes places for *gangs*. *runtime_of* names the runtime a plan gets on a kind of device.
     A *fleet* of this very snapshot may be kept between calls; it is left as it was.
+
+    *held* are gangs whose time has not come: where they have room, nobody of their priority or a
+    lower one gets it. They are neither placed nor refused, and nobody goes for them.
     """
-    gangs = tuple(gangs)
+    gangs, held = tuple(gangs), tuple(held)
     if not gangs:
         return Proposal(placed=(), refused=())
-    if fleet is None or not fleet.knows_labels(plan for gang in gangs for plan in gang):
-        fleet = Fleet(snapshot, label_keys=_labels(gangs))
+    everyone = (*gangs, *held)
+    if fleet is None or not fleet.knows_labels(plan for gang in everyone for plan in gang):
+        fleet = Fleet(snapshot, label_keys=_labels(everyone))
     mark = fleet.mark()
-    line = _Line(fleet)
-    line.run(sorted((Job(fleet, gang, runtime_of) for gang in gangs), key=lambda job: job.rank))
+    jobs = [Job(fleet, gang, runtime_of) for gang in everyone]
+    early = frozenset(jobs[len(gangs) :])
+    line = _Line(fleet, early)
+    line.run(sorted(jobs, key=lambda job: (-job.priority, job not in early, job.rank)))
     line.improve()
     refused = (*line.refused, *(refusal(fleet, job) for job in line.without))
     fleet.undo(mark)
@@ -48,10 +59,11 @@ def place(
 
 
 class _Line:
-    """What one call has come to so far."""
+    """What one call has come to so far. *early* are jobs that only hold a place."""
 
-    def __init__(self, fleet: Fleet) -> None:
+    def __init__(self, fleet: Fleet, early: frozenset[Job]) -> None:
         self._fleet = fleet
+        self._early = early
         self._rearranging = Rearranging(fleet)
         self._leaving = list(fleet.leaving)
         self._gone: list[Unit] = []
@@ -67,7 +79,10 @@ class _Line:
             job = line.popleft()
             seats = seat(self._fleet, job, USUAL) or seat(self._fleet, job, TIGHT)
             if seats is not None:
-                self.placed[job] = seats
+                if job not in self._early:  # what it holds nobody moves
+                    self.placed[job] = seats
+                continue
+            if job in self._early:
                 continue
             if job not in self._settled and all(shape.offers for _, shape in job.members):
                 lost = self._rearranging.make_room(job, self.placed)
@@ -79,8 +94,12 @@ class _Line:
 
     def improve(self) -> None:
         """Seats some of those without a place, too, where others can move closer together."""
-        repair = Repair(self._fleet, self.placed, self.without)
-        repair.run()
+        mark = self._fleet.mark()
+        repair = Repair(self._fleet, dict(self.placed), self.without)
+        if not repair.run():  # only other ones of like worth: the first come stay
+            self._fleet.undo(mark)
+            return
+        self.placed = repair.placed
         everyone = dict.fromkeys((*self.without, *repair.waiting))
         self.without = [job for job in everyone if job not in self.placed]
 

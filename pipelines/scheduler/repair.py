@@ -36,7 +36,7 @@ class Repair:
 
     def __init__(self, fleet: Fleet, placed: Placed, waiting: Iterable[Job]) -> None:
         self._fleet = fleet
-        self._placed = placed
+        self.placed = placed
         self.waiting = [job for job in waiting if all(shape.offers for _, shape in job.members)]
         self._chance = Random(0)  # noqa: S311 - the same each time, so that proposals are
         self._worth = {job: job.priority * _size(job) for job in (*placed, *self.waiting)}
@@ -45,16 +45,22 @@ class Repair:
             self._enter(job)
         self._able: dict[object, list[int]] = {}
 
-    def run(self) -> None:
+    def run(self) -> bool:
+        """Whether more is placed than before; else, at most, others are."""
+        before = self._sum()
         rounds = min(
             ROUNDS_MAX,
             ROUNDS_BY_HOSTS // max(len(self._fleet.hosts), 1),
-            ROUNDS_BY_PLACED * len(self._placed),
+            ROUNDS_BY_PLACED * len(self.placed),
         )
         for number in range(rounds):
             if not self.waiting:
-                return
+                break
             self._round(self.waiting[number % len(self.waiting)])
+        return self._sum() > before
+
+    def _sum(self) -> tuple[float, float]:
+        return sum(map(self._worth.__getitem__, self.placed)), sum(map(_size, self.placed))
 
     def _round(self, wanted: Job) -> None:
         fleet, mark = self._fleet, self._fleet.mark()
@@ -74,7 +80,7 @@ class Repair:
         for job in moved:
             self._leave(job)
         for job, seats in found.items():
-            self._placed[job] = seats
+            self.placed[job] = seats
             self._enter(job)
         self.waiting = [job for job in (*self.waiting, *moved) if job not in found]
 
@@ -90,7 +96,7 @@ class Repair:
     def _aim(self, wanted: Job, found: Placed) -> Moved:
         """Lifts enough for the wanted gang and seats it; nothing where that takes too much."""
         moved: Moved = {}
-        own = [job for job in self._placed if job.owner == wanted.owner]
+        own = [job for job in self.placed if job.owner == wanted.owner]
         for job in sorted(own, key=self._about) if self._over_quota(wanted) else ():
             self._lift((job,), moved)
             if not self._over_quota(wanted):
@@ -133,7 +139,7 @@ class Repair:
 
     def _levels(self, jobs: Iterable[Job]) -> set[Level]:
         """As they now are, of the hosts that these were on."""
-        return {taken.host.level for job in jobs for taken in self._placed[job]}
+        return {taken.host.level for job in jobs for taken in self.placed[job]}
 
     def _make_room(
         self,
@@ -165,7 +171,7 @@ class Repair:
         for job in jobs:
             if job not in moved:
                 moved[job] = None
-                for taken in self._placed[job]:
+                for taken in self.placed[job]:
                     self._fleet.give(*taken)
         return len(moved) > before
 
@@ -228,11 +234,11 @@ class Repair:
         return highest >= 0 and sum(changes.values()) >= 0
 
     def _enter(self, job: Job) -> None:
-        for taken in self._placed[job]:
+        for taken in self.placed[job]:
             self._on_host.setdefault(taken.host.number, {})[job] = None
 
     def _leave(self, job: Job) -> None:
-        for taken in self._placed.pop(job):
+        for taken in self.placed.pop(job):
             self._on_host[taken.host.number].pop(job, None)
 
 

@@ -148,7 +148,7 @@ def test_a_gang_waits_as_a_whole_and_says_until_when():
 
     decision = reconcile(a_snapshot(models=[model], ended=[failed(decode, 10.0)]), now=10.5)
 
-    assert decision.start == ()
+    assert (decision.start, decision.held) == ((), expand(model))
     assert "decode 0 of default starts again at 00:00:11 UTC" in decision.waiting["pd"]
     assert "boom" in decision.waiting["pd"]
 

@@ -1,6 +1,16 @@
 """Placing is deterministic, never oversells, and says why not."""
 
-from fleets import GIB, a_device, a_node, a_snapshot, disaggregated, runtime_of, unified
+from fleets import (
+    GIB,
+    a_device,
+    a_node,
+    a_snapshot,
+    disaggregated,
+    runtime_of,
+    unified,
+    with_spec,
+    workers_of,
+)
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -170,3 +180,32 @@ def test_of_an_owner_at_its_quota_the_gang_that_asks_for_more_is_placed():
     proposal = place(snapshot, gangs_of(one, pair), runtime_of)
     assert [{w.plan.model for w in gang.workers} for gang in proposal.placed] == [{"pair"}]
     assert [gang.plan.model for gang in proposal.refused] == ["one"]
+
+
+def test_a_gang_whose_time_has_not_come_keeps_its_place_and_takes_nobody_elses():
+    one_slot = a_snapshot(nodes=[a_node("a")], devices=[a_device("a", 0)])
+    (held,), (other,) = gangs_of(unified("held")), gangs_of(unified("other"))
+    (urgent,) = gangs_of(with_spec(unified("urgent"), priority=200))
+
+    proposal = place(one_slot, [other], runtime_of, held=[held])
+
+    assert (proposal.placed, proposal.evicted) == ((), ())
+    assert [refusal.gang for refusal in proposal.refused] == [other], "the held one is not told of"
+    assert place(one_slot, [urgent], runtime_of, held=[held]).placed, "of a higher priority"
+    assert place(one_slot, [other], runtime_of, held=[]).placed
+
+
+def test_nobody_is_evicted_for_a_gang_whose_time_has_not_come():
+    low = with_spec(unified("low"), priority=10)
+    (worker,) = workers_of(low)
+    full = a_snapshot(
+        models=[low],
+        nodes=[a_node("a")],
+        devices=[a_device("a", 0)],
+        workers=[worker],
+        claims=[Claim(worker_id=worker.id, device_id="a/cpu0", memory_bytes=4 * GIB)],
+    )
+    gangs = gangs_of(with_spec(unified("high"), priority=200))
+
+    assert place(full, gangs, runtime_of).evicted
+    assert place(full, [], runtime_of, held=gangs) == place(full, [], runtime_of)
