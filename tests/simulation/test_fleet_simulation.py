@@ -77,10 +77,10 @@ async def test_all_else_goes_on_while_the_scheduler_thinks(
     monkeypatch.setattr(drains, "scrape", world.scrape)
     loop, others_went_on = asyncio.get_running_loop(), threading.Event()
 
-    def thinks(*asked: Any) -> Proposal:
+    def thinks(*asked: Any, **more: Any) -> Proposal:
         loop.call_soon_threadsafe(others_went_on.set)
         assert others_went_on.wait(2.0), "nothing else went on"
-        return place(*asked)
+        return place(*asked, **more)
 
     monkeypatch.setattr(controller, "place", thinks)
     try:
