@@ -174,7 +174,7 @@ class Yard:
         """The gateway or the controller of this `up`."""
         wanted = {"gateway": "gateway", "controller": "pipelines.controller"}[name]
         children = psutil.Process(self.process.pid).children()
-        return next(child for child in children if child.cmdline()[2:3] == [wanted])
+        return next(child for child in children if _command(child)[2:3] == [wanted])
 
     def _is_ours(self, process: psutil.Process) -> bool:
         if process.pid == os.getpid():

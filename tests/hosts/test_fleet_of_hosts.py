@@ -152,12 +152,15 @@ def test_workers_outlive_ray_and_the_controller(fleet):
     traffic = Traffic(fleet)
     with traffic.flows():
         eventually("answers", lambda: traffic.answered() > 20)
-        fleet.part("controller").kill()
-        eventually("a new controller", lambda: _leads(fleet), 20)
+        killed = fleet.part("controller")
+        killed.kill()
+        eventually("a new controller", lambda: _has_other_than(fleet, killed.pid), 20)
         for host in fleet.hosts:
             host.kill_ray()
         for host in fleet.hosts:
             host.start()
+        restarted_at = time.time()
+        eventually("every node is seen anew", lambda: _seen_since(fleet, restarted_at), WHOLE_S)
         fleet.wait_whole()
     assert [host.engines() for host in fleet.hosts] == before, "the same processes"
     assert fleet.live() == live, "adopted, none started anew"
@@ -165,11 +168,18 @@ def test_workers_outlive_ray_and_the_controller(fleet):
     assert all(counts.keys() == {End.OK} for counts in ends.values()), ends
 
 
-def _leads(fleet: Fleet) -> bool:
+def _has_other_than(fleet: Fleet, pid: int) -> bool:
     try:
-        return fleet.part("controller").is_running()
+        return fleet.part("controller").pid != pid
     except StopIteration:
         return False
+
+
+def _seen_since(fleet: Fleet, moment: float) -> bool:
+    for host in fleet.hosts:
+        host.revive()
+    (oldest,) = fleet.rows("SELECT MIN(last_seen_at) FROM nodes WHERE name != ''")
+    return oldest[0] > moment
 
 
 def test_a_host_is_drained_under_traffic_and_no_request_fails(fleet):
