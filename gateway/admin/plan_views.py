@@ -27,13 +27,18 @@ class ShareView(View, frozen=True, kw_only=True):
     share: float
 
 
-class StartView(View, frozen=True, kw_only=True):
-    """A worker that would start, *at_once* or *after* the named ones have ended."""
+class SlotView(View, frozen=True, kw_only=True):
+    """A worker's place in its model, which others fill before and after it."""
 
     model: str
     variant: str
     role: Role
     ordinal: int
+
+
+class StartView(SlotView, frozen=True, kw_only=True):
+    """A worker that would start, *at_once* or *after* the named ones have ended."""
+
     owner: str
     priority: int
     node: str
@@ -44,35 +49,23 @@ class StartView(View, frozen=True, kw_only=True):
     after: tuple[str, ...]
 
 
-class StopView(View, frozen=True, kw_only=True):
+class StopView(SlotView, frozen=True, kw_only=True):
     """A worker that would stop, *at_once* or when what takes its slot is ready."""
 
     worker: str
-    model: str
-    variant: str
-    role: Role
-    ordinal: int
     node: str
     cause: Cause
     reason: str
     at_once: bool
 
 
-class KeptView(View, frozen=True, kw_only=True):
+class KeptView(SlotView, frozen=True, kw_only=True):
     worker: str
-    model: str
-    variant: str
-    role: Role
-    ordinal: int
     node: str
     phase: Phase
 
 
-class ExternalView(View, frozen=True, kw_only=True):
-    model: str
-    variant: str
-    role: Role
-    ordinal: int
+class ExternalView(SlotView, frozen=True, kw_only=True):
     url: str
 
 
@@ -156,14 +149,10 @@ class PlanView(View, frozen=True, kw_only=True):
     quotas: tuple[OwnerPlanView, ...]
 
 
-class MoveView(View, frozen=True, kw_only=True):
+class MoveView(SlotView, frozen=True, kw_only=True):
     """A worker that could go from *node* to these *devices* of the node *to*."""
 
     worker: str
-    model: str
-    variant: str
-    role: Role
-    ordinal: int
     node: str
     to: str
     devices: tuple[ShareView, ...]

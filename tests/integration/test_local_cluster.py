@@ -7,6 +7,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from fleets import a_worker
 from registry_world import device, planned
 
 from pipelines.cluster import machine, processes
@@ -21,20 +22,10 @@ from registry.settings import load
 from registry.state import Phase, Worker
 
 
-def a_worker(*, kv_events: bool) -> Worker:
+def an_order(*, kv_events: bool) -> Worker:
     plan = msgspec.structs.replace(planned().plan, kv_events=kv_events)
-    return Worker(
-        id=f"w-{kv_events}",
-        plan=plan,
-        node="n",
-        runtime="builtin",
-        phase=Phase.ASSIGNED,
-        reason="",
-        url="",
-        token="worker-token",
-        created_at=0.0,
-        ready_at=None,
-        ended_at=None,
+    return a_worker(
+        plan, Phase.ASSIGNED, id=f"w-{kv_events}", node="n", url="", token="worker-token"
     )
 
 
@@ -59,7 +50,7 @@ async def stop(cluster: LocalCluster, workers: list[Worker]):
 
 async def test_a_worker_with_kv_events_has_an_address_for_them_that_is_its_own(tmp_path: Path):
     cluster = LocalCluster(load({"MODELYARD_HOME": str(tmp_path)}))
-    workers = [a_worker(kv_events=kv_events) for kv_events in (False, True)]
+    workers = [an_order(kv_events=kv_events) for kv_events in (False, True)]
     try:
         for worker in workers:
             await cluster.start(worker, (device(memory_bytes=2**28),))

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import psutil
 import pytest
+from fleets import a_worker
 from ray_node import RayNode
 from registry_world import device, planned
 
@@ -34,19 +35,9 @@ async def cluster(node: RayNode) -> AsyncIterator[RayCluster]:
     await cluster.aclose()
 
 
-def a_worker() -> Worker:
-    return Worker(
-        id="w-1",
-        plan=planned().plan,
-        node="n1",
-        runtime="builtin",
-        phase=Phase.ASSIGNED,
-        reason="",
-        url="",
-        token="worker-token",
-        created_at=0.0,
-        ready_at=None,
-        ended_at=None,
+def an_order() -> Worker:
+    return a_worker(
+        planned().plan, Phase.ASSIGNED, id="w-1", node="n1", url="", token="worker-token"
     )
 
 
@@ -76,7 +67,7 @@ async def test_a_worker_outlives_its_agent_its_keeper_and_ray_itself(
 ):
     (report,) = await cluster.inventory()
     assert (report.name, report.labels["zone"]) == ("n1", "a")
-    worker, folder = a_worker(), WorkerDir(tmp_path / "workers" / "w-1")
+    worker, folder = an_order(), WorkerDir(tmp_path / "workers" / "w-1")
     await cluster.start(worker, (device(memory_bytes=2**28),))
     await cluster.start(worker, (device(memory_bytes=2**28),))  # asked twice, done once
     first = await seen(cluster, Phase.STARTING)
