@@ -95,10 +95,6 @@ class Build:
             level = self._known[canonical] = Level(self, canonical)
         return level
 
-    def forget_levels(self) -> None:
-        """Drops what no host has: a fleet that is kept would remember every state it ever had."""
-        self._known = {level.free: level for level in self.levels}
-
     def worth(self, free: Sequence[int]) -> float:
         """What holes are worth: a device's, an island's and the node's, each the square of its
         size, since one hole of 8 serves what 8 of 1 cannot. Only whole devices count above the
