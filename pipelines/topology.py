@@ -13,6 +13,7 @@ from registry.spec import (
     ExternalWorker,
     Locality,
     ModelSpec,
+    Role,
     RoleSpec,
     RoutingPolicy,
     Task,
@@ -28,6 +29,7 @@ def expand(model: Model) -> tuple[Gang, ...]:
 
     The prefill and decode workers of a disaggregated variant are one gang; any other worker is
     one of its own. External ones too, in pairs or not: nothing of ours is held while one waits.
+    Where an autoscaler has its say, a role has as many workers as it says.
     """
     if model.deleted:
         return ()
@@ -49,7 +51,7 @@ def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
     locality = topology.locality if isinstance(topology, Disaggregated) else Locality.PREFER
     for role, role_spec in topology.roles():
         fingerprint = _fingerprint(model.spec, variant, role_spec)
-        for ordinal in range(role_spec.workers):
+        for ordinal in range(workers_of(model, variant, role, role_spec)):
             yield WorkerPlan(
                 model=model.name,
                 revision=model.revision,
@@ -74,6 +76,17 @@ def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
                 min_available=role_spec.min_available,
                 locality=locality,
             )
+
+
+def workers_of(model: Model, variant: Variant, role: Role, role_spec: RoleSpec) -> int:
+    """How many workers the role is to have: what its spec says, or its load within its bounds."""
+    bounds = role_spec.autoscale
+    if bounds is None:
+        return role_spec.workers
+    for scale in model.scales:
+        if (scale.variant, scale.role) == (variant.name, role):
+            return max(bounds.workers_min, min(scale.workers, bounds.workers_max))
+    return role_spec.workers
 
 
 def _external_plans(model: Model, variant: Variant, topology: External) -> Iterator[WorkerPlan]:
@@ -121,7 +134,15 @@ def _fingerprint(spec: ModelSpec, variant: Variant, role_spec: RoleSpec) -> str:
         variant.runtime,
         variant.placement.with_role(role_spec.placement),
         variant.transfer,
-        msgspec.structs.replace(role_spec, workers=1, min_available=0, placement=NO_WISHES),
+        msgspec.structs.replace(
+            role_spec,
+            workers=1,
+            min_available=0,
+            max_surge=None,
+            max_unavailable=1,
+            autoscale=None,
+            placement=NO_WISHES,
+        ),
     )
     # Only where they are wanted, so that the workers of older specs stay as they are.
     if spec.routing.policy is RoutingPolicy.KV_EVENTS:

@@ -5,7 +5,7 @@ from functools import lru_cache
 import msgspec
 
 from registry import tables as t
-from registry.spec import ModelSpec, from_json
+from registry.spec import ModelSpec, Role, RolloutPolicy, from_json
 from registry.state import (
     AuditEntry,
     Claim,
@@ -20,12 +20,19 @@ from registry.state import (
     Node,
     NodeState,
     Phase,
+    Pool,
     Priority,
+    Proposal,
     Quota,
     Revision,
+    RoleScale,
+    Rollout,
+    RolloutState,
+    SleepMode,
     Worker,
     WorkerPlan,
 )
+from registry.traffic import Demand, Latencies, Traffic
 
 _DECODED_MAX = 16_384  # as many specs and plans as a large fleet has at once
 
@@ -65,7 +72,12 @@ def _names(text: str) -> tuple[str, ...]:
     return msgspec.json.decode(text, type=tuple[str, ...])
 
 
-def model(row: t.ModelRow, spec: str) -> Model:
+def model(
+    row: t.ModelRow,
+    spec: str,
+    rollout: Rollout | None = None,
+    scales: tuple[RoleScale, ...] = (),
+) -> Model:
     return Model(
         name=row.name,
         generation=row.generation,
@@ -75,6 +87,88 @@ def model(row: t.ModelRow, spec: str) -> Model:
         updated_at=row.updated_at,
         deleted=row.deleted,
         condition=row.condition,
+        rollout=rollout,
+        scales=scales,
+    )
+
+
+def rollout(row: t.RolloutRow, base: str) -> Rollout:
+    """*base* is the spec of the revision that it leads away from."""
+    return Rollout(
+        model=row.model,
+        from_revision=row.from_revision,
+        to_revision=row.to_revision,
+        base=_spec(base),
+        policy=msgspec.json.decode(row.policy, type=RolloutPolicy),
+        state=RolloutState(row.state),
+        step=row.step,
+        percent=row.percent,
+        step_at=row.step_at,
+        reason=row.reason,
+        created_at=row.created_at,
+        ended_at=row.ended_at,
+    )
+
+
+def scale(row: t.ScaleRow) -> RoleScale:
+    return RoleScale(
+        variant=row.variant,
+        role=Role(row.role),
+        workers=row.workers,
+        reason=row.reason,
+        at=row.at,
+    )
+
+
+def proposal(row: t.ProposalRow) -> Proposal:
+    return Proposal(
+        id=row.id,
+        model=row.model,
+        base_revision=row.base_revision,
+        spec=_spec(row.spec),
+        reason=row.reason,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        taken=row.taken,
+        decided_at=row.decided_at,
+    )
+
+
+def pool(row: t.PoolRow) -> Pool:
+    return Pool(name=row.name, overcommit=row.overcommit, awake_min_s=row.awake_min_s)
+
+
+def latencies_text(latencies: Latencies) -> str:
+    return msgspec.json.encode(latencies).decode()
+
+
+def traffic(row: t.TrafficRow) -> Traffic:
+    return Traffic(
+        at=row.at,
+        gateway=row.gateway,
+        model=row.model,
+        variant=row.variant,
+        revision=row.revision,
+        requests=row.requests,
+        errors=row.errors,
+        paired=row.paired,
+        prompt_tokens=row.prompt_tokens,
+        completion_tokens=row.completion_tokens,
+        ttft=msgspec.json.decode(row.ttft, type=Latencies),
+        tpot=msgspec.json.decode(row.tpot, type=Latencies),
+    )
+
+
+def demand(row: t.DemandRow) -> Demand:
+    return Demand(
+        at=row.at,
+        gateway=row.gateway,
+        model=row.model,
+        queued=row.queued,
+        queued_prompt_tokens=row.queued_prompt_tokens,
+        oldest_at=row.oldest_at,
+        in_flight=row.in_flight,
+        asked_at=row.asked_at,
     )
 
 
@@ -139,6 +233,7 @@ def worker(row: t.WorkerRow) -> Worker:
         phase=Phase(row.phase),
         reason=row.reason,
         departing=row.departing,
+        sleep_mode=SleepMode(row.sleep_mode),
         url=row.url,
         events_url=row.events_url,
         kv_port=row.kv_port,

@@ -28,6 +28,7 @@ from registry.state import Priority
 
 # SQLite counts a primary key by itself only when it is exactly INTEGER.
 _Serial = BigInteger().with_variant(Integer(), "sqlite")
+_UNDER_WAY = text("ended_at IS NULL")
 # A worker that leaves may have its successor beside it.
 _FILLS_SLOT = text("ended_at IS NULL AND NOT departing")
 
@@ -154,13 +155,16 @@ class WorkerRow(Base):
     ready_at: Mapped[float | None]
     ended_at: Mapped[float | None]
     departing: Mapped[bool] = mapped_column(server_default=false())
+    sleep_mode: Mapped[str] = mapped_column(String(32), server_default="")
 
 
 class ClaimRow(Base):
-    """Only live workers have claims: they go in the transaction that ends the worker."""
+    """Only live workers have claims: they go in the transaction that ends the worker. Of one that
+    sleeps it is what it still holds, which may be nothing.
+    """
 
     __tablename__ = "claims"
-    __table_args__ = (CheckConstraint("memory_bytes > 0", name="memory"),)
+    __table_args__ = (CheckConstraint("memory_bytes >= 0", name="memory"),)
 
     worker_id: Mapped[str] = mapped_column(ForeignKey("workers.id"), primary_key=True)
     device_id: Mapped[str] = mapped_column(ForeignKey("devices.id"), primary_key=True, index=True)
@@ -175,6 +179,121 @@ class QuotaRow(Base):
     owner: Mapped[str] = mapped_column(String(64), primary_key=True)
     devices: Mapped[int | None]
     memory_bytes: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class PoolRow(Base):
+    """How the models of a pool share devices."""
+
+    __tablename__ = "pools"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    overcommit: Mapped[float]
+    awake_min_s: Mapped[float]
+
+
+class RolloutRow(Base):
+    """*policy* is a RolloutPolicy as JSON. At most one of a model is under way."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["model", "from_revision"],
+            ["revisions.model", "revisions.number"],
+            name="fk_rollouts_from_revisions",
+        ),
+        ForeignKeyConstraint(
+            ["model", "to_revision"],
+            ["revisions.model", "revisions.number"],
+            name="fk_rollouts_to_revisions",
+        ),
+        CheckConstraint("from_revision < to_revision", name="forward"),
+        CheckConstraint("percent >= 0 AND percent <= 100 AND step >= 0", name="step"),
+        Index(
+            "uq_rollouts_active",
+            "model",
+            unique=True,
+            sqlite_where=_UNDER_WAY,
+            postgresql_where=_UNDER_WAY,
+        ),
+    )
+
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    to_revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    from_revision: Mapped[int]
+    policy: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16))
+    step: Mapped[int]
+    percent: Mapped[int]
+    step_at: Mapped[float]
+    reason: Mapped[str]
+    created_at: Mapped[float]
+    ended_at: Mapped[float | None]
+
+
+class ScaleRow(Base):
+    """How many workers an autoscaled role is to have, by its load."""
+
+    __tablename__ = "scales"
+    __table_args__ = (CheckConstraint("workers >= 1", name="workers"),)
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    variant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    workers: Mapped[int]
+    reason: Mapped[str]
+    at: Mapped[float]
+
+
+class ProposalRow(Base):
+    """A suggested spec, as JSON."""
+
+    __tablename__ = "proposals"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
+    base_revision: Mapped[int]
+    spec: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[float]
+    created_by: Mapped[str]
+    taken: Mapped[bool | None]
+    decided_at: Mapped[float | None]
+
+
+class TrafficRow(Base):
+    """How one gateway process served within a few seconds. *ttft* and *tpot* are Latencies as JSON.
+    Kept for an hour.
+    """
+
+    __tablename__ = "traffic"
+
+    at: Mapped[float] = mapped_column(primary_key=True)
+    gateway: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    variant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    requests: Mapped[int]
+    errors: Mapped[int]
+    paired: Mapped[int]
+    prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    completion_tokens: Mapped[int] = mapped_column(BigInteger)
+    ttft: Mapped[str]
+    tpot: Mapped[str]
+
+
+class DemandRow(Base):
+    """What waits in one gateway process, as of *at*."""
+
+    __tablename__ = "demand"
+
+    gateway: Mapped[str] = mapped_column(String(64), primary_key=True)
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    at: Mapped[float]
+    queued: Mapped[int]
+    queued_prompt_tokens: Mapped[int] = mapped_column(BigInteger)
+    oldest_at: Mapped[float]
+    in_flight: Mapped[int]
+    asked_at: Mapped[float]
 
 
 class LeaseRow(Base):

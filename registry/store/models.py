@@ -8,6 +8,7 @@ from registry import tables as t
 from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec, to_json
 from registry.state import EventKind, Model, Principal, Revision
+from registry.store import rollouts, scales
 from registry.store.scope import Write, cut
 
 CONDITION_CHARS_MAX = 2000
@@ -113,7 +114,12 @@ async def _standing(session: AsyncSession, name: str) -> t.ModelRow:
 async def _current(session: AsyncSession, row: t.ModelRow) -> Model:
     revision = await session.get(t.RevisionRow, (row.name, row.revision))
     assert revision is not None, f"{row.name} lost its revision {row.revision}"
-    return rows.model(row, revision.spec)
+    return rows.model(
+        row,
+        revision.spec,
+        await rollouts.active_of(session, row.name),
+        await scales.of(session, row.name),
+    )
 
 
 async def one(session: AsyncSession, name: str) -> Model:
@@ -142,7 +148,11 @@ async def _select(session: AsyncSession, where: ColumnElement[bool]) -> tuple[Mo
         .where(where)
         .order_by(t.ModelRow.name)
     )
-    return tuple(rows.model(row, spec) for row, spec in found)
+    under_way, scaled = await rollouts.active(session), await scales.every(session)
+    return tuple(
+        rows.model(row, spec, under_way.get(row.name), scaled.get(row.name, ()))
+        for row, spec in found
+    )
 
 
 async def revisions(session: AsyncSession, name: str) -> tuple[Revision, ...]:

@@ -154,3 +154,10 @@ def _note_written(
     assert not isinstance(compiled.statement, TextClause), "what textual SQL writes is not known"
     if context.isinsert or context.isupdate or context.isdelete:
         connection.info[_WRITTEN].add(compiled.statement.table.name)
+
+
+class Scoped:
+    """What the parts of the store share."""
+
+    def __init__(self, scopes: Scopes) -> None:
+        self._scopes = scopes

@@ -76,19 +76,19 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("source", "hf://meta/" + "a" * 2000, "source", "hf://org/name"),
     # unknown keys, at each level
     ("colour", 1, "colour", "allowed are name, source, task, owner, priority, variants, routing"),
-    ("variants.0.colour", 1, f"{_V}.colour", "allowed are name, weight, engine"),
+    ("variants.0.colour", 1, f"{_V}.colour", "allowed are name, weight, shadow_percent, engine"),
     ("variants.0.topology.colour", 1, f"{_T}.colour", "allowed are type, prefill, decode"),
     (
         "variants.0.topology.prefill.colour",
         1,
         f"{_T}.prefill.colour",
-        "min_available, devices",
+        "min_available, max_surge",
     ),
     (
         "variants.0.topology.prefill.type",
         "x",
         f"{_T}.prefill.type",
-        "min_available, devices",
+        "min_available, max_surge",
     ),
     ("variants.0.topology.bypass.colour", 1, f"{_T}.bypass.colour", "max_prompt_tokens"),
     ("variants.0.placement.colour", 1, f"{_V}.placement.colour", "labels, device_model, island"),

@@ -1,0 +1,116 @@
+"""What controllers and gateways see and decide."""
+
+from collections.abc import Collection, Sequence
+
+from registry.state import Lease, NodeReport, Phase, PlannedGang, Worker, WorkerPlan
+from registry.store import gangs, history, leases, models, nodes, usage, workers
+from registry.store.scope import Scoped
+from registry.store.workers import ENDED_PER_SLOT_MAX
+from registry.usage import UsageRecord
+
+
+class Observed(Scoped):
+    """Writes of the parts of Modelyard itself."""
+
+    async def acquire_lease(self, holder: str, *, ttl_s: float) -> Lease | None:
+        """Begins a term of *holder*; None while another one leads."""
+        async with self._scopes.write() as write:
+            return await leases.acquire(write, holder, ttl_s)
+
+    async def renew_lease(self, lease: Lease, *, ttl_s: float) -> Lease:
+        """Raises LeadershipLostError."""
+        async with self._scopes.write() as write:
+            return await leases.renew(write, lease, ttl_s)
+
+    async def release_lease(self, lease: Lease) -> None:
+        """Ends its term, so that another one may lead at once. Raises LeadershipLostError."""
+        async with self._scopes.write() as write:
+            await leases.release(write, lease)
+
+    async def lease(self) -> Lease | None:
+        """The newest term, over or not; None before the first."""
+        async with self._scopes.read() as session:
+            return await leases.one(session, self._scopes.now())
+
+    # --- what the controller observes and decides
+
+    async def report_nodes(self, reports: tuple[NodeReport, ...]) -> None:
+        """Each report is the whole truth of its node, except that a claimed device stays."""
+        async with self._scopes.write() as write:
+            await nodes.report(write, reports)
+
+    async def mark_nodes_unknown(self, names: Collection[str], *, why: str) -> None:
+        """They get nothing new until they are reported again."""
+        async with self._scopes.write() as write:
+            await nodes.mark_unknown(write, names, why)
+
+    async def commit_gang(self, gang: PlannedGang) -> tuple[Worker, ...]:
+        """Claims the devices of all its workers, or of none.
+
+        Raises PlanConflictError when what the plan was made from is no longer so.
+        """
+        async with self._scopes.write() as write:
+            return await gangs.commit(write, gang)
+
+    async def admit_external(self, plan: WorkerPlan, *, token: str, failure: str = "") -> Worker:
+        """Takes up an external worker, which holds no claim; *failure* is why it cannot be, and
+        then it has ended. Raises PlanConflictError when its slot is filled, or wanted no more.
+        """
+        async with self._scopes.write() as write:
+            return await gangs.admit(write, plan, token, failure)
+
+    async def set_worker(
+        self,
+        worker_id: str,
+        phase: Phase,
+        *,
+        reason: str = "",
+        url: str | None = None,
+        events_url: str | None = None,
+        kv_port: int | None = None,
+    ) -> Worker:
+        """What was observed of a worker; None leaves an address as it is. An end releases its
+        claims: report it only when all of its processes are gone. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await workers.set_phase(
+                write,
+                worker_id,
+                phase,
+                reason=reason,
+                url=url,
+                events_url=events_url,
+                kv_port=kv_port,
+            )
+
+    async def depart_worker(self, worker_id: str, *, reason: str) -> Worker:
+        """It goes on serving until another worker, which may now fill its slot beside it, is
+        ready. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await workers.depart(write, worker_id, reason)
+
+    async def keep_worker(self, worker_id: str) -> Worker:
+        """Takes `depart_worker` back. Raises NotFoundError, and PlanConflictError when its slot
+        was filled since.
+        """
+        async with self._scopes.write() as write:
+            return await workers.stay(write, worker_id)
+
+    async def set_condition(self, model: str, condition: str) -> None:
+        """Why the model is not fully served; "" when it is. Raises NotFoundError."""
+        async with self._scopes.write() as write:
+            await models.set_condition(write, model, condition)
+
+    async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
+        """Prunes history: old ended workers, and events beyond the newest `EVENTS_KEPT`."""
+        async with self._scopes.write() as write:
+            await workers.forget_ended(write, keep_per_slot)
+            await history.prune_events(write)
+
+    async def record_usage(self, records: Sequence[UsageRecord]) -> None:
+        """With what they cost added to what their keys have spent. Repeating a batch whose outcome
+        is unknown does not count it twice.
+        """
+        async with self._scopes.write() as write:
+            await usage.record(write, records)

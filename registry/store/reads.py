@@ -1,0 +1,121 @@
+"""What is read of the registry."""
+
+from collections.abc import Sequence
+
+from registry.state import AuditEntry, Event, Key, Model, Revision, Snapshot, Worker
+from registry.store import (
+    history,
+    keys,
+    models,
+    nodes,
+    pools,
+    quotas,
+    signals,
+    usage,
+    workers,
+)
+from registry.store.scope import Scoped
+from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
+
+
+class Reads(Scoped):
+    """Each is one read transaction."""
+
+    async def version(self) -> int:
+        """The newest event's id: it moves with everything that `snapshot` shows."""
+        async with self._scopes.read() as session:
+            return await history.version(session)
+
+    async def snapshot(self) -> Snapshot:
+        """Everything that scheduling and routing need, as it was at one moment."""
+        async with self._scopes.read() as session:
+            return Snapshot(
+                version=await history.version(session),
+                models=await models.standing_or_stopping(session),
+                nodes=await nodes.every(session),
+                devices=await nodes.devices(session),
+                workers=await workers.select_workers(session, model=None, include_ended=False),
+                ended=await workers.recently_ended(session),
+                claims=await workers.claims(session),
+                keys=await keys.every(session, self._scopes.now()),
+                quotas=await quotas.every(session),
+                pools=await pools.every(session),
+                demand=await signals.demand(session),
+            )
+
+    async def model(self, name: str) -> Model:
+        """Raises NotFoundError, for a deleted one too."""
+        async with self._scopes.read() as session:
+            return await models.one(session, name)
+
+    async def models(self) -> tuple[Model, ...]:
+        async with self._scopes.read() as session:
+            return await models.standing(session)
+
+    async def revisions(self, name: str) -> tuple[Revision, ...]:
+        """Oldest first. Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await models.revisions(session, name)
+
+    async def workers(
+        self, *, model: str | None = None, include_ended: bool = False
+    ) -> tuple[Worker, ...]:
+        """Oldest first."""
+        async with self._scopes.read() as session:
+            return await workers.select_workers(session, model=model, include_ended=include_ended)
+
+    async def worker(self, worker_id: str) -> Worker:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await workers.one(session, worker_id)
+
+    async def keys(self) -> tuple[Key, ...]:
+        """Revoked and expired ones too."""
+        async with self._scopes.read() as session:
+            return await keys.every(session, self._scopes.now())
+
+    async def key(self, key_id: str) -> Key:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await keys.one(session, key_id, self._scopes.now())
+
+    async def key_names(self) -> dict[str, str]:
+        """By id, of revoked and expired ones too."""
+        async with self._scopes.read() as session:
+            return await keys.names(session)
+
+    async def events(
+        self, *, after: int = 0, model: str | None = None, limit: int = 500, newest: bool = False
+    ) -> tuple[Event, ...]:
+        """In the order they happened: the first *limit* after *after*, or with *newest* the last
+        *limit*.
+        """
+        async with self._scopes.read() as session:
+            return await history.events(
+                session, after=after, model=model, limit=limit, newest=newest
+            )
+
+    async def audit(self, *, after: int = 0, limit: int = 500) -> tuple[AuditEntry, ...]:
+        async with self._scopes.read() as session:
+            return await history.audit(session, after=after, limit=limit)
+
+    async def usage(
+        self,
+        which: UsageFilter = ALL_USAGE,
+        *,
+        by: Sequence[UsageBy] = (UsageBy.KEY, UsageBy.MODEL),
+    ) -> tuple[UsageTotal, ...]:
+        """Sums over the requests of *which*, told apart by *by*, in its order. Raises SpecError
+        where they would be too many.
+        """
+        async with self._scopes.read() as session:
+            return await usage.totals(session, which, by)
+
+    async def usage_page(
+        self, which: UsageFilter, *, after: tuple[float, int] | None = None, limit: int
+    ) -> tuple[UsageLine, ...]:
+        """The single requests of *which*, in the order they ended: the first *limit* behind the
+        place *after*. A read of its own for each page, so that a slow reader holds nothing up.
+        """
+        async with self._scopes.read() as session:
+            return await usage.page(session, which, after, limit)
