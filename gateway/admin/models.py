@@ -28,6 +28,7 @@ from gateway.admin.views import (
     iso,
     model_summary,
     revision_view,
+    rollout_summary,
     variant_view,
     worker_view,
 )
@@ -147,6 +148,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(ctx.store.snapshot())
         events = group.create_task(ctx.store.events(model=name, limit=EVENTS_SHOWN, newest=True))
+        rollouts = group.create_task(ctx.store.rollouts(name))
     snapshot = reading.result()
     model = _find(snapshot, name)
     variants = variant_statuses(model, snapshot)
@@ -162,6 +164,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
         created_at=iso(model.created_at),
         updated_at=iso(model.updated_at),
         spec=model.spec,
+        rollout=next(map(rollout_summary, rollouts.result()), None),
         variants=tuple(
             variant_view(
                 item,

@@ -17,6 +17,8 @@ from registry.state import (
     Model,
     Phase,
     Revision,
+    Rollout,
+    RolloutState,
     Worker,
 )
 
@@ -141,6 +143,32 @@ def _topology(variant: Variant | None) -> tuple[str, str]:
     return "aggregated", ""
 
 
+class RolloutSummary(View, frozen=True, kw_only=True):
+    """*percent* of the traffic is the new revision's, at step *step* (0: before the first) of
+    *steps*, their percents.
+    """
+
+    state: RolloutState
+    from_revision: int
+    to_revision: int
+    step: int
+    steps: tuple[int, ...]
+    percent: int
+    reason: str
+
+
+def rollout_summary(rollout: Rollout) -> RolloutSummary:
+    return RolloutSummary(
+        state=rollout.state,
+        from_revision=rollout.from_revision,
+        to_revision=rollout.to_revision,
+        step=rollout.step,
+        steps=rollout.policy.canary,
+        percent=rollout.percent,
+        reason=rollout.reason,
+    )
+
+
 class VariantSummary(View, frozen=True, kw_only=True):
     name: str
     state: ServingState
@@ -151,6 +179,8 @@ class VariantSummary(View, frozen=True, kw_only=True):
 
 
 class ModelSummary(View, frozen=True, kw_only=True):
+    """*rollout* is the one under way."""
+
     name: str
     state: ServingState
     condition: str
@@ -161,6 +191,7 @@ class ModelSummary(View, frozen=True, kw_only=True):
     source: str
     created_at: str
     updated_at: str
+    rollout: RolloutSummary | None
     variants: tuple[VariantSummary, ...]
 
 
@@ -180,6 +211,7 @@ def model_summary(model: Model, variants: tuple[VariantStatus, ...]) -> ModelSum
         source=model.spec.source,
         created_at=iso(model.created_at),
         updated_at=iso(model.updated_at),
+        rollout=rollout_summary(model.rollout) if model.rollout is not None else None,
         variants=tuple(
             VariantSummary(
                 name=item.name,

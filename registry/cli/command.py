@@ -88,7 +88,11 @@ def wait_options(function: _F) -> _F:
         show_default=True,
         help="How long --wait waits (exit code 6 after that).",
     )
-    wait = click.option("--wait", is_flag=True, help="Wait until what was written is ready.")
+    wait = click.option(
+        "--wait",
+        is_flag=True,
+        help="Wait until it is ready, and its rollout over (exit code 8 if that fails).",
+    )
     return wait(timeout(function))
 
 

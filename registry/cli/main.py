@@ -14,13 +14,14 @@ from registry.cli import (
     plan,
     quotas,
     reading,
+    rollout,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
 
 _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
-    "Models": ("plan", "apply", "scale", "delete"),
+    "Models": ("plan", "apply", "rollout", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
     "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
@@ -40,7 +41,7 @@ def cli() -> None:
 cli.sections = _SECTIONS
 for _command in (
     *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
-    *(plan.plan, models.apply, models.scale, models.delete),
+    *(plan.plan, models.apply, rollout.rollout, models.scale, models.delete),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,

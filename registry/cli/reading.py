@@ -17,6 +17,7 @@ from registry.cli.complete import model_names
 from registry.cli.exits import clean
 from registry.cli.limits import limits_text, spent_text
 from registry.cli.output import Cell, ago, emit, show_rows, size, span, state, until
+from registry.cli.rollout import rollout_text
 
 Items = Sequence[dict[str, Any]]
 Rows = Iterator[tuple[Cell, ...]]
@@ -48,6 +49,9 @@ def models(session: Session, output: str) -> None:
     for item in items:
         if item["condition"]:
             click.echo(f"{clean(item['name'])}: {clean(item['condition'])}", err=True)
+        if item["rollout"]:
+            told = f"{item['name']}: rollout {rollout_text(item['rollout'])}"
+            click.echo(clean(told), err=True)
 
 
 def _model_rows(items: Items) -> Rows:

@@ -1,7 +1,7 @@
-"""Waiting for models to become ready, with progress on stderr."""
+"""Waiting for models to be as they were written, with progress on stderr."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import click
@@ -11,24 +11,42 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from registry.cli.api import Api, path
-from registry.cli.exits import NotReadyError, clean
+from registry.cli.exits import NotReadyError, RolledBackError, clean
 from registry.cli.output import console, span, state
+from registry.cli.rollout import FAILED, UNDER_WAY, failure_text
 
 _POLL_S = 1.0
 _READY = "ready"
 
+View = dict[str, Any]
 
-def wait_until_ready(api: Api, names: Sequence[str], timeout_s: float) -> None:
-    """Raises NotReadyError when *timeout_s* is over, saying what each model waits for."""
+
+def wait_until_ready(api: Api, written: Mapping[str, int], timeout_s: float) -> None:
+    """Until each model is ready and its rollout has ended; *written* are the revisions.
+
+    Raises NotReadyError when *timeout_s* is over, saying what each model waits for, and
+    RolledBackError as soon as a rollout to that revision, or a later one, has failed.
+    """
     out = console(stderr=True)
     watch = _watch_live if out.is_terminal else _watch_plain
-    waiting = watch(api, names, time.monotonic() + timeout_s, out)
+    waiting = watch(api, written, time.monotonic() + timeout_s, out)
     if waiting:
         reasons = "; ".join(f"{view['name']} is {describe(view)}" for view in waiting)
         raise NotReadyError(f"not ready after {span(timeout_s)}: {reasons}")
 
 
-def describe(view: dict[str, Any]) -> str:
+def _is_done(view: View) -> bool:
+    rollout = view["rollout"]
+    return view["state"] == _READY and (rollout is None or rollout["state"] not in UNDER_WAY)
+
+
+def _check(view: View, revision: int) -> None:
+    rollout = view["rollout"]
+    if rollout and rollout["state"] in FAILED and rollout["to_revision"] >= revision:
+        raise RolledBackError(failure_text(view["name"], rollout))
+
+
+def describe(view: View) -> str:
     """``starting, prefill 0/1, decode 1/1: why it is so``."""
     counts = [
         f"{count['role']} {count['ready']}/{count['desired']}"
@@ -42,50 +60,54 @@ def describe(view: dict[str, Any]) -> str:
         if worker["phase"] != _READY and worker["reason"]
     ]
     why = view["condition"] or (reasons[0] if reasons else "")
+    rollout = view["rollout"]
+    if rollout and rollout["state"] in UNDER_WAY:
+        counts.append(f"rollout {rollout['state']} at {rollout['percent']} %")
+        why = rollout["reason"] or why
     return clean(", ".join([view["state"], *counts]) + (f": {why}" if why else ""))
 
 
 def _poll(
-    api: Api, names: Sequence[str], until: float, seen: Callable[[list[dict[str, Any]]], None]
-) -> list[dict[str, Any]]:
+    api: Api, written: Mapping[str, int], until: float, seen: Callable[[list[View]], None]
+) -> list[View]:
     while True:
-        views = [api.get(path("models", name)).data for name in names]
+        views: list[View] = [api.get(path("models", name)).data for name in written]
         seen(views)
-        waiting = [view for view in views if view["state"] != _READY]
+        for view in views:
+            _check(view, written[view["name"]])
+        waiting = [view for view in views if not _is_done(view)]
         left_s = until - time.monotonic()
         if not waiting or left_s <= 0:
             return waiting
         time.sleep(min(_POLL_S, left_s))
 
 
-def _watch_plain(
-    api: Api, names: Sequence[str], until: float, _out: Console
-) -> list[dict[str, Any]]:
+def _watch_plain(api: Api, written: Mapping[str, int], until: float, _out: Console) -> list[View]:
     """One line for each change, for logs."""
     last: dict[str, str] = {}
 
-    def print_changes(views: list[dict[str, Any]]) -> None:
+    def print_changes(views: list[View]) -> None:
         for view in views:
             text = describe(view)
             if last.get(view["name"]) != text:
                 click.echo(f"{view['name']}: {text}", err=True)
                 last[view["name"]] = text
 
-    return _poll(api, names, until, print_changes)
+    return _poll(api, written, until, print_changes)
 
 
-def _watch_live(api: Api, names: Sequence[str], until: float, out: Console) -> list[dict[str, Any]]:
+def _watch_live(api: Api, written: Mapping[str, int], until: float, out: Console) -> list[View]:
     began = time.monotonic()
-    spinners = {name: Spinner("dots") for name in names}
+    spinners = {name: Spinner("dots") for name in written}
     with Live(console=out, refresh_per_second=8) as live:
 
-        def redraw(views: list[dict[str, Any]]) -> None:
+        def redraw(views: list[View]) -> None:
             table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
             for view in views:
-                done = view["state"] == _READY
+                done = _is_done(view)
                 mark = state(_READY) if done else spinners[view["name"]]
                 table.add_row(mark, clean(view["name"]), describe(view))
             table.add_row("", "", f"{span(time.monotonic() - began)}")
             live.update(table)
 
-        return _poll(api, names, until, redraw)
+        return _poll(api, written, until, redraw)
