@@ -91,7 +91,7 @@ def wait_options(function: _F) -> _F:
     wait = click.option(
         "--wait",
         is_flag=True,
-        help="Wait until it is ready, and its rollout over (exit code 8 if that fails).",
+        help="Wait until it is ready, and its rollout over (exit code 9 if that fails).",
     )
     return wait(timeout(function))
 

@@ -7,7 +7,7 @@ CliError (a click.ClickException)
 ├── StaleError        5  somebody else wrote in between, or the name is taken
 ├── NotReadyError     6  --wait ran out of time
 ├── NoPlaceError      7  a plan in which something has no place
-└── RolledBackError   8  a rollout that failed
+└── RolledBackError   9  a rollout that failed
 
 Usage errors (2) are click's own.
 """
@@ -17,7 +17,8 @@ import sys
 
 import click
 
-OK, REFUSED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, TIMED_OUT, NO_PLACE, ROLLED_BACK = range(9)
+OK, REFUSED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, TIMED_OUT, NO_PLACE = range(8)
+ROLLED_BACK = 9
 INTERRUPTED = 130
 
 TABLE = (

@@ -56,7 +56,6 @@ def apply(
     if if_match is not None and len(found) > 1:
         raise click.UsageError("--if-match is for a file with one model")
     headers = {} if if_match is None else {"if-match": str(if_match)}
-    written: dict[str, int] = {}
     with session.api() as api:
         for spec in found:
             if output == "yaml" and len(found) > 1:
@@ -65,9 +64,8 @@ def apply(
                 path("models", spec.name), specs.to_json(spec), headers, dry_run=dry_run
             )
             _report(answer, output)
-            written[spec.name] = answer.data["revision"]
         if wait and not dry_run:
-            wait_until_ready(api, written, timeout_s)
+            wait_until_ready(api, [spec.name for spec in found], timeout_s)
 
 
 def read_specs(file: TextIO) -> tuple[specs.ModelSpec, ...]:
@@ -122,10 +120,9 @@ def scale(
         raise click.UsageError("say what to scale: --workers, or --prefill and --decode")
     headers = {} if if_match is None else {"if-match": str(if_match)}
     with session.api() as api:
-        answer = api.patch(path("models", name, "scale"), body, headers)
-        _report(answer, output)
+        _report(api.patch(path("models", name, "scale"), body, headers), output)
         if wait:
-            wait_until_ready(api, {name: answer.data["revision"]}, timeout_s)
+            wait_until_ready(api, [name], timeout_s)
 
 
 @click.group()

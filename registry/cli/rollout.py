@@ -38,7 +38,7 @@ def rollout() -> None:
 def status(session: Session, model: str | None, *, watch: bool, output: str) -> None:
     """Show a model's newest rollout, or all those under way.
 
-    With --watch, exit code 8 when it was rolled back or stands still for a failure.
+    With --watch, exit code 9 when it was rolled back or stands still for a failure.
     """
     with session.api() as api:
         if watch:

@@ -1,7 +1,7 @@
 """Waiting for models to be as they were written, with progress on stderr."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import click
@@ -21,15 +21,15 @@ _READY = "ready"
 View = dict[str, Any]
 
 
-def wait_until_ready(api: Api, written: Mapping[str, int], timeout_s: float) -> None:
-    """Until each model is ready and its rollout has ended; *written* are the revisions.
+def wait_until_ready(api: Api, names: Sequence[str], timeout_s: float) -> None:
+    """Until each model is ready and its rollout has ended.
 
     Raises NotReadyError when *timeout_s* is over, saying what each model waits for, and
-    RolledBackError as soon as a rollout to that revision, or a later one, has failed.
+    RolledBackError as soon as a rollout fails that was under way, or began, meanwhile.
     """
     out = console(stderr=True)
     watch = _watch_live if out.is_terminal else _watch_plain
-    waiting = watch(api, written, time.monotonic() + timeout_s, out)
+    waiting = watch(api, names, time.monotonic() + timeout_s, out)
     if waiting:
         reasons = "; ".join(f"{view['name']} is {describe(view)}" for view in waiting)
         raise NotReadyError(f"not ready after {span(timeout_s)}: {reasons}")
@@ -40,9 +40,9 @@ def _is_done(view: View) -> bool:
     return view["state"] == _READY and (rollout is None or rollout["state"] not in UNDER_WAY)
 
 
-def _check(view: View, revision: int) -> None:
+def _check(view: View, since: int) -> None:
     rollout = view["rollout"]
-    if rollout and rollout["state"] in FAILED and rollout["to_revision"] >= revision:
+    if rollout and rollout["state"] in FAILED and rollout["to_revision"] >= since:
         raise RolledBackError(failure_text(view["name"], rollout))
 
 
@@ -68,13 +68,14 @@ def describe(view: View) -> str:
 
 
 def _poll(
-    api: Api, written: Mapping[str, int], until: float, seen: Callable[[list[View]], None]
+    api: Api, names: Sequence[str], until: float, seen: Callable[[list[View]], None]
 ) -> list[View]:
+    began: dict[str, int] = {}  # the revisions at the first look: what failed before is over
     while True:
-        views: list[View] = [api.get(path("models", name)).data for name in written]
+        views: list[View] = [api.get(path("models", name)).data for name in names]
         seen(views)
         for view in views:
-            _check(view, written[view["name"]])
+            _check(view, began.setdefault(view["name"], view["revision"]))
         waiting = [view for view in views if not _is_done(view)]
         left_s = until - time.monotonic()
         if not waiting or left_s <= 0:
@@ -82,7 +83,7 @@ def _poll(
         time.sleep(min(_POLL_S, left_s))
 
 
-def _watch_plain(api: Api, written: Mapping[str, int], until: float, _out: Console) -> list[View]:
+def _watch_plain(api: Api, names: Sequence[str], until: float, _out: Console) -> list[View]:
     """One line for each change, for logs."""
     last: dict[str, str] = {}
 
@@ -93,12 +94,12 @@ def _watch_plain(api: Api, written: Mapping[str, int], until: float, _out: Conso
                 click.echo(f"{view['name']}: {text}", err=True)
                 last[view["name"]] = text
 
-    return _poll(api, written, until, print_changes)
+    return _poll(api, names, until, print_changes)
 
 
-def _watch_live(api: Api, written: Mapping[str, int], until: float, out: Console) -> list[View]:
+def _watch_live(api: Api, names: Sequence[str], until: float, out: Console) -> list[View]:
     began = time.monotonic()
-    spinners = {name: Spinner("dots") for name in written}
+    spinners = {name: Spinner("dots") for name in names}
     with Live(console=out, refresh_per_second=8) as live:
 
         def redraw(views: list[View]) -> None:
@@ -110,4 +111,4 @@ def _watch_live(api: Api, written: Mapping[str, int], until: float, out: Console
             table.add_row("", "", f"{span(time.monotonic() - began)}")
             live.update(table)
 
-        return _poll(api, written, until, redraw)
+        return _poll(api, names, until, redraw)

@@ -187,7 +187,7 @@ def test_watch_tells_each_change_until_the_end_and_its_exit_code(cli: Cli):
     assert paused.startswith("smollm2: paused at 25 %, revision 1 → 2: ")
     assert "rolled-back" in cli("rollout", "abort", "smollm2").stdout
     watched = cli("rollout", "status", "smollm2", "--watch")
-    assert watched.exit_code == 8
+    assert watched.exit_code == 9
     assert watched.stdout.count("\n") == 1
     assert "rollout of smollm2 was rolled back" in watched.stderr
     assert cli("rollout", "status").stderr == "no rollout is under way\n"
@@ -219,6 +219,6 @@ def test_apply_ends_where_its_rollout_failed(cli: Cli, rolling: World, tmp_path:
 
     asyncio.run(stall())
     waited = apply(cli, "--wait", "--timeout", "30s")
-    assert waited.exit_code == 8
+    assert waited.exit_code == 9
     assert "the rollout of smollm2 stands still: its gate failed" in waited.stderr
     assert rolling.url

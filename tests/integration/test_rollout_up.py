@@ -72,7 +72,7 @@ def test_what_never_gets_ready_is_rolled_back_and_apply_says_so(yard, tmp_path):
     with SteadyLoad(yard, MODEL, clients=2) as load:
         failed = apply(yard, spec(tmp_path, BROKEN, policy), "--wait", check=False)
 
-    assert failed.returncode == 8
+    assert failed.returncode == 9
     assert "was rolled back" in failed.stderr
     assert load.failed == []
     assert {mode for _, mode in load.seen()} == {"disaggregated"}
