@@ -148,8 +148,8 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(ctx.store.snapshot())
         events = group.create_task(ctx.store.events(model=name, limit=EVENTS_SHOWN, newest=True))
-        rollouts = group.create_task(ctx.store.rollouts(name))
-    snapshot = reading.result()
+        asking = group.create_task(ctx.store.newest_rollout(name))
+    snapshot, rollout = reading.result(), asking.result()
     model = _find(snapshot, name)
     variants = variant_statuses(model, snapshot)
     counts = await ctx.engine_counts(tuple(w for item in variants for w in item.workers))
@@ -164,7 +164,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
         created_at=iso(model.created_at),
         updated_at=iso(model.updated_at),
         spec=model.spec,
-        rollout=next(map(rollout_summary, rollouts.result()), None),
+        rollout=rollout_summary(rollout) if rollout is not None else None,
         variants=tuple(
             variant_view(
                 item,

@@ -78,13 +78,13 @@ async def _after(ctx: AdminContext, name: str, written: Awaitable[object]) -> Ro
 async def _newest(ctx: AdminContext, name: str) -> RolloutView:
     async with asyncio.TaskGroup() as group:
         reading = group.create_task(ctx.store.snapshot())
-        listing = group.create_task(ctx.store.rollouts(name))
-    snapshot, rollouts = reading.result(), listing.result()
+        asking = group.create_task(ctx.store.newest_rollout(name))
+    snapshot, rollout = reading.result(), asking.result()
     for model in snapshot.models:
         if model.name == name and not model.deleted:
-            if not rollouts:
+            if rollout is None:
                 raise NotFoundError("rollout of a model", name)
-            return await _view(ctx, snapshot, model, rollouts[0])
+            return await _view(ctx, snapshot, model, rollout)
     raise NotFoundError("model", name)
 
 

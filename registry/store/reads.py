@@ -59,6 +59,11 @@ class Reads(Scoped):
         async with self._scopes.read() as session:
             return await models.revisions(session, name)
 
+    async def newest_rollout(self, name: str) -> Rollout | None:
+        """A model's newest, under way or ended; None before its first."""
+        async with self._scopes.read() as session:
+            return await rollouts.newest(session, name)
+
     async def rollouts(self, name: str) -> tuple[Rollout, ...]:
         """Those of a model, ended ones too, newest first."""
         async with self._scopes.read() as session:

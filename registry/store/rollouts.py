@@ -213,3 +213,11 @@ async def of(session: AsyncSession, model: str) -> tuple[Rollout, ...]:
     """All of a model, newest first."""
     query = _WITH_BASE.where(t.RolloutRow.model == model).order_by(t.RolloutRow.to_revision.desc())
     return tuple(rows.rollout(row, base) for row, base in await session.execute(query))
+
+
+async def newest(session: AsyncSession, model: str) -> Rollout | None:
+    """Under way or ended."""
+    query = _WITH_BASE.where(t.RolloutRow.model == model)
+    query = query.order_by(t.RolloutRow.to_revision.desc()).limit(1)
+    found = (await session.execute(query)).one_or_none()
+    return rows.rollout(found[0], found[1]) if found is not None else None
