@@ -28,10 +28,13 @@ _WITH_BASE = select(t.RolloutRow, t.RevisionRow.spec).join(
 async def begin(
     write: Write, model: str, from_revision: int, to_revision: int, policy: RolloutPolicy
 ) -> Rollout:
-    """One that was under way ends, and what it came from is what this one comes from."""
+    """One that was under way ends, and what it came from is what this one comes from: unless its
+    revision has all the traffic already, and the workers from before it leave.
+    """
     before = await _active_row(write.session, model)
     if before is not None:
-        from_revision = before.from_revision
+        if before.percent < _WHOLE:
+            from_revision = before.from_revision
         await supersede(write, model, f"revision {to_revision} takes its place")
     await write.session.flush()  # at most one of a model is under way, also for a moment
     row = t.RolloutRow(

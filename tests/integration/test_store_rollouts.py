@@ -78,6 +78,16 @@ async def test_a_newer_one_takes_its_place_and_comes_from_where_it_came(store: S
     assert "revision 3" in before.reason
 
 
+async def test_one_that_had_all_the_traffic_is_where_the_newer_one_comes_from(store: Store) -> None:
+    """The workers from before it leave: nobody else could serve meanwhile."""
+    await begun(store)
+    await store.enter_step("m", 2, step=1, percent=100, reason="its workers are ready")
+    model, _ = await store.apply_model(changed("hf://org/third"), by=ME)
+    assert model.rollout is not None
+    assert (model.rollout.from_revision, model.rollout.to_revision) == (2, 3)
+    assert model.rollout.base == changed()
+
+
 async def test_steps_are_entered_one_after_the_other_and_once(store: Store, clock: Clock) -> None:
     await begun(store, canary=(25, 100))
     clock.now += 10
