@@ -53,7 +53,7 @@ def rollout(yard: Yard) -> dict:
 
 
 def test_a_rollout_from_aggregated_to_a_pair_fails_no_request(yard, tmp_path):
-    policy = {"canary": [25, 100], "pause_s": 20, "ready_s": ROLLED_S}
+    policy = {"canary": [25, 100], "pause_s": 45, "ready_s": ROLLED_S}
     pair = declared("rollout.yaml", rollout=policy)
     states = []
 
