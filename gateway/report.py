@@ -165,7 +165,7 @@ def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:
         key_id=opened.key_id,
         model=opened.model,
         variant=route.variant.name if route else "",
-        revision=route.answerer.revision if route else 0,
+        revision=route.variant.revision if route else 0,
         mode=route.mode if route else "",
         status=status,
         prompt_tokens=usage.prompt_tokens,

@@ -84,6 +84,8 @@ class Router:
                 return route
             full = full or route is FULL
             variants = tuple(row for row in variants if row is not variant)
+            if full and not any(row.weight for row in variants):
+                break  # a revision without a share is for want of others, not for want of room
         return FULL if full else None
 
     def other_prefill(
