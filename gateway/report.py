@@ -98,7 +98,7 @@ class Reporter:
     def _signal(self, exchange: Exchange, route: Route, now: float) -> None:
         assert exchange.model is not None
         model, row = exchange.model.name, route.variant
-        self._signals.ended(model, row.name, route.answerer.revision, _outcome(exchange), now)
+        self._signals.ended(model, row.name, row.revision, _outcome(exchange), now)
         # Whoever else failed at it must not look well because another one stood in.
         for other in {(failed.name, failed.revision) for failed in exchange.failed_rows}:
             if other != (row.name, row.revision):
