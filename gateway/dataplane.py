@@ -273,6 +273,7 @@ class DataPlane:
             prompt_tokens=request.prompt_tokens(),
             fits_pair=exchange.fits_pair,
             session=_session(client.session) or request.session(),
+            key_id=key.id,
             operation=operation.name,
             generates=operation.generates,
         )

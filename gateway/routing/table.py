@@ -23,6 +23,7 @@ from registry.spec import (
     Price,
     Role,
     RoutingPolicy,
+    Sticky,
     Task,
     Variant,
 )
@@ -115,6 +116,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = Task.GENERATE
     operations: frozenset[str] = EVERY_OPERATION
     price: Price = Price()
+    sticky: Sticky = Sticky.NONE
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -201,6 +203,7 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         task=task,
         operations=frozenset[str]().union(*(row.operations for row in rows)),
         price=model.spec.price,
+        sticky=model.spec.routing.sticky,
     )
 
 
