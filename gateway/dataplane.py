@@ -47,6 +47,7 @@ from gateway.pages import is_page, render_page
 from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange
 from gateway.proxy.forward import Forwarder
+from gateway.proxy.shadow import Shadows
 from gateway.proxy.upstream import Upstream
 from gateway.proxy.vigil import PING_S, SILENT_S, Vigil
 from gateway.proxy.wire import Wire
@@ -114,8 +115,20 @@ class DataPlane:
         self._tracer = tracer
         self._reporter = Reporter(metrics, self._metering, self._access_log, self.signals, tracer)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
+        self.shadows = Shadows(
+            self._wire,
+            self._sweep,
+            clock,
+            lambda copy: self._reporter.copied(copy, self._wall_clock()),
+        )
         self._forwarder = Forwarder(
-            self._wire, self.admission, engines, clock=clock, row=self._row, signals=self.signals
+            self._wire,
+            self.admission,
+            engines,
+            clock=clock,
+            row=self._row,
+            signals=self.signals,
+            shadows=self.shadows,
         )
         self._vigil = Vigil(
             self.upstream,
@@ -169,6 +182,7 @@ class DataPlane:
 
     async def aclose(self) -> None:
         """Closes every connection to workers and writes the usage that still waits."""
+        await self.shadows.aclose()
         self.upstream.close()
         self._sweep.close()
         self._limiter.close()

@@ -95,6 +95,13 @@ class Reporter:
                 streamed_s = exchange.ended_at - first_at
                 served.per_token.observe(streamed_s / (usage.completion_tokens - 1))
 
+    def copied(self, exchange: Exchange, now: float) -> None:
+        """A copy for a shadow variant is over: its traffic is all that remains of it."""
+        assert exchange.model is not None
+        assert exchange.route is not None
+        model, row = exchange.model.name, exchange.route.variant
+        self._signals.ended(model, row.name, row.revision, _outcome(exchange), now)
+
     def _signal(self, exchange: Exchange, route: Route, now: float) -> None:
         assert exchange.model is not None
         model, row = exchange.model.name, route.variant

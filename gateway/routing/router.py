@@ -43,7 +43,7 @@ class Router:
         self._loads: dict[str, Load] = {}
         self._clock = clock
         self._random = random
-        self._turns: Counter[tuple[str, Role]] = Counter()
+        self._turns: Counter[tuple[str, str, Role]] = Counter()
 
     @property
     def in_flight(self) -> Mapping[str, int]:
@@ -155,7 +155,7 @@ class Router:
             return endpoints[0]
         policy = model.policy
         if policy is RoutingPolicy.ROUND_ROBIN:
-            key = (model.name, endpoints[0].role)
+            key = (model.name, endpoints[0].variant, endpoints[0].role)
             turn = self._turns[key]
             self._turns[key] = turn + 1
             return endpoints[turn % len(endpoints)]
