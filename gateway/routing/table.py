@@ -17,6 +17,7 @@ from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pai
 from registry.keys import by_digest
 from registry.spec import (
     EngineName,
+    Fallback,
     Limits,
     Locality,
     ModelSpec,
@@ -126,6 +127,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     price: Price = Price()
     sticky: Sticky = Sticky.NONE
     shadows: tuple[VariantRow, ...] = ()
+    fallback: Fallback = Fallback()
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -214,6 +216,7 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         price=model.spec.price,
         sticky=model.spec.routing.sticky,
         shadows=_shadows(model.spec, rows),
+        fallback=model.spec.fallback,
     )
 
 
