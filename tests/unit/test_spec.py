@@ -224,5 +224,5 @@ def test_a_key_that_old_yaml_takes_for_a_boolean_is_a_text() -> None:
     one = (ONE % "a").removesuffix("}")
     (spec,) = specs.from_yaml(one + ", fallback: {models: [b], on: [error]}}")
     assert spec.fallback.on == (specs.FallbackOn.ERROR,)
-    with pytest.raises(SpecError, match="text"):
+    with pytest.raises(specs.SpecError, match="text"):
         specs.from_yaml(one + ", fallback: {true: [error]}}")
