@@ -6,26 +6,15 @@ from pipelines.engines import ENGINES, runtime_of
 from pipelines.runtimes import Runtimes, parse_requirement
 from pipelines.runtimes.definitions import BUILTIN
 from pipelines.topology import expand
+from pipelines.turnover import as_applied
 from pipelines.weights import ensure_weights
 from registry.settings import Settings
 from registry.spec import ModelSpec
-from registry.state import Model, WorkerPlan
+from registry.state import WorkerPlan
 
 
 def _plans(specs: tuple[ModelSpec, ...]) -> list[WorkerPlan]:
-    models = [
-        Model(
-            name=spec.name,
-            generation=0,
-            revision=0,
-            spec=spec,
-            created_at=0.0,
-            updated_at=0.0,
-            deleted=False,
-            condition="",
-        )
-        for spec in specs
-    ]
+    models = [as_applied(None, spec) for spec in specs]
     return [plan for model in models for gang in expand(model) for plan in gang]
 
 

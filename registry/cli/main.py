@@ -14,14 +14,15 @@ from registry.cli import (
     plan,
     quotas,
     reading,
+    revisions,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
 
 _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
-    "Models": ("plan", "apply", "scale", "delete"),
-    "Look": ("get", "describe", "usage", "logs", "events"),
+    "Models": ("plan", "diff", "apply", "scale", "rollback", "delete"),
+    "Look": ("get", "describe", "history", "usage", "logs", "events"),
     "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
@@ -41,6 +42,7 @@ cli.sections = _SECTIONS
 for _command in (
     *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
     *(plan.plan, models.apply, models.scale, models.delete),
+    *(revisions.diff, revisions.history, revisions.rollback),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,

@@ -1,6 +1,6 @@
 """What principals ask for."""
 
-from registry.spec import ModelSpec
+from registry.spec import ModelSpec, RolloutPolicy
 from registry.state import (
     NO_KEY_LIMITS,
     Key,
@@ -28,14 +28,20 @@ class Asked(Scoped):
         by: Principal,
         if_match: int | None = None,
         create_only: bool = False,
+        policy: RolloutPolicy | None = None,
+        action: str = "model.apply",
     ) -> tuple[Model, bool]:
         """Makes *spec* the model's newest revision; (model, False) when it is that already.
+
+        *policy* takes the place of the spec's own rollout policy; *action* is what is audited.
 
         *if_match* is the generation the caller has seen. Raises ConflictError when the model is at
         another one or not there, or when *create_only* and it is.
         """
         async with self._scopes.write(by) as write:
-            return await models.apply(write, spec, by, if_match, create_only=create_only)
+            return await models.apply(
+                write, spec, by, if_match, create_only=create_only, policy=policy, action=action
+            )
 
     async def delete_model(self, name: str, *, by: Principal, if_match: int | None = None) -> Model:
         """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""

@@ -6,7 +6,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry import rows
 from registry import tables as t
 from registry.errors import ConflictError, NotFoundError
-from registry.spec import ModelSpec, to_json
+from registry.spec import ModelSpec, RolloutPolicy, to_json
 from registry.state import EventKind, Model, Principal, Revision
 from registry.store import rollouts, scales
 from registry.store.scope import Write, cut
@@ -15,7 +15,14 @@ CONDITION_CHARS_MAX = 2000
 
 
 async def apply(
-    write: Write, spec: ModelSpec, by: Principal, if_match: int | None, *, create_only: bool
+    write: Write,
+    spec: ModelSpec,
+    by: Principal,
+    if_match: int | None,
+    *,
+    create_only: bool,
+    policy: RolloutPolicy | None = None,  # noqa: ARG001 - the rollout's
+    action: str = "model.apply",
 ) -> tuple[Model, bool]:
     """The model and whether anything changed. Raises ConflictError."""
     row = await write.session.get(t.ModelRow, spec.name)
@@ -33,12 +40,12 @@ async def apply(
         write.session.add(row)
     if standing is None:
         row.created_at = write.now
-    return await _revise(write, row, spec, by, before), True
+    model = await _revise(write, row, spec, by)
+    write.audit(action, row.name, before=before, after=row.revision)
+    return model, True
 
 
-async def _revise(
-    write: Write, row: t.ModelRow, spec: ModelSpec, by: Principal, before: int | None
-) -> Model:
+async def _revise(write: Write, row: t.ModelRow, spec: ModelSpec, by: Principal) -> Model:
     row.generation += 1
     row.revision += 1
     row.updated_at = write.now
@@ -57,7 +64,6 @@ async def _revise(
     )
     await _assert_gap_free(write.session, row)
     write.event(EventKind.MODEL_APPLIED, f"revision {row.revision}", model=row.name)
-    write.audit("model.apply", row.name, before=before, after=row.revision)
     return rows.model(row, text)
 
 
