@@ -1,4 +1,4 @@
-"""What must be on the machine before the first worker can start: runtimes and weights."""
+"""What must be there before the first worker can start: the registry, runtimes and weights."""
 
 from gateway.up.screen import Screen
 from pipelines.cluster.inventory import device_kind
@@ -11,6 +11,17 @@ from pipelines.weights import ensure_weights
 from registry.settings import Settings
 from registry.spec import ModelSpec
 from registry.state import WorkerPlan
+from registry.upkeep import migrate
+
+
+async def prepare_registry(settings: Settings, screen: Screen) -> None:
+    """Brings the registry's schema to this version, backed up where it held something. Raises
+    RegistryError.
+    """
+    migrated = await migrate(settings.database)
+    if migrated.backup is not None:
+        found, target = migrated.preflight.found, migrated.preflight.target
+        screen.step(f"registry {found} → {target}; backup: {migrated.backup.file}")
 
 
 def _plans(specs: tuple[ModelSpec, ...]) -> list[WorkerPlan]:

@@ -6,6 +6,7 @@ import click
 
 from registry.cli import (
     access,
+    database,
     describe,
     drain,
     fleet,
@@ -40,7 +41,7 @@ def cli() -> None:
 
 cli.sections = _SECTIONS
 for _command in (
-    *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
+    *(machine.up, machine.gateway, machine.controller, machine.runtimes, database.db),
     *(plan.plan, models.apply, models.scale, models.delete),
     *(revisions.diff, revisions.history, revisions.rollback),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),

@@ -3,7 +3,6 @@
 import json
 import os
 import signal
-import stat
 import subprocess
 import sys
 import time
@@ -299,17 +298,6 @@ def test_the_credential_comes_from_home_if_it_is_private(reads: Cli, tmp_path: P
     file.chmod(0o600)
     file.write_text("")
     assert reads("get", "models", MODELYARD_ADMIN_TOKEN="").exit_code == 1
-
-
-def test_db_upgrade_makes_a_private_database(reads: Cli, tmp_path: Path):
-    assert "no database yet" in reads("db", "current").stdout
-    assert reads("db", "upgrade").exit_code == 0
-    assert reads("db", "current").stdout.endswith("(head)\n")
-    assert stat.S_IMODE((tmp_path / "modelyard.db").stat().st_mode) == 0o600
-    broken = reads("db", "current", MODELYARD_DATABASE_URL="sqlite+aiosqlite:////proc/x/y.db")
-    assert broken.exit_code in (0, 1)
-    nonsense = reads("db", "upgrade", MODELYARD_DATABASE_URL="nonsense")
-    assert (nonsense.exit_code, "MODELYARD_DATABASE_URL" in nonsense.stderr) == (2, True)
 
 
 def test_a_bad_setting_is_a_usage_error_that_names_the_variable(reads: Cli):
