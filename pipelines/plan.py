@@ -15,11 +15,11 @@ from pipelines.owners import OwnerUse, uses
 from pipelines.reconciler import Decision, reconcile
 from pipelines.scheduler import Proposal, Refusal, RuntimeOf, place
 from pipelines.topology import expand
-from pipelines.turnover import as_applied
 from registry.spec import ModelSpec
 from registry.state import (
     LEAVING_PHASES,
     Claim,
+    Model,
     Phase,
     PlannedWorker,
     Snapshot,
@@ -151,7 +151,16 @@ def with_specs(
             continue
         new = before is None or before.deleted
         changes[spec.name] = Change.CREATED if new else Change.CHANGED
-        models[spec.name] = as_applied(before, spec, now)
+        models[spec.name] = Model(
+            name=spec.name,
+            generation=1 + (before.generation if before else 0),
+            revision=1 + (before.revision if before else 0),
+            spec=spec,
+            created_at=before.created_at if before else now,
+            updated_at=now,
+            deleted=False,
+            condition="",
+        )
     ordered = tuple(models[name] for name in sorted(models))
     return msgspec.structs.replace(snapshot, models=ordered), changes
 
