@@ -22,6 +22,7 @@ from gateway.admin.writes import WriteTerms, rewrite
 from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec, RolloutPolicy
 from registry.state import Model, Revision
+from registry.store.models import ROLLBACK
 
 Number = Annotated[int | None, QueryParameter(ge=1, description="a revision")]
 From = Annotated[
@@ -104,7 +105,7 @@ class RevisionController(Controller):
             if_match=parse_if_match(if_match),
             dry_run=dry_run,
             policy=RolloutPolicy() if now else None,
-            action="model.rollback",
+            action=ROLLBACK,
         )
 
         async def earlier(model: Model) -> ModelSpec:

@@ -9,6 +9,7 @@ from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
 from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec, RolloutPolicy
 from registry.state import Model, Principal
+from registry.store.models import APPLY
 
 _ATTEMPTS = 5
 
@@ -23,7 +24,7 @@ class WriteTerms(NamedTuple):
     create_only: bool = False
     dry_run: bool = False
     policy: RolloutPolicy | None = None
-    action: str = "model.apply"
+    action: str = APPLY
 
     @property
     def conditional(self) -> bool:

@@ -130,3 +130,24 @@ async def test_scaling_can_be_tried(admin: World, client: httpx.AsyncClient):
     assert dry["diff"]["workers"][0]["started"] == 2
     assert dry["diff"]["rollout"]["changes_workers"] is True
     assert (await admin.store.model("fresh")).revision == 1
+
+
+async def test_traffic_is_told_by_revision_and_now_takes_it_in_one_step(
+    admin: World, client: httpx.AsyncClient
+):
+    await put(client, FRESH)
+    await put(client, PAIR)
+
+    async def shares() -> list[int]:
+        items = (await ok(client.get("/admin/v1/models/fresh/revisions")))["items"]
+        return [item["traffic_percent"] for item in items]
+
+    assert await shares() == [100, 0], "its rollout has not entered a step"
+    await put(client, PAIR | {"owner": "team"}, now=True)
+    rollout = (await admin.store.model("fresh")).rollout
+    assert (rollout.from_revision, rollout.to_revision, rollout.policy.canary) == (1, 3, (100,))
+    dry = await ok(client.post("/admin/v1/models/fresh/rollback", params={"dry_run": True}))
+    assert (dry["diff"]["rollout"]["canary"], dry["diff"]["rollout"]["supersedes"]) == ([5, 100], 3)
+    await ok(client.post("/admin/v1/models/fresh/rollback", params={"to": 2, "now": True}))
+    assert (await admin.store.model("fresh")).rollout.policy.canary == (100,)
+    assert await shares() == [100, 0, 0, 0]
