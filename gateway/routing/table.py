@@ -17,12 +17,14 @@ from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pai
 from registry.keys import by_digest
 from registry.spec import (
     EngineName,
+    Fallback,
     Limits,
     Locality,
     ModelSpec,
     Price,
     Role,
     RoutingPolicy,
+    Sticky,
     Task,
     Variant,
 )
@@ -65,7 +67,8 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     """A variant of a *revision*, and its ready workers. *weight* is its share of the model's
-    traffic; with 0 it is asked only where no other can answer. *partners* are the prefill workers
+    traffic; with 0 it is asked only where no other can answer. Of a shadow, *shadow_percent* is how
+    much of the traffic it gets copies of. *partners* are the prefill workers
     that can serve each decode worker, by its id: those of the same revision where there are any.
 
     Where *pairing* is concurrent, neither role generates alone: a request needs a pair. Of its
@@ -85,10 +88,16 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     operations: frozenset[str] = EVERY_OPERATION
     paired_operations: frozenset[str] = EVERY_OPERATION
     revision: int = 0
+    shadow_percent: float = 0.0
 
     @property
     def servable(self) -> bool:
-        return self.weight > 0 and bool(self.unified or self._halves_serve)
+        return self.weight > 0 and self.has_workers
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether some of its ready workers could answer, if they were asked."""
+        return bool(self.unified or self._halves_serve)
 
     @property
     def _halves_serve(self) -> bool:
@@ -103,7 +112,8 @@ Rows = tuple[VariantRow, ...]
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """A declared model. *variants* are the servable ones, while it rolls out those of two
     revisions; with none of them *reason* says why. With some, *reason* says what is missing, or is
-    empty. *operations* are what the variants answer when they are served, all together.
+    empty. *operations* are what the variants answer when they are served, all together. *shadows*
+    get copies of its requests.
     """
 
     name: str
@@ -115,6 +125,9 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = Task.GENERATE
     operations: frozenset[str] = EVERY_OPERATION
     price: Price = Price()
+    sticky: Sticky = Sticky.NONE
+    shadows: tuple[VariantRow, ...] = ()
+    fallback: Fallback = Fallback()
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -150,7 +163,7 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
         return {
             endpoint.worker_id: endpoint
             for model in self.models.values()
-            for variant in model.variants
+            for variant in (*model.variants, *model.shadows)
             for endpoint in (*variant.unified, *variant.prefill, *variant.decode)
         }
 
@@ -201,6 +214,9 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         task=task,
         operations=frozenset[str]().union(*(row.operations for row in rows)),
         price=model.spec.price,
+        sticky=model.spec.routing.sticky,
+        shadows=_shadows(model.spec, rows),
+        fallback=model.spec.fallback,
     )
 
 
@@ -228,6 +244,18 @@ def _split_rows(model: Model, rollout: Rollout, workers: list[Worker]) -> tuple[
     weighted = zip(serving, (*old_weights, *new_weights), strict=True)
     return (*old, *new), tuple(
         msgspec.structs.replace(row, weight=weight) for row, weight in weighted
+    )
+
+
+def _shadows(spec: ModelSpec, rows: Iterable[VariantRow]) -> Rows:
+    """Those that *spec* has, of the newest revision that has workers for it; *rows* are of the old
+    one first.
+    """
+    percents = {variant.name: variant.shadow_percent for variant in spec.variants}
+    found = {row.name: row for row in rows if percents.get(row.name) and row.has_workers}
+    return tuple(
+        msgspec.structs.replace(row, weight=0, shadow_percent=percents[name])
+        for name, row in found.items()
     )
 
 

@@ -30,15 +30,19 @@ class Asked(Scoped):
         if_match: int | None = None,
         create_only: bool = False,
         policy: RolloutPolicy | None = None,
+        action: str = models.APPLY,
     ) -> tuple[Model, bool]:
         """Makes *spec* the model's newest revision; (model, False) when it is that already. A model
-        that stands gets there by a rollout: by *policy* this once, else as *spec* says.
+        that stands gets there by a rollout: by *policy* this once, else as *spec* says. *action* is
+        what is audited.
 
         *if_match* is the generation the caller has seen. Raises ConflictError when the model is at
         another one or not there, or when *create_only* and it is.
         """
         async with self._scopes.write(by) as write:
-            return await models.apply(write, spec, if_match, create_only=create_only, policy=policy)
+            return await models.apply(
+                write, spec, if_match, create_only=create_only, policy=policy, action=action
+            )
 
     async def delete_model(self, name: str, *, by: Principal, if_match: int | None = None) -> Model:
         """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""

@@ -12,6 +12,7 @@ from registry.store import rollouts, scales
 from registry.store.scope import Write, cut
 
 CONDITION_CHARS_MAX = 2000
+APPLY, ROLLBACK = "model.apply", "model.rollback"  # what is audited
 
 
 async def apply(
@@ -20,7 +21,8 @@ async def apply(
     if_match: int | None,
     *,
     create_only: bool,
-    policy: RolloutPolicy | None,
+    policy: RolloutPolicy | None = None,
+    action: str = APPLY,
 ) -> tuple[Model, bool]:
     """The model and whether anything changed. Raises ConflictError."""
     row = await write.session.get(t.ModelRow, spec.name)
@@ -38,7 +40,8 @@ async def apply(
         write.session.add(row)
     if standing is None:
         row.created_at = write.now
-    return await _revise(write, row, spec, before, policy or spec.rollout), True
+    policy = policy or spec.rollout
+    return await _revise(write, row, spec, before, policy, action=action), True
 
 
 async def _revise(
@@ -47,6 +50,8 @@ async def _revise(
     spec: ModelSpec,
     before: int | None,
     policy: RolloutPolicy | None,
+    *,
+    action: str,
 ) -> Model:
     """With a *policy* a model that stood *before* rolls over to it."""
     assert write.by is not None, "somebody makes a revision"
@@ -68,7 +73,7 @@ async def _revise(
     )
     await _assert_gap_free(write.session, row)
     write.event(EventKind.MODEL_APPLIED, f"revision {row.revision}", model=row.name)
-    write.audit("model.apply", row.name, before=before, after=row.revision)
+    write.audit(action, row.name, before=before, after=row.revision)
     rollout = None
     if before is not None and policy is not None:
         rollout = await rollouts.begin(write, row.name, before, row.revision, policy)
@@ -81,7 +86,7 @@ async def roll_back(write: Write, name: str, to_revision: int, reason: str) -> M
     """
     ended = await rollouts.end_rolled_back(write, name, to_revision, reason)
     row = await _standing(write.session, name)
-    return await _revise(write, row, ended.base, row.revision, None)
+    return await _revise(write, row, ended.base, row.revision, None, action=ROLLBACK)
 
 
 async def abort(write: Write, name: str) -> Model:
