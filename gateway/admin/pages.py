@@ -3,13 +3,13 @@
 from gateway.admin.plan_views import NoPlaceView
 from gateway.admin.records import NodeView
 from gateway.admin.status import ServingState
-from gateway.admin.views import EventView, VariantView, View, WorkerView
+from gateway.admin.views import EventView, RolloutSummary, VariantView, View, WorkerView
 from registry.spec import ModelSpec
 
 
 class ModelView(View, frozen=True, kw_only=True):
     """The whole picture of one model; *events* are its newest, oldest of them first. *no_place*
-    says of what it lacks why no node takes it.
+    says of what it lacks why no node takes it. *rollout* is its newest, under way or ended.
     """
 
     name: str
@@ -20,6 +20,7 @@ class ModelView(View, frozen=True, kw_only=True):
     created_at: str
     updated_at: str
     spec: ModelSpec
+    rollout: RolloutSummary | None
     variants: tuple[VariantView, ...]
     no_place: tuple[NoPlaceView, ...]
     events: tuple[EventView, ...]

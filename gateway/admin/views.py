@@ -10,13 +10,14 @@ import msgspec
 
 from gateway.admin.status import RoleCount, ServingState, VariantStatus, model_state
 from pipelines.engines.base import EngineMetrics
-from registry.spec import TRAITS, Disaggregated, EngineName, External, ModelSpec, Role, Variant
+from registry.spec import TRAITS, Disaggregated, EngineName, External, Role, Variant
 from registry.state import (
     Event,
     EventKind,
     Model,
     Phase,
-    Revision,
+    Rollout,
+    RolloutState,
     Worker,
 )
 
@@ -141,6 +142,32 @@ def _topology(variant: Variant | None) -> tuple[str, str]:
     return "aggregated", ""
 
 
+class RolloutSummary(View, frozen=True, kw_only=True):
+    """*percent* of the traffic is the new revision's, at step *step* (0: before the first) of
+    *steps*, their percents.
+    """
+
+    state: RolloutState
+    from_revision: int
+    to_revision: int
+    step: int
+    steps: tuple[int, ...]
+    percent: int
+    reason: str
+
+
+def rollout_summary(rollout: Rollout) -> RolloutSummary:
+    return RolloutSummary(
+        state=rollout.state,
+        from_revision=rollout.from_revision,
+        to_revision=rollout.to_revision,
+        step=rollout.step,
+        steps=rollout.policy.canary,
+        percent=rollout.percent,
+        reason=rollout.reason,
+    )
+
+
 class VariantSummary(View, frozen=True, kw_only=True):
     name: str
     state: ServingState
@@ -151,6 +178,8 @@ class VariantSummary(View, frozen=True, kw_only=True):
 
 
 class ModelSummary(View, frozen=True, kw_only=True):
+    """*rollout* is the one under way."""
+
     name: str
     state: ServingState
     condition: str
@@ -161,6 +190,7 @@ class ModelSummary(View, frozen=True, kw_only=True):
     source: str
     created_at: str
     updated_at: str
+    rollout: RolloutSummary | None
     variants: tuple[VariantSummary, ...]
 
 
@@ -180,6 +210,7 @@ def model_summary(model: Model, variants: tuple[VariantStatus, ...]) -> ModelSum
         source=model.spec.source,
         created_at=iso(model.created_at),
         updated_at=iso(model.updated_at),
+        rollout=rollout_summary(model.rollout) if model.rollout is not None else None,
         variants=tuple(
             VariantSummary(
                 name=item.name,
@@ -221,40 +252,6 @@ class EventList(View, frozen=True, kw_only=True):
 
     items: tuple[EventView, ...]
     last_id: int
-
-
-class AppliedView(View, frozen=True, kw_only=True):
-    """What a write did. With *dry_run* nothing was written and the numbers are the current ones
-    (0 for a model that does not exist).
-    """
-
-    name: str
-    created: bool
-    changed: bool
-    dry_run: bool
-    generation: int
-    revision: int
-    spec: ModelSpec
-
-
-class RevisionView(View, frozen=True, kw_only=True):
-    number: int
-    created_at: str
-    created_by: str
-    spec: ModelSpec
-
-
-class RevisionList(View, frozen=True, kw_only=True):
-    items: tuple[RevisionView, ...]
-
-
-def revision_view(revision: Revision) -> RevisionView:
-    return RevisionView(
-        number=revision.number,
-        created_at=iso(revision.created_at),
-        created_by=revision.created_by,
-        spec=revision.spec,
-    )
 
 
 class WorkerList(View, frozen=True, kw_only=True):

@@ -34,6 +34,7 @@ from registry.cli.output import (
 )
 from registry.cli.plan import show_no_place
 from registry.cli.reading import device_troubles, memory_cells, short_devices
+from registry.cli.rollout import rollout_text
 from registry.cli.usage import usage_rows, usage_titles
 
 EVENT_TITLES = ("AGE>", "KIND", "ABOUT", "MESSAGE")
@@ -163,6 +164,7 @@ def _model_page(view: View) -> None:
                 ("Price", price_text(view["spec"].get("price", {}))),
                 ("Limits", limits_text(view["spec"].get("limits", {}))),
                 ("Revision", f"{view['revision']} (generation {view['generation']})"),
+                ("Rollout", rollout_text(view["rollout"])),
                 ("Updated", f"{ago(view['updated_at'])} ago"),
             ]
         )

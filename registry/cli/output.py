@@ -28,6 +28,12 @@ STYLES = {
     "deleting": "yellow",
     "cordoned": "yellow",
     "quarantine": "red",
+    "progressing": "yellow",
+    "paused": "yellow",
+    "done": "green",
+    "rolled-back": "red",
+    "stalled": "red",
+    "superseded": "dim",
     "unavailable": "red",
     "failed": "red",
     "lost": "red",
@@ -75,7 +81,14 @@ def emit(answer: Answer, output: str) -> bool:
 
 
 def show_rows(titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
-    """A table without lines. A title that ends in ``>`` is aligned right.
+    """Prints `rows_table`, beyond the terminal's edge if need be."""
+    table, columns_min = rows_table(titles, rows)
+    show(table, columns_min=columns_min)
+
+
+def rows_table(titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> tuple[Table, int]:
+    """A table without lines, and how many columns it needs. A title that ends in ``>`` is aligned
+    right.
 
     The last column wraps where the terminal is narrow. All others stay whole, beyond the
     terminal's edge if need be: half an id is of no use.
@@ -93,7 +106,7 @@ def show_rows(titles: Sequence[str], rows: Iterable[Sequence[Cell]]) -> None:
         cells = [cell if isinstance(cell, Text) else Text(clean(cell)) for cell in row]
         whole = [max(width, cell.cell_len) for width, cell in zip(whole, cells, strict=True)]
         table.add_row(*cells)
-    show(table, columns_min=sum(whole[:-1]) + _GAP * len(whole) + min(whole[-1], _LAST_MIN))
+    return table, sum(whole[:-1]) + _GAP * len(whole) + min(whole[-1], _LAST_MIN)
 
 
 def facts(pairs: Iterable[tuple[str, Cell]]) -> Table:

@@ -1,4 +1,4 @@
-"""Waiting for models to become ready, with progress on stderr."""
+"""Waiting for models to be as they were written, with progress on stderr."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -11,15 +11,22 @@ from rich.spinner import Spinner
 from rich.table import Table
 
 from registry.cli.api import Api, path
-from registry.cli.exits import NotReadyError, clean
+from registry.cli.exits import NotReadyError, RolledBackError, clean
 from registry.cli.output import console, span, state
+from registry.cli.rollout import FAILED, UNDER_WAY, failure_text
 
 _POLL_S = 1.0
 _READY = "ready"
 
+View = dict[str, Any]
+
 
 def wait_until_ready(api: Api, names: Sequence[str], timeout_s: float) -> None:
-    """Raises NotReadyError when *timeout_s* is over, saying what each model waits for."""
+    """Until each model is ready and its rollout has ended.
+
+    Raises NotReadyError when *timeout_s* is over, saying what each model waits for, and
+    RolledBackError as soon as a rollout fails that was under way, or began, meanwhile.
+    """
     out = console(stderr=True)
     watch = _watch_live if out.is_terminal else _watch_plain
     waiting = watch(api, names, time.monotonic() + timeout_s, out)
@@ -28,7 +35,18 @@ def wait_until_ready(api: Api, names: Sequence[str], timeout_s: float) -> None:
         raise NotReadyError(f"not ready after {span(timeout_s)}: {reasons}")
 
 
-def describe(view: dict[str, Any]) -> str:
+def _is_done(view: View) -> bool:
+    rollout = view["rollout"]
+    return view["state"] == _READY and (rollout is None or rollout["state"] not in UNDER_WAY)
+
+
+def _check(view: View, since: int) -> None:
+    rollout = view["rollout"]
+    if rollout and rollout["state"] in FAILED and rollout["to_revision"] >= since:
+        raise RolledBackError(failure_text(view["name"], rollout))
+
+
+def describe(view: View) -> str:
     """``starting, prefill 0/1, decode 1/1: why it is so``."""
     counts = [
         f"{count['role']} {count['ready']}/{count['desired']}"
@@ -42,29 +60,34 @@ def describe(view: dict[str, Any]) -> str:
         if worker["phase"] != _READY and worker["reason"]
     ]
     why = view["condition"] or (reasons[0] if reasons else "")
+    rollout = view["rollout"]
+    if rollout and rollout["state"] in UNDER_WAY:
+        counts.append(f"rollout {rollout['state']} at {rollout['percent']} %")
+        why = rollout["reason"] or why
     return clean(", ".join([view["state"], *counts]) + (f": {why}" if why else ""))
 
 
 def _poll(
-    api: Api, names: Sequence[str], until: float, seen: Callable[[list[dict[str, Any]]], None]
-) -> list[dict[str, Any]]:
+    api: Api, names: Sequence[str], until: float, seen: Callable[[list[View]], None]
+) -> list[View]:
+    began: dict[str, int] = {}  # the revisions at the first look: what failed before is over
     while True:
-        views = [api.get(path("models", name)).data for name in names]
+        views: list[View] = [api.get(path("models", name)).data for name in names]
         seen(views)
-        waiting = [view for view in views if view["state"] != _READY]
+        for view in views:
+            _check(view, began.setdefault(view["name"], view["revision"]))
+        waiting = [view for view in views if not _is_done(view)]
         left_s = until - time.monotonic()
         if not waiting or left_s <= 0:
             return waiting
         time.sleep(min(_POLL_S, left_s))
 
 
-def _watch_plain(
-    api: Api, names: Sequence[str], until: float, _out: Console
-) -> list[dict[str, Any]]:
+def _watch_plain(api: Api, names: Sequence[str], until: float, _out: Console) -> list[View]:
     """One line for each change, for logs."""
     last: dict[str, str] = {}
 
-    def print_changes(views: list[dict[str, Any]]) -> None:
+    def print_changes(views: list[View]) -> None:
         for view in views:
             text = describe(view)
             if last.get(view["name"]) != text:
@@ -74,15 +97,15 @@ def _watch_plain(
     return _poll(api, names, until, print_changes)
 
 
-def _watch_live(api: Api, names: Sequence[str], until: float, out: Console) -> list[dict[str, Any]]:
+def _watch_live(api: Api, names: Sequence[str], until: float, out: Console) -> list[View]:
     began = time.monotonic()
     spinners = {name: Spinner("dots") for name in names}
     with Live(console=out, refresh_per_second=8) as live:
 
-        def redraw(views: list[dict[str, Any]]) -> None:
+        def redraw(views: list[View]) -> None:
             table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
             for view in views:
-                done = view["state"] == _READY
+                done = _is_done(view)
                 mark = state(_READY) if done else spinners[view["name"]]
                 table.add_row(mark, clean(view["name"]), describe(view))
             table.add_row("", "", f"{span(time.monotonic() - began)}")

@@ -2,10 +2,21 @@
 
 from collections.abc import Collection, Sequence
 
-from registry.state import Lease, NodeReport, Phase, PlannedGang, Worker, WorkerPlan
-from registry.store import gangs, history, leases, models, nodes, usage, workers
+from registry.state import (
+    Lease,
+    Model,
+    NodeReport,
+    Phase,
+    PlannedGang,
+    Principal,
+    Rollout,
+    Worker,
+    WorkerPlan,
+)
+from registry.store import gangs, history, leases, models, nodes, rollouts, signals, usage, workers
 from registry.store.scope import Scoped
 from registry.store.workers import ENDED_PER_SLOT_MAX
+from registry.traffic import Demand, Traffic
 from registry.usage import UsageRecord
 
 
@@ -102,11 +113,57 @@ class Observed(Scoped):
         async with self._scopes.write() as write:
             await models.set_condition(write, model, condition)
 
+    async def enter_step(
+        self, model: str, to_revision: int, *, step: int, percent: int, reason: str
+    ) -> Rollout:
+        """The new revision takes *percent* of the traffic. With `promote: manual` it then stands
+        until somebody resumes it. Nothing happens where that step was entered already. Raises
+        PlanConflictError when it is not the next one, or it does not go on.
+        """
+        async with self._scopes.write() as write:
+            return await rollouts.enter_step(
+                write, model, to_revision, step, percent=percent, reason=reason
+            )
+
+    async def shift_traffic(
+        self, model: str, to_revision: int, *, percent: int, reason: str
+    ) -> Rollout:
+        """Between two steps: the new revision takes *percent*, since old workers must make way for
+        the rest of the new ones. Raises PlanConflictError when it takes more, or does not go on.
+        """
+        async with self._scopes.write() as write:
+            return await rollouts.shift_traffic(write, model, to_revision, percent, reason)
+
+    async def say_rollout(self, model: str, to_revision: int, reason: str) -> None:
+        """What it waits for. Raises PlanConflictError when it is not under way."""
+        async with self._scopes.write() as write:
+            await rollouts.say(write, model, to_revision, reason)
+
+    async def stall_rollout(self, model: str, to_revision: int, *, reason: str) -> Rollout:
+        """It failed, and stands until it is resumed or aborted. Raises PlanConflictError."""
+        async with self._scopes.write() as write:
+            return await rollouts.stall(write, model, to_revision, reason)
+
+    async def finish_rollout(self, model: str, to_revision: int, *, reason: str) -> Rollout:
+        """Raises PlanConflictError when it is not under way."""
+        async with self._scopes.write() as write:
+            return await rollouts.finish(write, model, to_revision, reason)
+
+    async def roll_back(self, model: str, to_revision: int, *, reason: str) -> Model:
+        """Ends the rollout and makes what was served before it the newest revision. Raises
+        PlanConflictError when it is not under way.
+        """
+        async with self._scopes.write(Principal(actor="controller")) as write:
+            return await models.roll_back(write, model, to_revision, reason)
+
     async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
-        """Prunes history: old ended workers, and events beyond the newest `EVENTS_KEPT`."""
+        """Prunes history: old ended workers, events beyond the newest `EVENTS_KEPT`, and old
+        signals of gateways.
+        """
         async with self._scopes.write() as write:
             await workers.forget_ended(write, keep_per_slot)
             await history.prune_events(write)
+            await signals.forget(write)
 
     async def record_usage(self, records: Sequence[UsageRecord]) -> None:
         """With what they cost added to what their keys have spent. Repeating a batch whose outcome
@@ -114,3 +171,15 @@ class Observed(Scoped):
         """
         async with self._scopes.write() as write:
             await usage.record(write, records)
+
+    async def record_traffic(self, rows: Sequence[Traffic]) -> None:
+        """What a gateway's closed slots had, at most `signals.ROWS_MAX` rows; said again, it counts
+        once.
+        """
+        async with self._scopes.write() as write:
+            await signals.record_traffic(write, rows)
+
+    async def tell_demand(self, rows: Sequence[Demand]) -> None:
+        """What a gateway has of some models now, at most `signals.ROWS_MAX`."""
+        async with self._scopes.write() as write:
+            await signals.tell_demand(write, rows)

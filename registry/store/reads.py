@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from registry.state import AuditEntry, Event, Key, Model, Revision, Snapshot, Worker
+from registry.state import AuditEntry, Event, Key, Model, Revision, Rollout, Snapshot, Worker
 from registry.store import (
     history,
     keys,
@@ -10,11 +10,13 @@ from registry.store import (
     nodes,
     pools,
     quotas,
+    rollouts,
     signals,
     usage,
     workers,
 )
 from registry.store.scope import Scoped
+from registry.traffic import Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -56,6 +58,16 @@ class Reads(Scoped):
         """Oldest first. Raises NotFoundError."""
         async with self._scopes.read() as session:
             return await models.revisions(session, name)
+
+    async def newest_rollout(self, name: str) -> Rollout | None:
+        """A model's newest, under way or ended; None before its first."""
+        async with self._scopes.read() as session:
+            return await rollouts.newest(session, name)
+
+    async def rollouts(self, name: str) -> tuple[Rollout, ...]:
+        """Those of a model, ended ones too, newest first."""
+        async with self._scopes.read() as session:
+            return await rollouts.of(session, name)
 
     async def workers(
         self, *, model: str | None = None, include_ended: bool = False
@@ -119,3 +131,10 @@ class Reads(Scoped):
         """
         async with self._scopes.read() as session:
             return await usage.page(session, which, after, limit)
+
+    async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
+        """What gateways told of slots that began at *since* or later, oldest first; it is kept for
+        `TRAFFIC_KEPT_S`.
+        """
+        async with self._scopes.read() as session:
+            return await signals.traffic(session, since, model)

@@ -1,0 +1,158 @@
+"""How far a rollout is, as the admin API tells it. Pure."""
+
+from collections.abc import Iterable, Iterator
+
+import msgspec
+
+from gateway.admin.views import View, iso, iso_or_none
+from pipelines.topology import expand
+from registry.spec import Gate, ModelSpec, Promote, Role
+from registry.state import Model, Phase, Rollout, RolloutState, Worker
+from registry.traffic import Latencies, Traffic
+
+_MEDIAN = 0.5
+_WHOLE = 100  # percent
+
+
+class RolledRole(View, frozen=True, kw_only=True):
+    """Of *wanted* workers, as the revision's own spec counts them, so many are there."""
+
+    variant: str
+    role: Role
+    wanted: int
+    ready: int
+    live: int
+
+
+class RolledSide(View, frozen=True, kw_only=True):
+    """A revision with what it has of workers and of the traffic (*percent*), and since the step
+    began: *requests* that ended, and the share of *errors* that workers are to blame for. Null
+    where there was nothing to measure.
+    """
+
+    revision: int
+    percent: int
+    roles: tuple[RolledRole, ...]
+    requests: int
+    error_rate: float | None
+    ttft_s: float | None
+    tpot_s: float | None
+
+
+class GateView(View, frozen=True, kw_only=True):
+    """What the new revision is held to, each field as in the spec's `rollout.gate`."""
+
+    watch_s: float
+    requests_min: int
+    error_rate_max: float
+    ttft_ratio_max: float
+    tpot_ratio_max: float
+
+
+class RolloutView(View, frozen=True, kw_only=True):
+    """A way from one revision to another. *reason* says what it waits for, or why it ended;
+    *step_at* is when the step began, whose numbers are in *old* and *new* (medians of times).
+    """
+
+    model: str
+    state: RolloutState
+    from_revision: int
+    to_revision: int
+    step: int
+    steps: tuple[int, ...]
+    percent: int
+    reason: str
+    promote: Promote
+    pause_s: float
+    gate: GateView | None
+    created_at: str
+    step_at: str
+    ended_at: str | None
+    old: RolledSide
+    new: RolledSide
+
+
+class RolloutList(View, frozen=True, kw_only=True):
+    items: tuple[RolloutView, ...]
+
+
+def rollout_view(
+    rollout: Rollout,
+    model: Model,
+    newest: ModelSpec,
+    workers: Iterable[Worker],
+    traffic: Iterable[Traffic],
+) -> RolloutView:
+    """*newest* is the spec of its `to_revision`; *traffic* may have other models and times."""
+    mine = [worker for worker in workers if worker.plan.model == model.name]
+    until = float("inf") if rollout.ended_at is None else rollout.ended_at
+    told = [row for row in traffic if row.model == model.name and rollout.step_at <= row.at < until]
+    old = _as_of(model, rollout.base, rollout.from_revision)
+    new = _as_of(model, newest, rollout.to_revision)
+    policy = rollout.policy
+    return RolloutView(
+        model=rollout.model,
+        state=rollout.state,
+        from_revision=rollout.from_revision,
+        to_revision=rollout.to_revision,
+        step=rollout.step,
+        steps=policy.canary,
+        percent=rollout.percent,
+        reason=rollout.reason,
+        promote=policy.promote,
+        pause_s=policy.pause_s,
+        gate=_gate_view(policy.gate) if policy.gate is not None else None,
+        created_at=iso(rollout.created_at),
+        step_at=iso(rollout.step_at),
+        ended_at=iso_or_none(rollout.ended_at),
+        old=_side(old, _WHOLE - rollout.percent, mine, told),
+        new=_side(new, rollout.percent, mine, told),
+    )
+
+
+def _gate_view(gate: Gate) -> GateView:
+    return GateView(
+        watch_s=gate.watch_s,
+        requests_min=gate.requests_min,
+        error_rate_max=gate.error_rate_max,
+        ttft_ratio_max=gate.ttft_ratio_max,
+        tpot_ratio_max=gate.tpot_ratio_max,
+    )
+
+
+def _as_of(model: Model, spec: ModelSpec, revision: int) -> Model:
+    return msgspec.structs.replace(model, spec=spec, revision=revision, rollout=None)
+
+
+def _side(model: Model, percent: int, workers: list[Worker], told: list[Traffic]) -> RolledSide:
+    mine = [row for row in told if row.revision == model.revision]
+    requests = sum(row.requests for row in mine)
+    return RolledSide(
+        revision=model.revision,
+        percent=percent,
+        roles=tuple(_roles(model, workers)),
+        requests=requests,
+        error_rate=sum(row.errors for row in mine) / requests if requests else None,
+        ttft_s=_median_s(row.ttft for row in mine),
+        tpot_s=_median_s(row.tpot for row in mine),
+    )
+
+
+def _roles(model: Model, workers: list[Worker]) -> Iterator[RolledRole]:
+    plans = [plan for gang in expand(model) for plan in gang]
+    wanted = {plan.slot: plan.fingerprint for plan in plans}
+    fitting = [w for w in workers if wanted.get(w.plan.slot) == w.plan.fingerprint]
+    for variant, role in dict.fromkeys((plan.variant, plan.role) for plan in plans):
+        phases = [w.phase for w in fitting if (w.plan.variant, w.plan.role) == (variant, role)]
+        yield RolledRole(
+            variant=variant,
+            role=role,
+            wanted=sum((plan.variant, plan.role) == (variant, role) for plan in plans),
+            ready=phases.count(Phase.READY),
+            live=len(phases),
+        )
+
+
+def _median_s(found: Iterable[Latencies]) -> float | None:
+    whole = sum(found, Latencies())
+    return whole.quantile_s(_MEDIAN) if whole.total else None
