@@ -12,6 +12,7 @@ from registry.cli import (
     machine,
     models,
     plan,
+    proposals,
     quotas,
     reading,
     usage,
@@ -22,7 +23,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": ("keys", "quotas", "proposals", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
 
@@ -44,6 +45,7 @@ for _command in (
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
+    proposals.proposals,
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)

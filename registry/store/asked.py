@@ -11,9 +11,10 @@ from registry.state import (
     NodeState,
     Principal,
     Priority,
+    Proposal,
     Quota,
 )
-from registry.store import keys, models, nodes, quotas
+from registry.store import keys, models, nodes, proposals, quotas
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -112,3 +113,28 @@ class Asked(Scoped):
         """Raises NotFoundError."""
         async with self._scopes.write(by) as write:
             await quotas.delete(write, owner)
+
+    async def propose(
+        self, spec: ModelSpec, *, base_revision: int, reason: str, by: Principal
+    ) -> Proposal:
+        """Suggests *spec*, which was made from *base_revision*, in place of what its model has; of
+        a model the newest `proposals.KEPT_PER_MODEL` are kept. Raises NotFoundError, SpecError.
+        """
+        async with self._scopes.write(by) as write:
+            return await proposals.propose(
+                write, spec, base_revision=base_revision, reason=reason, by=by
+            )
+
+    async def take_proposal(
+        self, proposal_id: str, *, by: Principal, force: bool = False
+    ) -> tuple[Proposal, Model]:
+        """Applies its spec. Raises NotFoundError; ConflictError when it is decided already, or the
+        model has moved on since, unless *force* says that what came since is to go.
+        """
+        async with self._scopes.write(by) as write:
+            return await proposals.take(write, proposal_id, by, force=force)
+
+    async def refuse_proposal(self, proposal_id: str, *, by: Principal) -> Proposal:
+        """Raises NotFoundError, and ConflictError when it is decided already."""
+        async with self._scopes.write(by) as write:
+            return await proposals.refuse(write, proposal_id)

@@ -191,6 +191,10 @@ TABLE = [
     ("GET /admin/v1/events?limit=100000", None, {}, 400, "limit"),
     ("GET /admin/v1/audit?after=x", None, {}, 400, "after"),
     (f"GET /admin/v1/audit?after={10**40}", None, {}, 400, "after"),
+    ("GET /admin/v1/proposals/none", None, {}, 404, ""),
+    ("POST /admin/v1/proposals/none/take", None, {}, 404, ""),
+    ("POST /admin/v1/proposals/none/take?force=perhaps", None, {}, 400, "force"),
+    ("POST /admin/v1/proposals/none/refuse", None, {}, 404, ""),
     ("GET /admin/v1/nowhere", None, {}, 404, ""),
     ("GET /", None, {}, 404, ""),
 ]
