@@ -25,6 +25,7 @@ from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
 from pipelines.leader import holder_of, lead
 from pipelines.lost_nodes import NodeWatch, may_report, surplus
+from pipelines.measured import Measured
 from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
@@ -73,11 +74,12 @@ class Controller:
         """Turns until cancelled. Workers are left as they are."""
         async with asyncio.TaskGroup() as tasks:
             readiness = Readiness(self._client, tasks, self._set_worker, self._clock)
+            measured = Measured(self._client, tasks, self._clock)
             commands = Commands(tasks)
             while True:
                 began_at = time.monotonic()
                 try:
-                    await self.turn(readiness, commands)
+                    await self.turn(readiness, commands, measured)
                 except LeadershipLostError:
                     raise  # another controller has the care now
                 except ClusterError as error:
@@ -88,7 +90,7 @@ class Controller:
                 # A large fleet's turns take long: at most half of the time is spent in them.
                 await asyncio.sleep(max(TURN_S, time.monotonic() - began_at))
 
-    async def turn(self, readiness: Readiness, commands: Commands) -> None:
+    async def turn(self, readiness: Readiness, commands: Commands, measured: Measured) -> None:
         """Raises ClusterError."""
         sighting, reports = await self._look()
         snapshot = await self._store.snapshot()
@@ -114,6 +116,7 @@ class Controller:
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
+        measured.look(snapshot.workers)
         await self._tell_conditions(snapshot, decision, proposal, room.stay)
 
     async def _newest(self, snapshot: Snapshot) -> Snapshot:

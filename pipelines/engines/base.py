@@ -111,6 +111,13 @@ class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
     generation_tokens: int = 0
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's *metrics*, as they were *at* that time."""
+
+    at: float
+    metrics: EngineMetrics
+
+
 class Engine(Protocol):
     """The protocol every adapter meets."""
 

@@ -1,6 +1,6 @@
 """What principals ask for."""
 
-from registry.spec import ModelSpec
+from registry.spec import ModelSpec, Role
 from registry.state import (
     NO_KEY_LIMITS,
     Key,
@@ -14,7 +14,7 @@ from registry.state import (
     Proposal,
     Quota,
 )
-from registry.store import keys, models, nodes, proposals, quotas
+from registry.store import keys, models, nodes, proposals, quotas, scales
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -42,6 +42,13 @@ class Asked(Scoped):
         """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""
         async with self._scopes.write(by) as write:
             return await models.delete(write, name, if_match)
+
+    async def unscale_role(self, model: str, variant: str, role: Role, *, by: Principal) -> None:
+        """Forgets how many workers the role's load asked for: it has those of its spec, and its
+        load leads on from there. Raises NotFoundError.
+        """
+        async with self._scopes.write(by) as write:
+            await scales.drop(write, model, variant, role)
 
     async def create_key(
         self,

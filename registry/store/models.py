@@ -39,6 +39,8 @@ async def apply(
 async def _revise(
     write: Write, row: t.ModelRow, spec: ModelSpec, by: Principal, before: int | None
 ) -> Model:
+    if before is not None:
+        await scales.follow(write, (await _current(write.session, row)).spec, spec)
     row.generation += 1
     row.revision += 1
     row.updated_at = write.now
@@ -89,6 +91,7 @@ async def delete(write: Write, name: str, if_match: int | None) -> Model:
     row.updated_at = write.now
     row.deleted = True
     row.condition = ""
+    await scales.follow(write, (await _current(write.session, row)).spec, None)
     write.event(EventKind.MODEL_DELETED, f"at revision {row.revision}", model=name)
     write.audit("model.delete", name, before=row.revision)
     return await _current(write.session, row)

@@ -2,8 +2,9 @@
 
 from collections.abc import Collection, Sequence
 
+from registry.spec import Role
 from registry.state import Lease, NodeReport, Phase, PlannedGang, Worker, WorkerPlan
-from registry.store import gangs, history, leases, models, nodes, usage, workers
+from registry.store import gangs, history, leases, models, nodes, scales, usage, workers
 from registry.store.scope import Scoped
 from registry.store.workers import ENDED_PER_SLOT_MAX
 from registry.usage import UsageRecord
@@ -101,6 +102,15 @@ class Observed(Scoped):
         """Why the model is not fully served; "" when it is. Raises NotFoundError."""
         async with self._scopes.write() as write:
             await models.set_condition(write, model, condition)
+
+    async def scale_role(
+        self, model: str, variant: str, role: Role, workers: int, *, reason: str
+    ) -> None:
+        """How many workers an autoscaled role is to have; *reason* is a sentence for people.
+        Raises NotFoundError where there is no such role, or it is not autoscaled.
+        """
+        async with self._scopes.write() as write:
+            await scales.put(write, model, variant, role, workers, reason)
 
     async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
         """Prunes history: old ended workers, and events beyond the newest `EVENTS_KEPT`."""
