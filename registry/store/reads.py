@@ -16,6 +16,7 @@ from registry.store import (
     workers,
 )
 from registry.store.scope import Scoped
+from registry.traffic import Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -130,3 +131,10 @@ class Reads(Scoped):
         """Raises NotFoundError."""
         async with self._scopes.read() as session:
             return await proposals.one(session, proposal_id)
+
+    async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
+        """What gateways told of slots that began at *since* or later, oldest first; it is kept for
+        `TRAFFIC_KEPT_S`.
+        """
+        async with self._scopes.read() as session:
+            return await signals.traffic(session, since, model)
