@@ -6,9 +6,10 @@ from pipelines.scheduler import Refusal
 from registry.state import Model, Phase, Snapshot, Worker
 
 
-def condition(model: Model, workers: Sequence[Worker], why: str, stays: str = "") -> str:
+def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) -> str:
     """A sentence; "" when the model is served as its spec says. *why* is what holds its missing
-    workers back, if something does; *stays* what can't leave although it should.
+    workers back, if something does; *notes* what else is to say: what can't leave although it
+    should, which pairs move no KV.
     """
     parts: list[str] = []
     for variant in model.spec.variants:
@@ -24,7 +25,7 @@ def condition(model: Model, workers: Sequence[Worker], why: str, stays: str = ""
                 parts.append(f"{variant.name}: {len(ready)} of {role_spec.workers} {role} ready")
     if parts:
         parts.append(why or _unreached(workers))
-    return "; ".join(part for part in (*parts, stays) if part)
+    return "; ".join(part for part in (*parts, *notes) if part)
 
 
 def _unreached(workers: Sequence[Worker]) -> str:

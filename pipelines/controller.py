@@ -32,6 +32,7 @@ from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
 from pipelines.scheduler import Proposal, place
 from pipelines.sightings import Recorder
+from pipelines.silent_watch import SilentWatch
 from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
@@ -68,6 +69,7 @@ class Controller:
         self._watch = NodeWatch(node_lost_s)
         self._recorder = Recorder(store, cluster, clock)
         self._drains = Drains(store, cluster, client, clock)
+        self._silent = SilentWatch(store, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -117,7 +119,8 @@ class Controller:
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
-        await self._tell_conditions(snapshot, decision, proposal, room.stay)
+        silent = await self._silent.look(snapshot, measured)
+        await self._tell_conditions(snapshot, decision, proposal, room.stay, silent)
 
     async def _newest(self, snapshot: Snapshot) -> Snapshot:
         if await self._store.version() == snapshot.version:
@@ -215,7 +218,12 @@ class Controller:
         await self._store.set_worker(worker_id, phase, reason=reason)
 
     async def _tell_conditions(
-        self, snapshot: Snapshot, decision: Decision, proposal: Proposal, stay: Mapping[str, str]
+        self,
+        snapshot: Snapshot,
+        decision: Decision,
+        proposal: Proposal,
+        stay: Mapping[str, str],
+        silent: Mapping[str, str],
     ) -> None:
         refused = why_refused(snapshot, proposal.refused)
         mine: dict[str, list[Worker]] = defaultdict(list)
@@ -226,10 +234,11 @@ class Controller:
                 continue
             name = model.name
             why = decision.waiting.get(name) or refused.get(name, "")
-            text = condition(model, mine.get(name, ()), why, stay.get(name, ""))
-            if text != model.condition:
+            notes = (stay.get(name, ""), silent.get(name, ""))
+            text = condition(model, mine.get(name, ()), why, *notes)
+            if (text, name in silent) != (model.condition, model.degraded):
                 with suppress(NotFoundError):  # deleted since
-                    await self._store.set_condition(name, text)
+                    await self._store.set_condition(name, text, degraded=name in silent)
 
 
 async def serve(settings: Settings) -> None:

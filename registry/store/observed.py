@@ -109,10 +109,12 @@ class Observed(Scoped):
         async with self._scopes.write() as write:
             return await workers.stay(write, worker_id)
 
-    async def set_condition(self, model: str, condition: str) -> None:
-        """Why the model is not fully served; "" when it is. Raises NotFoundError."""
+    async def set_condition(self, model: str, condition: str, *, degraded: bool = False) -> None:
+        """Why the model is not fully served; "" when it is. *degraded*: its workers are all ready
+        and yet serve badly. Raises NotFoundError.
+        """
         async with self._scopes.write() as write:
-            await models.set_condition(write, model, condition)
+            await models.set_condition(write, model, condition, degraded=degraded)
 
     async def scale_role(
         self, model: str, variant: str, role: Role, workers: int, *, reason: str
