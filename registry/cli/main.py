@@ -15,6 +15,7 @@ from registry.cli import (
     proposals,
     quotas,
     reading,
+    tune,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
@@ -23,7 +24,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "proposals", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": ("keys", "quotas", "tune", "proposals", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
 
@@ -45,7 +46,7 @@ for _command in (
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
-    proposals.proposals,
+    *(tune.tune, proposals.proposals),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)
