@@ -71,6 +71,7 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     pairing: Pairing = Pairing.SEQUENTIAL
     operations: frozenset[str] = EVERY_OPERATION
     paired_operations: frozenset[str] = EVERY_OPERATION
+    revision: int = 0
 
     @property
     def servable(self) -> bool:
