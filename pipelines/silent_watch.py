@@ -1,16 +1,18 @@
 """Looks for variants that no longer move KV: what `silent` needs, fetched and remembered.
 
-Its memory is who is accused. After a restart it finds them again, as soon as they are asked for.
+Its memory is who is accused. After a restart what the registry says of a model stands until there
+was time to see it anew.
 """
 
 from collections.abc import Callable, Mapping
 
 from pipelines.measured import Measured
-from pipelines.silent import Accusation, Key, accused, sentences, since
+from pipelines.silent import WINDOW_S, Accusation, Key, accused, sentences, since
 from registry.state import Snapshot
 from registry.store import Store
 
 LOOK_EVERY_S = 2.0
+SEEN_ANEW_S = WINDOW_S + 15.0
 
 
 class SilentWatch:
@@ -19,6 +21,7 @@ class SilentWatch:
         self._clock = clock
         self._accused: Mapping[Key, Accusation] = {}
         self._looked_at = 0.0
+        self._began_at = clock()
 
     async def look(self, snapshot: Snapshot, measured: Measured) -> Mapping[str, str]:
         """By model, what is wrong with its pairs."""
@@ -32,4 +35,8 @@ class SilentWatch:
             )
             traffic = await self._store.traffic(since(now)) if paired else ()
             self._accused = accused(snapshot, traffic, measured.every(), self._accused, now)
-        return sentences(self._accused)
+        found = sentences(self._accused)
+        if now - self._began_at >= SEEN_ANEW_S:
+            return found
+        before = {model.name: model.condition for model in snapshot.models if model.degraded}
+        return {**before, **found}

@@ -8,7 +8,7 @@ import random
 from collections.abc import Sequence
 
 PROMPTS_WANTED = 8  # of a batch at most, where they are not too long for the model so
-PROMPTS_MAX = 64
+PROMPTS_MAX = 32  # half of the connections that the admin API has for workers
 _ANSWER_TOKENS = 1
 _SPARE_TOKENS = 1  # what an engine may put in front
 # Vocabularies have their special tokens at either end; no model that generates has a smaller one.

@@ -1,10 +1,12 @@
 """Which pairs are said to move no KV: from what gateways tell and workers count."""
 
+import msgspec
 import pytest
 from fleets import a_snapshot, disaggregated, external, unified, workers_of
 
 from pipelines.engines.base import EngineMetrics, Sample
 from pipelines.silent import WINDOW_S, Accusation, accused, sentences
+from pipelines.silent_watch import LOOK_EVERY_S, SEEN_ANEW_S, SilentWatch
 from registry.spec import Role
 from registry.state import Phase
 from registry.traffic import SLOT_S, Traffic
@@ -188,3 +190,50 @@ def test_aggregated_models_have_nothing_to_move():
     samples = {worker.id: counted(taken_up=40, moved=0)}
 
     assert accused(snapshot, [told(40)], samples, {}, NOW) == {}
+
+
+class Ground:
+    """A store and what is measured, at *now*."""
+
+    def __init__(self, pair, traffic, **samples):
+        self.now = NOW
+        self._traffic = traffic
+        self._samples = {w.id: samples.get(w.plan.role.value, ()) for w in pair.workers}
+        self.asked = 0
+
+    async def traffic(self, since):
+        self.asked += 1
+        return [row for row in self._traffic if row.at >= since]
+
+    def every(self):
+        return self._samples
+
+
+async def test_the_watch_looks_now_and_then_and_remembers():
+    pair = Pair()
+    ground = Ground(pair, [told(40)], decode=counted(taken_up=40, moved=0))
+    watch = SilentWatch(ground, lambda: ground.now)
+    snapshot = a_snapshot(models=[pair.model], workers=pair.workers)
+
+    first = await watch.look(snapshot, ground)
+    ground.now += LOOK_EVERY_S / 2
+    again = await watch.look(snapshot, ground)
+
+    assert "decode recomputes prompts" in first["m"]
+    assert (again, ground.asked) == (first, 1)
+    ground.now += LOOK_EVERY_S
+    assert await watch.look(snapshot, ground) == first
+    assert ground.asked == 2
+    assert ground.now - NOW < WINDOW_S
+
+
+async def test_after_a_restart_a_model_stays_degraded_until_it_was_seen_anew():
+    pair = Pair()
+    ground = Ground(pair, [])
+    watch = SilentWatch(ground, lambda: ground.now)
+    degraded = msgspec.structs.replace(pair.model, degraded=True, condition="so it was")
+    snapshot = a_snapshot(models=[degraded], workers=pair.workers)
+
+    assert await watch.look(snapshot, ground) == {"m": "so it was"}
+    ground.now += SEEN_ANEW_S
+    assert await watch.look(snapshot, ground) == {}
