@@ -26,6 +26,7 @@ from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
 from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
+from gateway.admin.revisions import RevisionController
 from gateway.admin.tuning import TuningController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
@@ -69,6 +70,7 @@ def create_admin_app(
             health,
             metrics,
             ModelController,
+            RevisionController,
             WorkerController,
             NodeController,
             LeadershipController,

@@ -1,13 +1,11 @@
 """`proposals`: specs that a measurement suggests, until somebody takes or refuses them."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import click
-import yaml
 from rich.text import Text
 
-from registry.cli.api import Api, path
+from registry.cli.api import path
 from registry.cli.command import (
     Session,
     admin_url_option,
@@ -16,7 +14,8 @@ from registry.cli.command import (
     wait_options,
 )
 from registry.cli.complete import model_names, proposal_ids
-from registry.cli.exits import MissingError, clean
+from registry.cli.difference import show_diff
+from registry.cli.exits import clean
 from registry.cli.output import Cell, ago, emit, facts, heading, show, show_rows
 from registry.cli.wait import wait_until_ready
 
@@ -76,10 +75,11 @@ def show_proposal(session: Session, proposal: str, output: str) -> None:
         answer = api.get(path("proposals", proposal))
         if emit(answer, output):
             return
-        _page(answer.data, list(_changes(api, answer.data)))
+        coming = api.post("/models:diff", {"models": [answer.data["spec"]]})
+    _page(answer.data, coming.data["items"][0])
 
 
-def _page(view: View, changes: list[str]) -> None:
+def _page(view: View, difference: View) -> None:
     show(
         facts(
             [
@@ -92,46 +92,14 @@ def _page(view: View, changes: list[str]) -> None:
             ]
         )
     )
-    heading("What it changes")
-    for line in changes or ["nothing: the model is so already"]:
-        show(Text(clean(line)))
+    heading("What it would change" if view["taken"] is None else "What it would change now")
+    show_diff(difference)
     if view["taken"] is not None:
         return
     if view["revision"] != view["base_revision"]:
         late = f"the model is at revision {view['revision']} now: taking it (--force) undoes that"
         show(Text(f"\n{late}", style="yellow"))
     show(Text(f"\nmodelyard proposals take {view['id']}", style="dim"))
-
-
-def _changes(api: Api, view: View) -> Iterator[str]:
-    """Against the model's present spec; of a model that is deleted, the whole spec."""
-    try:
-        current = api.get(path("models", view["model"])).data["spec"]
-    except MissingError:
-        yield from yaml.safe_dump(view["spec"], sort_keys=False).splitlines()
-        return
-    yield from differences(current, view["spec"])
-
-
-def differences(old: object, new: object, where: str = "") -> Iterator[str]:
-    """``variants[0].topology.args.x: 1 → 2``, a line for each value that differs."""
-    if isinstance(old, dict) and isinstance(new, dict):
-        for key in [*old, *(key for key in new if key not in old)]:
-            inner = f"{where}.{key}" if where else str(key)
-            yield from differences(old.get(key), new.get(key), inner)
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for index, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from differences(one, other, f"{where}[{index}]")
-    elif old != new:
-        yield f"{where}: {_said(old)} → {_said(new)}"
-
-
-def _said(value: object) -> str:
-    return (
-        "(default)"
-        if value is None
-        else yaml.safe_dump(value, default_flow_style=True).split("\n...")[0].strip()
-    )
 
 
 @proposals.command("take")

@@ -46,9 +46,7 @@ async def propose(
     return rows.proposal(row)
 
 
-async def take(
-    write: Write, proposal_id: str, by: Principal, *, force: bool
-) -> tuple[Proposal, Model]:
+async def take(write: Write, proposal_id: str, *, force: bool) -> tuple[Proposal, Model]:
     """Raises NotFoundError (for a deleted model, too) and ConflictError."""
     row = await _undecided(write.session, proposal_id)
     model = await models.one(write.session, row.model)
@@ -59,7 +57,7 @@ async def take(
             "it, or take it with force"
         )
     proposal = rows.proposal(row)
-    written, _ = await models.apply(write, proposal.spec, by, None, create_only=False)
+    written, _ = await models.apply(write, proposal.spec, None, create_only=False)
     row.taken, row.decided_at = True, write.now
     write.event(EventKind.PROPOSAL, f"{row.id} taken: revision {written.revision}", model=row.model)
     write.audit("proposal.take", row.id, before=model.revision, after=written.revision)

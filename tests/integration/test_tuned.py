@@ -62,7 +62,7 @@ def test_a_proposal_that_is_taken_starts_the_workers_anew_with_the_flag(yard):
     tuned = json.loads(yard.cli(*TUNE, "-o", "json").stdout)
     knee = next(point["tokens"] for point in tuned["points"] if point["knee"])
     shown = yard.cli("proposals", "show", tuned["proposal"]).stdout
-    assert f"{FLAG}: (default) → {knee}" in shown or f"{FLAG}: {knee}" in shown
+    assert f"variants[default].topology.prefill.args.{FLAG}: {knee}" in shown
 
     yard.cli("proposals", "take", tuned["proposal"])
 
