@@ -6,13 +6,13 @@ from pipelines.scheduler import Refusal
 from registry.state import Model, Phase, Rollout, RolloutState, Snapshot, Worker
 
 
-def condition(model: Model, workers: Sequence[Worker], why: str, stays: str = "") -> str:
+def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) -> str:
     """A sentence; "" when the model is served as its spec says. *why* is what holds its missing
-    workers back, if something does; *stays* what can't leave although it should. While the model
-    changes it says how far that is.
+    workers back, if something does; *notes* what else is to say: what can't leave although it
+    should, which pairs move no KV. While the model changes it says how far that is.
     """
     if model.rollout is not None:
-        return "; ".join(part for part in (_changing(model.rollout), why, stays) if part)
+        return "; ".join(part for part in (_changing(model.rollout), why, *notes) if part)
     parts: list[str] = []
     for variant in model.spec.variants:
         for role, role_spec in variant.topology.roles():
@@ -27,7 +27,7 @@ def condition(model: Model, workers: Sequence[Worker], why: str, stays: str = ""
                 parts.append(f"{variant.name}: {len(ready)} of {role_spec.workers} {role} ready")
     if parts:
         parts.append(why or _unreached(workers))
-    return "; ".join(part for part in (*parts, stays) if part)
+    return "; ".join(part for part in (*parts, *notes) if part)
 
 
 def _changing(rollout: Rollout) -> str:

@@ -25,6 +25,7 @@ from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
 from pipelines.leader import holder_of, lead
 from pipelines.lost_nodes import NodeWatch, may_report, surplus
+from pipelines.measured import Measured
 from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
@@ -33,6 +34,7 @@ from pipelines.rolling import Rolling
 from pipelines.rollouts import give_way
 from pipelines.scheduler import Proposal, place
 from pipelines.sightings import Recorder
+from pipelines.silent_watch import SilentWatch
 from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
@@ -70,17 +72,20 @@ class Controller:
         self._recorder = Recorder(store, cluster, clock)
         self._drains = Drains(store, cluster, client, clock)
         self._rolling = Rolling(store, clock)
+
+        self._silent = SilentWatch(store, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
         """Turns until cancelled. Workers are left as they are."""
         async with asyncio.TaskGroup() as tasks:
             readiness = Readiness(self._client, tasks, self._set_worker, self._clock)
+            measured = Measured(self._client, tasks, self._clock)
             commands = Commands(tasks)
             while True:
                 began_at = time.monotonic()
                 try:
-                    await self.turn(readiness, commands)
+                    await self.turn(readiness, commands, measured)
                 except LeadershipLostError:
                     raise  # another controller has the care now
                 except ClusterError as error:
@@ -91,7 +96,7 @@ class Controller:
                 # A large fleet's turns take long: at most half of the time is spent in them.
                 await asyncio.sleep(max(TURN_S, time.monotonic() - began_at))
 
-    async def turn(self, readiness: Readiness, commands: Commands) -> None:
+    async def turn(self, readiness: Readiness, commands: Commands, measured: Measured) -> None:
         """Raises ClusterError."""
         sighting, reports = await self._look()
         snapshot = await self._store.snapshot()
@@ -119,7 +124,9 @@ class Controller:
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
-        await self._tell_conditions(snapshot, decision, proposal, room.stay)
+        measured.look(snapshot.workers)
+        silent = await self._silent.look(snapshot, measured)
+        await self._tell_conditions(snapshot, decision, proposal, room.stay, silent)
 
     async def _newest(self, snapshot: Snapshot) -> Snapshot:
         if await self._store.version() == snapshot.version:
@@ -225,7 +232,12 @@ class Controller:
         await self._store.set_worker(worker_id, phase, reason=reason)
 
     async def _tell_conditions(
-        self, snapshot: Snapshot, decision: Decision, proposal: Proposal, stay: Mapping[str, str]
+        self,
+        snapshot: Snapshot,
+        decision: Decision,
+        proposal: Proposal,
+        stay: Mapping[str, str],
+        silent: Mapping[str, str],
     ) -> None:
         refused = why_refused(snapshot, proposal.refused)
         mine: dict[str, list[Worker]] = defaultdict(list)
@@ -236,10 +248,11 @@ class Controller:
                 continue
             name = model.name
             why = decision.waiting.get(name) or refused.get(name, "")
-            text = condition(model, mine.get(name, ()), why, stay.get(name, ""))
-            if text != model.condition:
+            notes = (stay.get(name, ""), silent.get(name, ""))
+            text = condition(model, mine.get(name, ()), why, *notes)
+            if (text, name in silent) != (model.condition, model.degraded):
                 with suppress(NotFoundError):  # deleted since
-                    await self._store.set_condition(name, text)
+                    await self._store.set_condition(name, text, degraded=name in silent)
 
 
 async def serve(settings: Settings) -> None:

@@ -131,6 +131,23 @@ async def _check_chat(client: httpx.AsyncClient, worker: Worker) -> None:
         await _generate(client, worker, _request(worker))
 
 
+async def model_tokens_max(client: httpx.AsyncClient, worker: Worker) -> int:
+    """How many tokens a prompt and its answer may have together; 0 where it does not say. Raises
+    ProbeError.
+    """
+    response = await _call(client, worker, "GET", _MODELS, timeout_s=5.0)
+    listed = _decode(worker, _MODELS, response.content, _Models).data
+    return next((item.max_model_len for item in listed if item.id == _model(worker)), 0)
+
+
+async def first_token(
+    client: httpx.AsyncClient, worker: Worker, prompt: list[int], timeout_s: float
+) -> None:
+    """Returns when the one token behind the tokens of *prompt* is there. Raises ProbeError."""
+    body = _request(worker) | {"prompt": _raw(prompt), "max_tokens": _raw(1)}
+    await _generate(client, worker, body, timeout_s=timeout_s)
+
+
 async def check_transfer(client: httpx.AsyncClient, prefill: Worker, decode: Worker) -> str:
     """One real generation over the pair whose KV transfer the engine itself counts.
 
@@ -200,6 +217,15 @@ async def _generate_at_once(client: httpx.AsyncClient, prefill: Worker, decode: 
 
 class _Answer(msgspec.Struct):
     choices: list[msgspec.Raw]
+
+
+class _Listed(msgspec.Struct):
+    id: str
+    max_model_len: int = 0
+
+
+class _Models(msgspec.Struct):
+    data: list[_Listed]
 
 
 class _Embedding(msgspec.Struct):

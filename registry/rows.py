@@ -87,6 +87,7 @@ def model(
         updated_at=row.updated_at,
         deleted=row.deleted,
         condition=row.condition,
+        degraded=row.degraded,
         rollout=rollout,
         scales=scales,
     )

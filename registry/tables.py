@@ -47,7 +47,9 @@ class Base(DeclarativeBase):
 
 
 class ModelRow(Base):
-    """*revision* is the newest one's number: it goes on counting through deletion and revival."""
+    """*revision* is the newest one's number: it goes on counting through deletion and revival.
+    *degraded* says that the condition is of workers which are all ready and yet serve badly.
+    """
 
     __tablename__ = "models"
     __table_args__ = (CheckConstraint("revision >= 1 AND generation >= revision", name="counts"),)
@@ -59,6 +61,7 @@ class ModelRow(Base):
     updated_at: Mapped[float]
     deleted: Mapped[bool]
     condition: Mapped[str]
+    degraded: Mapped[bool] = mapped_column(server_default=false())
 
 
 class RevisionRow(Base):

@@ -102,14 +102,16 @@ class Yard:
             trust_env=False,
         )
 
-    def cli(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
+    def cli(
+        self, *arguments: str, check: bool = True, timeout_s: float = 60.0
+    ) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [MODELYARD, *arguments],
             env=self.environ,
             capture_output=True,
             text=True,
             check=check,
-            timeout=60,
+            timeout=timeout_s,
         )
 
     def describe(self, model: str) -> dict:

@@ -24,9 +24,11 @@ from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
+from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.revisions import RevisionController
 from gateway.admin.rollouts import RolloutController
+from gateway.admin.tuning import TuningController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
@@ -76,6 +78,8 @@ def create_admin_app(
             PlanController,
             QuotaController,
             RolloutController,
+            ProposalController,
+            TuningController,
             KeyController,
             HistoryController,
             UsageController,

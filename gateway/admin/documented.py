@@ -16,6 +16,7 @@ from gateway.admin.bodies import (
     QuotaBody,
     RotateBody,
     ScaleBody,
+    TunePrefillBody,
 )
 from gateway.admin.errors import ErrorView
 from registry.spec import ModelSpec
@@ -89,6 +90,7 @@ TakesKeyPatch = _taking(KeyPatchBody)
 TakesRotate = _taking(RotateBody)
 TakesPlan = _taking(PlanBody, required=False)
 TakesQuota = _taking(QuotaBody)
+TakesTunePrefill = _taking(TunePrefillBody, required=False)
 
 REFUSALS = {
     400: _refusal("The request is malformed"),

@@ -64,12 +64,12 @@ def variant_statuses(model: Model, snapshot: Snapshot) -> tuple[VariantStatus, .
 
 def model_state(model: Model, variants: Iterable[VariantStatus]) -> ServingState:
     """The model's state: that of its variants that take traffic, the best one's where they
-    differ, but *degraded* as soon as one of them is not whole.
+    differ, but *degraded* as soon as one of them is not whole, or serves badly all the same.
     """
     if model.deleted:
         return ServingState.DELETING
     states = {item.state for item in variants if item.variant and item.variant.weight}
-    if states == {ServingState.READY}:
+    if states == {ServingState.READY} and not model.degraded:
         return ServingState.READY
     if states & {ServingState.READY, ServingState.DEGRADED}:
         return ServingState.DEGRADED

@@ -81,6 +81,9 @@ def upgrade() -> None:
     op.add_column(
         "workers", sa.Column("sleep_mode", sa.String(32), server_default="", nullable=False)
     )
+    op.add_column(
+        "models", sa.Column("degraded", sa.Boolean(), server_default=sa.false(), nullable=False)
+    )
     _check_claims("memory_bytes >= 0")
     op.create_table(
         "pools",
@@ -205,4 +208,5 @@ def downgrade() -> None:
     for table in _TABLES:
         op.drop_table(table)
     _check_claims("memory_bytes > 0")
+    op.drop_column("models", "degraded")
     op.drop_column("workers", "sleep_mode")

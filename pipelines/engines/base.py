@@ -114,6 +114,13 @@ class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
     generation_tokens: int = 0
 
 
+class Sample(msgspec.Struct, frozen=True, kw_only=True):
+    """A worker's *metrics*, as they were *at* that time."""
+
+    at: float
+    metrics: EngineMetrics
+
+
 class Engine(Protocol):
     """The protocol every adapter meets."""
 
@@ -147,6 +154,13 @@ class Engine(Protocol):
     @property
     def counts_transfers(self) -> Role | None:
         """Which half of a pair counts the KV transfers; None if it has no P/D."""
+
+    @property
+    def batch_flag(self) -> str:
+        """The flag that bounds how many prompt tokens it computes at once; "" if it has none."""
+
+    def batch_args(self, args: Mapping[str, Arg], tokens: int) -> dict[str, Arg]:
+        """A spec's *args* with that bound at *tokens*, and what contradicts it adjusted."""
 
     @property
     def resuming(self) -> Resuming | None:
@@ -212,6 +226,15 @@ class Unpaired:
 
     def _refusal(self) -> Exception:
         return NotImplementedError(f"{type(self).__name__} pairs {self.pairing}: not this way")
+
+
+class Batched:
+    """The batch's bound of an adapter whose flag contradicts no other."""
+
+    batch_flag = ""
+
+    def batch_args(self, args: Mapping[str, Arg], tokens: int) -> dict[str, Arg]:
+        return {**args, self.batch_flag: tokens}
 
 
 class ProtocolError(Exception):

@@ -2,11 +2,11 @@
 
 from typing import NoReturn
 
-from pipelines.engines.base import EVERY_OPERATION, EngineMetrics, Launch, Unpaired
+from pipelines.engines.base import EVERY_OPERATION, Batched, EngineMetrics, Launch, Unpaired
 from registry.state import DeviceKind
 
 
-class OpenAiEngine(Unpaired):
+class OpenAiEngine(Batched, Unpaired):
     needs_weights = False
     health_path = ""
     metrics_path = ""

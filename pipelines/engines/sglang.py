@@ -12,6 +12,7 @@ import msgspec
 
 from pipelines.engines.base import (
     EVERY_OPERATION,
+    Batched,
     Body,
     Command,
     EngineMetrics,
@@ -54,7 +55,8 @@ _STATIC_SHARE = 0.85
 _PAGE_TOKENS_OF_EVENTS = 16
 
 
-class SglangEngine(Unpaired):
+class SglangEngine(Batched, Unpaired):
+    batch_flag = "chunked-prefill-size"
     needs_weights = True
     health_path = "/health"  # a real generation of one token, in a P/D pair's workers too
     metrics_path = "/metrics"

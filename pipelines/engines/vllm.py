@@ -1,6 +1,7 @@
 """vLLM: `python -m vllm.entrypoints.openai.api_server`, P/D over NIXL, sequential protocol."""
 
 import json
+from collections.abc import Mapping
 
 from pipelines.engines import nixl_protocol
 from pipelines.engines.base import (
@@ -31,6 +32,7 @@ _KV_ROLE = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
 
 
 class VllmEngine(Unpaired):
+    batch_flag = "max-num-batched-tokens"
     needs_weights = True
     health_path = "/health"
     metrics_path = "/metrics"
@@ -68,6 +70,14 @@ class VllmEngine(Unpaired):
             argv += ["--gpu-memory-utilization", share_text(_gpu_share(launch))]
         argv += flags(_args(launch))
         return Command(argv=tuple(argv), env=_environment(launch))
+
+    def batch_args(self, args: Mapping[str, Arg], tokens: int) -> dict[str, Arg]:
+        """It does not start with more sequences than tokens; by default it has no more."""
+        bounded: dict[str, Arg] = {**args, self.batch_flag: tokens}
+        sequences = args.get("max-num-seqs")
+        if isinstance(sequences, int) and sequences > tokens:
+            bounded["max-num-seqs"] = tokens
+        return bounded
 
     def metrics(self, text: str) -> EngineMetrics:
         return nixl_protocol.metrics(text)

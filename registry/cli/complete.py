@@ -33,3 +33,7 @@ def owner_names(context: click.Context, _parameter: click.Parameter, text: str) 
 
 def key_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
     return _names(context, "keys", "id", text)
+
+
+def proposal_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    return _names(context, "proposals", "id", text)

@@ -13,10 +13,12 @@ from registry.cli import (
     machine,
     models,
     plan,
+    proposals,
     quotas,
     reading,
     revisions,
     rollout,
+    tune,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
@@ -25,7 +27,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "diff", "apply", "rollout", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": ("keys", "quotas", "tune", "proposals", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
 
@@ -48,6 +50,7 @@ for _command in (
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
+    *(tune.tune, proposals.proposals),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)

@@ -67,6 +67,7 @@ class Model(Value, frozen=True, kw_only=True):
     updated_at: float
     deleted: bool  # still listed while its last workers stop
     condition: str  # why it is not fully served, by the last reconciliation; "" when it is
+    degraded: bool = False  # the condition is of workers that are ready and yet serve badly
     rollout: Rollout | None = None
     scales: tuple[RoleScale, ...] = ()
 

@@ -1,6 +1,6 @@
 """What principals ask for."""
 
-from registry.spec import ModelSpec, RolloutPolicy
+from registry.spec import ModelSpec, Role, RolloutPolicy
 from registry.state import (
     NO_KEY_LIMITS,
     Key,
@@ -11,10 +11,11 @@ from registry.state import (
     NodeState,
     Principal,
     Priority,
+    Proposal,
     Quota,
     Rollout,
 )
-from registry.store import keys, models, nodes, quotas, rollouts
+from registry.store import keys, models, nodes, proposals, quotas, rollouts, scales
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -48,6 +49,13 @@ class Asked(Scoped):
         """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""
         async with self._scopes.write(by) as write:
             return await models.delete(write, name, if_match)
+
+    async def unscale_role(self, model: str, variant: str, role: Role, *, by: Principal) -> None:
+        """Forgets how many workers the role's load asked for: it has those of its spec, and its
+        load leads on from there. Raises NotFoundError.
+        """
+        async with self._scopes.write(by) as write:
+            await scales.drop(write, model, variant, role)
 
     async def pause_rollout(self, model: str, *, by: Principal) -> Rollout:
         """It stays as far as it is. Raises NotFoundError when none is under way, ConflictError."""
@@ -136,3 +144,28 @@ class Asked(Scoped):
         """Raises NotFoundError."""
         async with self._scopes.write(by) as write:
             await quotas.delete(write, owner)
+
+    async def propose(
+        self, spec: ModelSpec, *, base_revision: int, reason: str, by: Principal
+    ) -> Proposal:
+        """Suggests *spec*, which was made from *base_revision*, in place of what its model has; of
+        a model the newest `proposals.KEPT_PER_MODEL` are kept. Raises NotFoundError, SpecError.
+        """
+        async with self._scopes.write(by) as write:
+            return await proposals.propose(
+                write, spec, base_revision=base_revision, reason=reason, by=by
+            )
+
+    async def take_proposal(
+        self, proposal_id: str, *, by: Principal, force: bool = False
+    ) -> tuple[Proposal, Model]:
+        """Applies its spec. Raises NotFoundError; ConflictError when it is decided already, or the
+        model has moved on since, unless *force* says that what came since is to go.
+        """
+        async with self._scopes.write(by) as write:
+            return await proposals.take(write, proposal_id, force=force)
+
+    async def refuse_proposal(self, proposal_id: str, *, by: Principal) -> Proposal:
+        """Raises NotFoundError, and ConflictError when it is decided already."""
+        async with self._scopes.write(by) as write:
+            return await proposals.refuse(write, proposal_id)

@@ -55,11 +55,13 @@ async def _revise(
 ) -> Model:
     """With a *policy* a model that stood *before* rolls over to it."""
     assert write.by is not None, "somebody makes a revision"
+    if before is not None:
+        await scales.follow(write, (await _current(write.session, row)).spec, spec)
     row.generation += 1
     row.revision += 1
     row.updated_at = write.now
     row.deleted = False
-    row.condition = ""
+    row.condition, row.degraded = "", False
     await write.session.flush()  # the revision refers to the model
     text = to_json(spec).decode()
     write.session.add(
@@ -123,20 +125,21 @@ async def delete(write: Write, name: str, if_match: int | None) -> Model:
     row.generation += 1
     row.updated_at = write.now
     row.deleted = True
-    row.condition = ""
+    row.condition, row.degraded = "", False
+    await scales.follow(write, (await _current(write.session, row)).spec, None)
     await rollouts.supersede(write, name, "the model was deleted")
     write.event(EventKind.MODEL_DELETED, f"at revision {row.revision}", model=name)
     write.audit("model.delete", name, before=row.revision)
     return await _current(write.session, row)
 
 
-async def set_condition(write: Write, name: str, condition: str) -> None:
+async def set_condition(write: Write, name: str, condition: str, *, degraded: bool) -> None:
     """Raises NotFoundError."""
     row = await _standing(write.session, name)
     condition = cut(condition, CONDITION_CHARS_MAX)
-    if row.condition == condition:
+    if (row.condition, row.degraded) == (condition, degraded):
         return
-    row.condition = condition
+    row.condition, row.degraded = condition, degraded
     write.event(EventKind.MODEL_CONDITION, condition or "served as its spec says", model=name)
 
 

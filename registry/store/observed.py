@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
+from registry.spec import Role
 from registry.state import (
     Lease,
     Model,
@@ -13,7 +14,18 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.store import gangs, history, leases, models, nodes, rollouts, signals, usage, workers
+from registry.store import (
+    gangs,
+    history,
+    leases,
+    models,
+    nodes,
+    rollouts,
+    scales,
+    signals,
+    usage,
+    workers,
+)
 from registry.store.scope import Scoped
 from registry.store.workers import ENDED_PER_SLOT_MAX
 from registry.traffic import Demand, Traffic
@@ -108,10 +120,21 @@ class Observed(Scoped):
         async with self._scopes.write() as write:
             return await workers.stay(write, worker_id)
 
-    async def set_condition(self, model: str, condition: str) -> None:
-        """Why the model is not fully served; "" when it is. Raises NotFoundError."""
+    async def set_condition(self, model: str, condition: str, *, degraded: bool = False) -> None:
+        """Why the model is not fully served; "" when it is. *degraded*: its workers are all ready
+        and yet serve badly. Raises NotFoundError.
+        """
         async with self._scopes.write() as write:
-            await models.set_condition(write, model, condition)
+            await models.set_condition(write, model, condition, degraded=degraded)
+
+    async def scale_role(
+        self, model: str, variant: str, role: Role, workers: int, *, reason: str
+    ) -> None:
+        """How many workers an autoscaled role is to have; *reason* is a sentence for people.
+        Raises NotFoundError where there is no such role, or it is not autoscaled.
+        """
+        async with self._scopes.write() as write:
+            await scales.put(write, model, variant, role, workers, reason)
 
     async def enter_step(
         self, model: str, to_revision: int, *, step: int, percent: int, reason: str

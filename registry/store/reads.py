@@ -2,13 +2,24 @@
 
 from collections.abc import Sequence
 
-from registry.state import AuditEntry, Event, Key, Model, Revision, Rollout, Snapshot, Worker
+from registry.state import (
+    AuditEntry,
+    Event,
+    Key,
+    Model,
+    Proposal,
+    Revision,
+    Rollout,
+    Snapshot,
+    Worker,
+)
 from registry.store import (
     history,
     keys,
     models,
     nodes,
     pools,
+    proposals,
     quotas,
     rollouts,
     signals,
@@ -131,6 +142,16 @@ class Reads(Scoped):
         """
         async with self._scopes.read() as session:
             return await usage.page(session, which, after, limit)
+
+    async def proposals(self, model: str | None = None) -> tuple[Proposal, ...]:
+        """Newest first, decided ones too."""
+        async with self._scopes.read() as session:
+            return await proposals.of(session, model)
+
+    async def proposal(self, proposal_id: str) -> Proposal:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await proposals.one(session, proposal_id)
 
     async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
         """What gateways told of slots that began at *since* or later, oldest first; it is kept for

@@ -23,6 +23,7 @@ SCALE = "PATCH /admin/v1/models/smollm2/scale"
 SCALE_PD = "PATCH /admin/v1/models/smollm2-pd/scale"
 SCALE_CANARY = "PATCH /admin/v1/models/canary/scale"
 PLAN = "POST /admin/v1/plan"
+TUNE = "POST /admin/v1/models/smollm2/tune-prefill"
 QUOTA = "PUT /admin/v1/quotas/team"
 KEY = "POST /admin/v1/keys"
 CHANGE = "PATCH /admin/v1/keys/{key}"
@@ -213,6 +214,22 @@ TABLE = [
     ("GET /admin/v1/events?limit=100000", None, {}, 400, "limit"),
     ("GET /admin/v1/audit?after=x", None, {}, 400, "after"),
     (f"GET /admin/v1/audit?after={10**40}", None, {}, 400, "after"),
+    ("POST /admin/v1/models/none/tune-prefill", {}, {}, 404, ""),
+    ("POST /admin/v1/models/none/tune-prefill", None, {}, 404, ""),
+    (TUNE, b"{", {}, 400, ""),
+    (TUNE, {"tokens": [512]}, {}, 422, "tokens"),
+    (TUNE, {"tokens": [512, 1000]}, {}, 422, "tokens[1]"),
+    (TUNE, {"tokens": [16, 512]}, {}, 422, "tokens[0]"),
+    (TUNE, {"tokens": [512, 2**40]}, {}, 422, "tokens[1]"),
+    (TUNE, {"tokens": [512, 1024] * 9}, {}, 422, "tokens"),
+    (TUNE, {"tokens": 512}, {}, 422, "tokens"),
+    (TUNE, {"seconds": 1e9}, {}, 422, "seconds"),
+    (TUNE, {"seconds": "60"}, {}, 422, "seconds"),
+    (TUNE, {"worker": "w"}, {}, 422, "worker"),
+    ("GET /admin/v1/proposals/none", None, {}, 404, ""),
+    ("POST /admin/v1/proposals/none/take", None, {}, 404, ""),
+    ("POST /admin/v1/proposals/none/take?force=perhaps", None, {}, 400, "force"),
+    ("POST /admin/v1/proposals/none/refuse", None, {}, 404, ""),
     ("GET /admin/v1/nowhere", None, {}, 404, ""),
     ("GET /", None, {}, 404, ""),
 ]

@@ -164,6 +164,23 @@ async def test_decode_does_not_wait_for_the_prompt_again():
             assert (await post(http, decode, leg)).status_code == 200
 
 
+async def test_a_decode_may_compute_the_prompt_again_and_say_nothing():
+    async with pair() as (prefill, decode, http):
+        expected = (await post(http, decode, await prefilled(http, prefill, BODY))).json()
+        await http.post(f"{decode.url}/fault", json={"kind": "kv_recompute"})
+        assert (await http.post(f"{decode.url}/v1/completions", json=BODY)).status_code == 200
+        before = await metrics(http, decode)
+
+        answer = await post(http, decode, await prefilled(http, prefill, BODY))
+
+        after = await metrics(http, decode)
+        assert answer.json()["choices"] == expected["choices"]
+        assert (before.kv_transfers, after.kv_transfers, after.kv_transfer_failures) == (1, 1, 0)
+        assert after.prompt_tokens > before.prompt_tokens
+        await post(http, decode, await prefilled(http, prefill, BODY))
+        assert (await metrics(http, decode)).kv_transfers == 2
+
+
 @pytest.mark.parametrize("data", [b"", b"\n", b"{}\n", b"\xff" * 100_000, b'{"engine_id":"x"}\n'])
 async def test_the_kv_port_survives_what_it_does_not_understand(data):
     async with pair() as (prefill, decode, http):

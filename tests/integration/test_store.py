@@ -95,6 +95,17 @@ async def test_a_deleted_model_stays_in_the_snapshot_until_its_last_worker_ended
     assert (await store.snapshot()).models == ()
 
 
+async def test_a_model_is_degraded_as_long_as_its_condition_says_so(store: Store) -> None:
+    await store.apply_model(spec(), by=ME)
+    for degraded in (True, False, True):
+        await store.set_condition("m", "decode recomputes", degraded=degraded)
+        assert (await store.model("m")).degraded is degraded
+
+    again, _ = await store.apply_model(spec(priority=7), by=ME)
+
+    assert (again.condition, again.degraded) == ("", False)
+
+
 async def test_a_condition_is_written_once_and_cut(store: Store) -> None:
     await store.apply_model(spec(), by=ME)
     await store.set_condition("m", "no device is free")

@@ -98,6 +98,13 @@ def test_a_variant_without_traffic_does_not_make_the_model_degraded():
     assert model_state(of, statuses) is ServingState.READY
 
 
+def test_a_model_whose_ready_workers_serve_badly_is_degraded():
+    of = model(PAIR, degraded=True)
+    for phases, state in (((R, R, R), ServingState.DEGRADED), ((), ServingState.UNAVAILABLE)):
+        statuses = variant_statuses(of, snapshot(of, workers(of, *phases)))
+        assert model_state(of, statuses) is state
+
+
 def test_workers_of_an_older_spec_serve_but_do_not_count():
     old, new = model(AGGREGATED), model(AGGREGATED | {"args": {"seed": 1}})
     (status,) = variant_statuses(new, snapshot(new, workers(old, R)))

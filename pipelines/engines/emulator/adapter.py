@@ -3,6 +3,7 @@
 from pipelines.engines import nixl_protocol
 from pipelines.engines.base import (
     EVERY_OPERATION,
+    Batched,
     Body,
     Command,
     EngineMetrics,
@@ -19,7 +20,8 @@ from registry.state import DeviceKind
 API_KEY_VARIABLE = "EMULATOR_API_KEY"
 
 
-class EmulatorEngine(Unpaired):
+class EmulatorEngine(Batched, Unpaired):
+    batch_flag = "max-num-batched-tokens"
     needs_weights = False
     health_path = "/health"
     metrics_path = "/metrics"

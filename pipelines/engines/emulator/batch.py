@@ -114,15 +114,16 @@ class Batch:
         now = self._loop.time()
         if generation.prefilled:
             return now + self._vary(self._tpot_s)
+        uncached = generation.prompt_tokens - generation.cached_tokens
         if self._options.prefill_tokens_per_s:
-            uncached = generation.prompt_tokens - generation.cached_tokens
             work_s = uncached / self._options.prefill_tokens_per_s
             self._prefill_free_at = max(now, self._prefill_free_at) + self._vary(work_s)
             now = self._prefill_free_at
         slower = 1.0
         if generation.fault is not None and generation.fault.kind is FaultKind.SLOW:
             slower = generation.fault.factor
-        return now + self._vary(self._options.ttft_ms / 1e3) * slower
+        parts = -(-uncached // (self._options.max_num_batched_tokens or uncached or 1)) or 1
+        return now + self._vary(self._options.ttft_ms / 1e3) * parts * slower
 
     def _schedule(self, generation: Generation) -> None:
         if generation.at <= self._loop.time():

@@ -210,7 +210,7 @@ class Emulator:
         fault = self.faults.take(reads_kv=reads_kv)
         if fault is not None and fault.strikes_at_once:
             self._fail_at_once(fault, ask, reply)
-        elif reads_kv:
+        elif reads_kv and (fault is None or fault.kind is not FaultKind.KV_RECOMPUTE):
             self._read_kv(ask, request, reply, fault)
         else:
             state = state_of(self.options.seed, self.options.model, ask.text)

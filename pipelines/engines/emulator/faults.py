@@ -11,6 +11,7 @@ class FaultKind(StrEnum):
     ERROR = "error"  # vLLM's own internal error: an SSE error event, or 500 where none streams
     HANG = "hang"  # no further byte, the connection stays open
     KV_NEVER = "kv_never"  # decode reads the KV, begins to answer, and never has a token
+    KV_RECOMPUTE = "kv_recompute"  # decode reads no KV and computes the prompt again, all is well
     SLOW = "slow"  # the first token takes *factor* times as long
     DIE = "die"  # reset the connection
     TRUNCATE = "truncate"  # end the body as if it were whole, without finish or [DONE]
@@ -20,7 +21,8 @@ class FaultKind(StrEnum):
 
 
 # They hit while the first token is awaited.
-_BEFORE_TOKENS = frozenset({FaultKind.KV_NEVER, FaultKind.SLOW})
+_BEFORE_TOKENS = frozenset({FaultKind.KV_NEVER, FaultKind.KV_RECOMPUTE, FaultKind.SLOW})
+_OF_KV = frozenset({FaultKind.KV_NEVER, FaultKind.KV_RECOMPUTE})  # only where KV is to be read
 
 
 class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -76,7 +78,7 @@ class Faults:
     def take(self, *, reads_kv: bool) -> Fault | None:
         """The fault of the generation that begins now."""
         for index, fault in enumerate(self._pending):
-            spared = fault.kind is FaultKind.KV_NEVER and not reads_kv
+            spared = fault.kind in _OF_KV and not reads_kv
             if fault.kind is not FaultKind.UNHEALTHY and not spared:
                 self._use(index, fault)
                 return fault

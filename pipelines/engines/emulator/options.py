@@ -29,6 +29,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "startup_s": (0, 3_600),
     "max_num_seqs": (1, 1_000_000),
     "max_model_len": (16, 10_000_000),
+    "max_num_batched_tokens": (0, 1e9),
     "embedding_dimensions": (1, 65_536),
     "kv_blocks": (1, 1_000_000_000),
     "helper_processes": (0, 16),
@@ -57,6 +58,7 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     startup_s: float = 0.0  # before it listens, as an engine loads its weights
     max_num_seqs: int = 256  # generations at once; the others wait
     max_model_len: int = 2048
+    max_num_batched_tokens: int = 0  # a longer prompt takes ttft_ms for each part; 0: no bound
     embedding_dimensions: int = 384
     matryoshka: bool = False  # embeddings may be asked for with fewer dimensions
     kv_blocks: int = 4096  # of 16 tokens

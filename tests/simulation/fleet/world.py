@@ -73,6 +73,15 @@ class Prober:
         return []
 
 
+class Unmeasured:
+    """Nothing is read of workers here."""
+
+    def look(self, workers: tuple[Worker, ...]) -> None: ...
+
+    def every(self) -> dict[str, tuple[Any, ...]]:
+        return {}
+
+
 class World:
     def __init__(self, store: Store, clock: Clock, seed: int) -> None:
         self.store, self.clock = store, clock
@@ -107,10 +116,11 @@ class World:
         self.machines.step()
         self.before = await self.store.snapshot()
         prober: Any = Prober(self)
+        measured: Any = Unmeasured()
         async with asyncio.TaskGroup() as tasks:
             commands = Commands(tasks)
             try:
-                await self.controller.turn(prober, commands)
+                await self.controller.turn(prober, commands, measured)
             except Exception as error:
                 if "ClusterError" not in type(error).__name__:
                     raise
