@@ -120,6 +120,7 @@ class Machine:
             args=plan.args,
             kv_events=plan.kv_events,
             task=plan.task,
+            sleeps=plan.sleeps,
             runtimes_dir=str(self._settings.runtimes),
             models_dir=str(self._settings.models),
         )
@@ -198,7 +199,8 @@ class Machine:
 
     def forget(self, worker_id: str) -> None:
         folder = self.folder(worker_id)
-        if not folder.path.exists():
+        # A worker that slept without a process may have been started again since it was asked.
+        if not folder.path.exists() or self.lives(worker_id):
             return
         folder.forget_launch()  # it carries the engine's key
         ended = self._settings.workers / ENDED_FOLDER
