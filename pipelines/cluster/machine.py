@@ -205,9 +205,11 @@ class Machine:
         folder.forget_launch()  # it carries the engine's key
         ended = self._settings.workers / ENDED_FOLDER
         ended.mkdir(exist_ok=True)
-        if (ended / worker_id).exists():  # a look at its lock has made the folder anew since
-            shutil.rmtree(folder.path, ignore_errors=True)
-            return
+        if (ended / worker_id).exists():
+            if folder.state() is None:  # a look at its lock has made the folder anew since
+                shutil.rmtree(folder.path, ignore_errors=True)
+                return
+            shutil.rmtree(ended / worker_id, ignore_errors=True)  # from before it slept
         folder.path.replace(ended / worker_id)
         oldest_first = sorted(ended.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in oldest_first[:-ENDED_KEPT]:
