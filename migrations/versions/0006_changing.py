@@ -68,6 +68,9 @@ def upgrade() -> None:
     op.add_column(
         "workers", sa.Column("sleep_mode", sa.String(32), server_default="", nullable=False)
     )
+    op.add_column(
+        "workers", sa.Column("turned_at", sa.Double(), server_default="0", nullable=False)
+    )
     _check_claims("memory_bytes >= 0")
     op.create_table(
         "pools",
@@ -166,4 +169,5 @@ def downgrade() -> None:
     for table in ("demand", "traffic", "proposals", "scales", "rollouts", "pools"):
         op.drop_table(table)
     _check_claims("memory_bytes > 0")
+    op.drop_column("workers", "turned_at")
     op.drop_column("workers", "sleep_mode")

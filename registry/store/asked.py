@@ -1,5 +1,7 @@
 """What principals ask for."""
 
+from collections.abc import Mapping
+
 from registry.spec import ModelSpec
 from registry.state import (
     NO_KEY_LIMITS,
@@ -12,8 +14,10 @@ from registry.state import (
     Principal,
     Priority,
     Quota,
+    SleepMode,
+    Worker,
 )
-from registry.store import keys, models, nodes, quotas
+from registry.store import keys, models, nodes, quotas, sleeping
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -41,6 +45,22 @@ class Asked(Scoped):
         """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""
         async with self._scopes.write(by) as write:
             return await models.delete(write, name, if_match)
+
+    async def sleep_model(
+        self, name: str, modes: Mapping[str, SleepMode], *, reason: str, by: Principal
+    ) -> tuple[Worker, ...]:
+        """Puts the ready workers of *modes* (by id) to sleep, each in its way; they sleep until
+        somebody asks for the model or wakes it. Returns them. Raises NotFoundError.
+        """
+        async with self._scopes.write(by) as write:
+            return await sleeping.sleep_model(write, name, modes, reason)
+
+    async def wake_model(self, name: str, *, reason: str, by: Principal) -> tuple[Worker, ...]:
+        """Wakes all of its sleeping workers, and returns them. Raises NotFoundError, and
+        PlanConflictError where there is no room for one of them: then none is woken.
+        """
+        async with self._scopes.write(by) as write:
+            return await sleeping.wake_model(write, name, reason)
 
     async def create_key(
         self,

@@ -20,6 +20,7 @@ from registry.state import (
     Phase,
     PlannedGang,
     PlannedWorker,
+    SleepMode,
     Worker,
     WorkerPlan,
 )
@@ -46,7 +47,7 @@ async def admit(write: Write, plan: WorkerPlan, token: str, failure: str) -> Wor
     With *failure* it ends there at once. Raises PlanConflictError.
     """
     assert plan.external is not None, plan.slot
-    await _check_model(write.session, plan)
+    await check_model(write.session, plan)
     await _check_slot(write.session, plan)
     await nodes.add_nowhere(write)
     row = _worker_row(write, plan, node=nodes.NOWHERE, runtime=_NO_RUNTIME, token=token)
@@ -65,11 +66,11 @@ async def admit(write: Write, plan: WorkerPlan, token: str, failure: str) -> Wor
 
 async def _place(write: Write, planned: PlannedWorker) -> Worker:
     _assert_shape(planned)
-    await _check_model(write.session, planned.plan)
+    await check_model(write.session, planned.plan)
     await _check_node(write.session, planned)
     await _check_slot(write.session, planned.plan)
     for claim in planned.claims:
-        await _take(write.session, planned, claim)
+        await take(write.session, planned.node, claim)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     row = _worker_row(write, planned.plan, node=planned.node, runtime=planned.runtime, token=token)
     write.session.add(row)
@@ -92,7 +93,8 @@ def _assert_shape(planned: PlannedWorker) -> None:
     assert all(claim.memory_bytes > 0 for claim in planned.claims), "a claim on nothing"
 
 
-async def _check_model(session: AsyncSession, plan: WorkerPlan) -> None:
+async def check_model(session: AsyncSession, plan: WorkerPlan) -> None:
+    """Raises PlanConflictError unless the model stands and has that revision."""
     name = plan.model
     model = await session.get(t.ModelRow, name)
     if model is None or model.deleted:
@@ -125,10 +127,11 @@ async def _check_slot(session: AsyncSession, plan: WorkerPlan) -> None:
         raise PlanConflictError(f"{holder} already fills this slot")
 
 
-async def _take(session: AsyncSession, planned: PlannedWorker, claim: DeviceClaim) -> None:
+async def take(session: AsyncSession, node: str, claim: DeviceClaim) -> None:
+    """Adds to what is claimed of the device. Raises PlanConflictError where that is not free."""
     device = await session.get(t.DeviceRow, claim.device_id)
-    if device is None or device.node != planned.node:
-        raise PlanConflictError(f"device {claim.device_id!r} is not on {planned.node!r}")
+    if device is None or device.node != node:
+        raise PlanConflictError(f"device {claim.device_id!r} is not on {node!r}")
     if device.quarantine:
         raise PlanConflictError(f"device {claim.device_id!r} is in quarantine: {device.quarantine}")
     free_bytes = device.memory_bytes - device.claimed_bytes
@@ -174,6 +177,8 @@ def _worker_row(
         ready_at=None,
         ended_at=None,
         departing=False,
+        sleep_mode=SleepMode.AWAKE,
+        turned_at=0.0,
     )
 
 
