@@ -1,6 +1,5 @@
 """Models that sleep and wake on one device, for tests of who is awake."""
 
-import msgspec
 from fleets import GIB, a_device, a_node, a_snapshot, unified, with_spec, workers_of
 
 from pipelines.topology import expand

@@ -126,18 +126,11 @@ class Line:
             self.leave |= {worker.id: reason for worker in one.options[0].asleep}
 
     def _wake_more(self, mine: Sequence[Unit]) -> None:
-        """More of a model that is up already, where it costs nobody anything; and those whose spec
-        has no sleep any more.
-        """
-        spec = mine[0].model.spec
-        wish = self._asked.get(spec.name, NOTHING)
-        may_sleep = bool(spec.pool or spec.idle.after_s)
+        """More of a model that is up already, where it costs nobody anything."""
+        wish = self._asked.get(mine[0].model.name, NOTHING)
         for unit in mine:
-            if not unit.is_down or not _can_wake(unit):
-                continue
-            if (wish.queued or not may_sleep) and self._room.fits(self._room.need(unit)):
-                why = _requests(wish.queued) if wish.queued else "its model sleeps no more"
-                self._wake_up(unit, why)
+            if wish.queued and _can_wake(unit) and self._room.fits(self._room.need(unit)):
+                self._wake_up(unit, _requests(wish.queued))
 
     def _wake_up(self, unit: Unit, why: str) -> None:
         if any(worker.id in self.wake for worker in unit.workers):

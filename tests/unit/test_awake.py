@@ -136,10 +136,22 @@ def test_what_is_left_awake_of_a_gang_that_sleeps_falls_asleep_too():
     assert told.sleep == {one.id: "the rest of its gang sleeps"}
 
 
-def test_a_model_whose_spec_has_no_sleep_any_more_wakes():
+def test_who_was_sent_to_sleep_by_hand_sleeps_until_it_is_asked_for():
     snapshot, (worker,) = sleeping(unified("m"))
 
-    assert arrange(snapshot, NOW).wake == {worker.id: "its model sleeps no more"}
+    assert arrange(snapshot, NOW) == NOTHING
+    snapshot = replace(snapshot, demand=(waiting("m", NOW - 1),))
+    assert arrange(snapshot, NOW).wake.keys() == {worker.id}
+
+
+def test_more_of_a_model_wake_only_where_it_costs_nobody_anything():
+    model = with_spec(unified("m", workers=2), pool="tail")
+    snapshot, (one, other) = sleeping(model, demand=[waiting("m", NOW - 1)], memory_gib=8)
+    up = replace(snapshot, workers=(replace(one, phase=Phase.READY), other))
+
+    assert arrange(snapshot, NOW).wake.keys() == {one.id, other.id}
+    assert arrange(with_claims_of_others(up, 4 * GIB), NOW).wake.keys() == {other.id}
+    assert arrange(with_claims_of_others(up, 5 * GIB), NOW) == NOTHING
 
 
 def test_a_new_revision_that_sleeps_wakes_to_be_rolled_out():
