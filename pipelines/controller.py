@@ -15,6 +15,7 @@ import httpx
 import structlog
 from filelock import FileLock, Timeout
 
+from pipelines.awake.places import place_awake_or_asleep
 from pipelines.cluster.base import Cluster, ClusterError, Sighting
 from pipelines.cluster.open import open_cluster
 from pipelines.commands import Commands
@@ -29,7 +30,7 @@ from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
-from pipelines.scheduler import Proposal, place
+from pipelines.scheduler import Proposal
 from pipelines.sightings import Recorder
 from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
@@ -101,7 +102,7 @@ class Controller:
         snapshot = await self._newest(snapshot)
         # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
         proposal = await asyncio.to_thread(
-            place, snapshot, decision.start, runtime_of, held=decision.held
+            place_awake_or_asleep, snapshot, decision.start, runtime_of, held=decision.held
         )
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
@@ -186,6 +187,8 @@ class Controller:
             workers = await self._store.commit_gang(gang)
         except PlanConflictError as error:
             log.info("plan overtaken, tries again", error=str(error))
+            return
+        if gang.asleep:
             return
         devices = {device.id: device for device in snapshot.devices}
         for worker, planned in zip(workers, gang.workers, strict=True):

@@ -119,6 +119,8 @@ def a_snapshot(
     claims=(),
     keys=(),
     quotas=(),
+    pools=(),
+    demand=(),
     version=1,
 ):
     return Snapshot(
@@ -131,6 +133,8 @@ def a_snapshot(
         claims=tuple(claims),
         keys=tuple(keys),
         quotas=tuple(quotas),
+        pools=tuple(pools),
+        demand=tuple(demand),
     )
 
 

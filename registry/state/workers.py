@@ -126,9 +126,10 @@ class PlannedWorker(Value, frozen=True, kw_only=True):
 
 
 class PlannedGang(Value, frozen=True, kw_only=True):
-    """Workers placed together or not at all."""
+    """Workers placed together or not at all: *asleep* where they claim nothing until they wake."""
 
     workers: tuple[PlannedWorker, ...]
+    asleep: bool = False
 
 
 class Claim(Value, frozen=True, kw_only=True):

@@ -37,7 +37,7 @@ async def commit(write: Write, gang: PlannedGang) -> tuple[Worker, ...]:
     assert gang.workers, "an empty gang"
     await quotas.check(write.session, gang)
     try:
-        return tuple([await _place(write, planned) for planned in gang.workers])
+        return tuple([await _place(write, one, asleep=gang.asleep) for one in gang.workers])
     except IntegrityError as error:
         raise PlanConflictError(f"refused by the database: {error.orig}") from error
 
@@ -64,8 +64,8 @@ async def admit(write: Write, plan: WorkerPlan, token: str, failure: str) -> Wor
     return rows.worker(row)
 
 
-async def _place(write: Write, planned: PlannedWorker) -> Worker:
-    _assert_shape(planned)
+async def _place(write: Write, planned: PlannedWorker, *, asleep: bool) -> Worker:
+    _assert_shape(planned, asleep=asleep)
     await check_model(write.session, planned.plan)
     await _check_node(write.session, planned)
     await _check_slot(write.session, planned.plan)
@@ -73,6 +73,9 @@ async def _place(write: Write, planned: PlannedWorker) -> Worker:
         await take(write.session, planned.node, claim)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     row = _worker_row(write, planned.plan, node=planned.node, runtime=planned.runtime, token=token)
+    if asleep:  # as if its engine had been stopped: waking starts it
+        row.phase, row.sleep_mode = Phase.ASLEEP, SleepMode.STOPPED
+        row.reason = "placed asleep: its pool has no room for it awake"
     write.session.add(row)
     await write.session.flush()  # its claims refer to it
     write.session.add_all(
@@ -81,16 +84,18 @@ async def _place(write: Write, planned: PlannedWorker) -> Worker:
     )
     await write.session.flush()
     on = ", ".join(claim.device_id for claim in planned.claims)
-    write.event(EventKind.WORKER_PLACED, f"on {on}", model=row.model, worker=row.id, node=row.node)
+    told = f"asleep on {on}" if asleep else f"on {on}"
+    write.event(EventKind.WORKER_PLACED, told, model=row.model, worker=row.id, node=row.node)
     return rows.worker(row)
 
 
-def _assert_shape(planned: PlannedWorker) -> None:
+def _assert_shape(planned: PlannedWorker, *, asleep: bool) -> None:
     devices = {claim.device_id for claim in planned.claims}
     assert len(devices) == len(planned.claims) == planned.plan.devices, (
         f"{planned.plan.slot} asks for {planned.plan.devices} devices, planned are {devices}"
     )
-    assert all(claim.memory_bytes > 0 for claim in planned.claims), "a claim on nothing"
+    awake = [claim.memory_bytes > 0 for claim in planned.claims]
+    assert not any(awake) if asleep else all(awake), "awake claims something, asleep nothing"
 
 
 async def check_model(session: AsyncSession, plan: WorkerPlan) -> None:
