@@ -100,9 +100,7 @@ class Recorder:
                 kv_port=observation.kv_port,
             )
 
-    def _clear_away(
-        self, worker: Worker, observation: Observation, commands: Commands
-    ) -> None:
+    def _clear_away(self, worker: Worker, observation: Observation, commands: Commands) -> None:
         """What is left of a worker that sleeps without a process. It is asleep only when its node
         knows nothing of it: what is seen of it from then on is of its next start.
         """

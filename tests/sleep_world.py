@@ -4,8 +4,6 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 
-import msgspec
-
 from pipelines.cluster.base import ClusterError, Observation, Sighting
 from pipelines.commands import Commands
 from pipelines.controller import Controller
@@ -106,23 +104,17 @@ class OneNode:
         del self.workers[worker_id]
 
 
-class KilledError(Exception):
-    """What a controller ends with that is killed."""
+class KilledError(BaseException):
+    """What a controller ends with that is killed: nothing in it takes care of that."""
 
 
 class World:
-    """*kill_after* writes of the controller it is killed: within one, before or behind it."""
+    """A registry, a node, and one controller after the other."""
 
     def __init__(self, store: Store, cluster: OneNode, *, node_lost_s: float = 60.0):
         self.store = store
         self.cluster = cluster
         self.node_lost_s = node_lost_s
-        self._restart()
-
-    def _restart(self):
-        self.client = probe_client()
-        self.group = asyncio.TaskGroup()
-        self.entered = False
 
     async def turns(self, until, *, store=None, turns_max=400):
         """Turns of one controller until *until* is true of the snapshot."""
@@ -206,7 +198,3 @@ def phases(snapshot):
 
 def all_are(phase):
     return lambda snapshot: phases(snapshot) == [phase] * len(snapshot.workers) != []
-
-
-def with_url(worker):
-    return msgspec.structs.replace(worker, url="")
