@@ -206,7 +206,9 @@ class Machine:
         ended = self._settings.workers / ENDED_FOLDER
         ended.mkdir(exist_ok=True)
         if (ended / worker_id).exists():
-            if folder.state() is None:  # a look at its lock has made the folder anew since
+            state = folder.state()
+            if state is None or not state.supervisor_pid:
+                # A look at its lock has made the folder anew since.
                 shutil.rmtree(folder.path, ignore_errors=True)
                 return
             shutil.rmtree(ended / worker_id, ignore_errors=True)  # from before it slept
