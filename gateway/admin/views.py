@@ -17,6 +17,7 @@ from registry.state import (
     Model,
     Phase,
     Revision,
+    SleepMode,
     Worker,
 )
 
@@ -36,7 +37,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 class WorkerView(View, frozen=True, kw_only=True):
     """*metrics* are the engine's own counts: null unless it is ready and answers in time. A
-    *departing* one serves until its successor is ready.
+    *departing* one serves until its successor is ready. *sleep_mode* is how it sleeps, or is about
+    to.
     """
 
     id: str
@@ -46,6 +48,7 @@ class WorkerView(View, frozen=True, kw_only=True):
     role: Role
     ordinal: int
     phase: Phase
+    sleep_mode: SleepMode
     departing: bool
     reason: str
     node: str
@@ -78,6 +81,7 @@ def worker_view(
         role=plan.role,
         ordinal=plan.ordinal,
         phase=worker.phase,
+        sleep_mode=worker.sleep_mode,
         departing=worker.departing,
         reason=worker.reason,
         node="external" if plan.external else worker.node,

@@ -14,6 +14,7 @@ from registry.cli import (
     plan,
     quotas,
     reading,
+    sleep,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
@@ -22,7 +23,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment", "sleep", "wake"),
     "More": ("completion", "version"),
 }
 
@@ -44,6 +45,7 @@ for _command in (
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
+    *(sleep.sleep, sleep.wake),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)
