@@ -1,9 +1,10 @@
 """Why a model is not fully served, in words. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 
 from pipelines.scheduler import Refusal
-from registry.state import Model, Phase, Rollout, RolloutState, Snapshot, Worker
+from registry.state import SLEEPING_PHASES, Model, Phase, Rollout, RolloutState, Snapshot, Worker
 
 
 def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) -> str:
@@ -16,17 +17,16 @@ def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) ->
     parts: list[str] = []
     for variant in model.spec.variants:
         for role, role_spec in variant.topology.roles():
-            ready = {
-                worker.plan.ordinal
-                for worker in workers
-                if worker.plan.variant == variant.name
-                and worker.plan.role is role
-                and worker.phase is Phase.READY
-            }
-            if len(ready) < role_spec.workers:
-                parts.append(f"{variant.name}: {len(ready)} of {role_spec.workers} {role} ready")
+            mine = [w for w in workers if (w.plan.variant, w.plan.role) == (variant.name, role)]
+            ready = {w.plan.ordinal for w in mine if w.phase is Phase.READY}
+            asleep = {w.plan.ordinal for w in mine if w.phase in SLEEPING_PHASES} - ready
+            if len(ready) + len(asleep) < role_spec.workers:
+                count = f"{variant.name}: {len(ready)} of {role_spec.workers} {role} ready"
+                parts.append(f"{count}, {len(asleep)} asleep" if asleep else count)
     if parts:
         parts.append(why or _unreached(workers))
+    else:
+        parts.append(_asleep(workers))
     return "; ".join(part for part in (*parts, *notes) if part)
 
 
@@ -37,6 +37,18 @@ def _changing(rollout: Rollout) -> str:
         f"rollout to revision {rollout.to_revision}{state}: {rollout.percent} % of the traffic, "
         f"{rollout.reason}"
     )
+
+
+def _asleep(workers: Sequence[Worker]) -> str:
+    """Of a model that has nobody awake; "" of any other."""
+    sleepers = [worker for worker in workers if worker.phase in SLEEPING_PHASES]
+    if not sleepers or any(worker.phase is Phase.READY for worker in workers):
+        return ""
+    last = max(sleepers, key=lambda worker: worker.turned_at)
+    since = datetime.fromtimestamp(last.turned_at, UTC).strftime(" since %H:%M:%S UTC")
+    when = since if last.turned_at else ""
+    why = f" ({last.reason})" if last.reason else ""
+    return f"asleep{when}{why}: the next request wakes it"
 
 
 def _unreached(workers: Sequence[Worker]) -> str:

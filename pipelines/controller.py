@@ -15,6 +15,8 @@ import httpx
 import structlog
 from filelock import FileLock, Timeout
 
+from pipelines.awake import arrange
+from pipelines.awake.places import place_awake_or_asleep
 from pipelines.cluster.base import Cluster, ClusterError, Sighting
 from pipelines.cluster.open import open_cluster
 from pipelines.commands import Commands
@@ -32,9 +34,10 @@ from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
 from pipelines.rolling import Rolling
 from pipelines.rollouts import give_way
-from pipelines.scheduler import Proposal, place
+from pipelines.scheduler import Proposal
 from pipelines.sightings import Recorder
 from pipelines.silent_watch import SilentWatch
+from pipelines.sleeping import Sleepers
 from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
@@ -72,8 +75,8 @@ class Controller:
         self._recorder = Recorder(store, cluster, clock)
         self._drains = Drains(store, cluster, client, clock)
         self._rolling = Rolling(store, clock)
-
         self._silent = SilentWatch(store, clock)
+        self._sleepers = Sleepers(store, cluster, client, self._recorder, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -109,7 +112,7 @@ class Controller:
         snapshot = await self._newest(snapshot)
         # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
         proposal = await asyncio.to_thread(
-            place, snapshot, decision.start, runtime_of, held=decision.held
+            place_awake_or_asleep, snapshot, decision.start, runtime_of, held=decision.held
         )
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
@@ -123,6 +126,8 @@ class Controller:
         waited_for = hurried(snapshot, proposal.refused)
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
+        arrangement = await asyncio.to_thread(arrange, snapshot, self._clock())
+        await self._sleepers.turn(snapshot, arrangement, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
         silent = await self._silent.look(snapshot, measured)
@@ -206,6 +211,8 @@ class Controller:
             workers = await self._store.commit_gang(gang)
         except PlanConflictError as error:
             log.info("plan overtaken, tries again", error=str(error))
+            return
+        if gang.asleep:
             return
         devices = {device.id: device for device in snapshot.devices}
         for worker, planned in zip(workers, gang.workers, strict=True):

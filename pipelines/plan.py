@@ -9,12 +9,13 @@ from enum import StrEnum
 
 import msgspec
 
+from pipelines.awake.places import place_awake_or_asleep
 from pipelines.backoff import Slot
 from pipelines.departures import make_room
 from pipelines.owners import OwnerUse, uses
 from pipelines.reconciler import Decision, reconcile, workers_of
 from pipelines.rollouts import Step, decide, give_way, targets
-from pipelines.scheduler import Proposal, Refusal, RuntimeOf, place
+from pipelines.scheduler import Proposal, Refusal, RuntimeOf
 from pipelines.topology import expand
 from registry.spec import ModelSpec, Promote
 from registry.state import (
@@ -25,12 +26,14 @@ from registry.state import (
     PlannedWorker,
     Rollout,
     RolloutState,
+    SleepMode,
     Snapshot,
     Worker,
     WorkerPlan,
 )
 
 TURNS_MAX = 64  # a rollout where room is short takes some for each worker
+_AT_REST = frozenset({Phase.READY, Phase.ASLEEP})
 
 
 class Change(StrEnum):
@@ -51,11 +54,12 @@ class Cause(StrEnum):
 
 class Start(msgspec.Struct, frozen=True, kw_only=True):
     """A worker that would start: at once, or *after* these have ended. *replaces* is the worker of
-    before in its slot, "" for a new one.
+    before in its slot, "" for a new one. One that is placed *asleep* starts when it is asked for.
     """
 
     worker: PlannedWorker
     turn: int
+    asleep: bool = False
     replaces: str = ""
     after: tuple[str, ...] = ()
 
@@ -117,7 +121,9 @@ def refusals_of(
     missing = [gang for gang in decision.start if gang[0].model == model]
     if not missing:
         return ()
-    return place(_carried_out(snapshot, decision), missing, runtime_of, held=decision.held).refused
+    return place_awake_or_asleep(
+        _carried_out(snapshot, decision), missing, runtime_of, held=decision.held
+    ).refused
 
 
 def refusals_on(
@@ -125,7 +131,7 @@ def refusals_on(
 ) -> tuple[Refusal, ...]:
     """Why what has no place anywhere has none on this node."""
     decision = reconcile(snapshot, now)
-    refused = place(
+    refused = place_awake_or_asleep(
         _carried_out(snapshot, decision), decision.start, runtime_of, held=decision.held
     ).refused
     return tuple(
@@ -211,11 +217,13 @@ class _Course:
         for turn in range(1, TURNS_MAX + 1):
             decision = self.first if turn == 1 else reconcile(self.snapshot, self._now)
             self.snapshot = _carried_out(self.snapshot, decision)
-            proposal = place(self.snapshot, decision.start, self._runtime_of, held=decision.held)
+            proposal = place_awake_or_asleep(
+                self.snapshot, decision.start, self._runtime_of, held=decision.held
+            )
             self.refused = proposal.refused
             leaving = self._leaving(turn, decision, proposal)
             moved = self._start(turn, proposal)
-            coming_up = any(worker.phase is not Phase.READY for worker in self.snapshot.workers)
+            coming_up = any(worker.phase not in _AT_REST for worker in self.snapshot.workers)
             held_back = bool(turn == 1 and decision.waiting)
             changed = bool(decision.depart or decision.keep)
             goes_on = bool(moved or leaving or coming_up or held_back or changed)
@@ -283,6 +291,7 @@ class _Course:
                 self.starts[name] = Start(
                     worker=worker,
                     turn=turn,
+                    asleep=gang.asleep,
                     replaces=self._before.get(slot, ""),
                     after=self._after(worker) if turn > 1 else (),
                 )
@@ -297,11 +306,11 @@ class _Course:
         return tuple(sorted(name for name in self.stops if self._held.get(name, set()) & devices))
 
     def _settle(self, ended: set[str]) -> None:
-        """The snapshot of the next turn: these have ended, all others are ready."""
+        """The snapshot of the next turn: these have ended, all others are ready, or sleep."""
         snapshot = self.snapshot
         ready = [
             worker
-            if worker.phase is Phase.READY
+            if worker.phase in _AT_REST
             else msgspec.structs.replace(worker, phase=Phase.READY, ready_at=self._now)
             for worker in snapshot.workers
             if worker.id not in ended
@@ -310,7 +319,7 @@ class _Course:
         claims = [claim for claim in snapshot.claims if claim.worker_id not in ended]
         for name, start in self.starts.items():
             if name not in known:
-                ready.append(_started(name, start.worker, self._now))
+                ready.append(_started(name, start, self._now))
                 claims += [
                     Claim(worker_id=name, device_id=c.device_id, memory_bytes=c.memory_bytes)
                     for c in start.worker.claims
@@ -370,17 +379,18 @@ def _held(snapshot: Snapshot) -> dict[str, set[str]]:
     return held
 
 
-def _started(name: str, planned: PlannedWorker, now: float) -> Worker:
+def _started(name: str, start: Start, now: float) -> Worker:
     return Worker(
         id=name,
-        plan=planned.plan,
-        node=planned.node,
-        runtime=planned.runtime,
-        phase=Phase.READY,
+        plan=start.worker.plan,
+        node=start.worker.node,
+        runtime=start.worker.runtime,
+        phase=Phase.ASLEEP if start.asleep else Phase.READY,
+        sleep_mode=SleepMode.STOPPED if start.asleep else SleepMode.AWAKE,
         reason="",
         url="",
         token="",
         created_at=now,
-        ready_at=now,
+        ready_at=None if start.asleep else now,
         ended_at=None,
     )

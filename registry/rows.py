@@ -238,6 +238,7 @@ def worker(row: t.WorkerRow) -> Worker:
         url=row.url,
         events_url=row.events_url,
         kv_port=row.kv_port,
+        turned_at=row.turned_at,
         token=row.token,
         created_at=row.created_at,
         ready_at=row.ready_at,

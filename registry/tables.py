@@ -159,6 +159,7 @@ class WorkerRow(Base):
     ended_at: Mapped[float | None]
     departing: Mapped[bool] = mapped_column(server_default=false())
     sleep_mode: Mapped[str] = mapped_column(String(32), server_default="")
+    turned_at: Mapped[float] = mapped_column(server_default="0")
 
 
 class ClaimRow(Base):

@@ -121,6 +121,8 @@ def a_snapshot(
     claims=(),
     keys=(),
     quotas=(),
+    pools=(),
+    demand=(),
     version=1,
 ):
     return Snapshot(
@@ -133,6 +135,8 @@ def a_snapshot(
         claims=tuple(claims),
         keys=tuple(keys),
         quotas=tuple(quotas),
+        pools=tuple(pools),
+        demand=tuple(demand),
     )
 
 

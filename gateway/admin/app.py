@@ -28,6 +28,7 @@ from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.revisions import RevisionController
 from gateway.admin.rollouts import RolloutController
+from gateway.admin.sleep import SleepController
 from gateway.admin.tuning import TuningController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
@@ -72,6 +73,7 @@ def create_admin_app(
             metrics,
             ModelController,
             RevisionController,
+            SleepController,
             WorkerController,
             NodeController,
             LeadershipController,

@@ -37,7 +37,9 @@ class SlotView(View, frozen=True, kw_only=True):
 
 
 class StartView(SlotView, frozen=True, kw_only=True):
-    """A worker that would start, *at_once* or *after* the named ones have ended."""
+    """A worker that would start, *at_once* or *after* the named ones have ended; or it would be
+    placed *asleep*, with nothing of its devices, and start when its model is asked for.
+    """
 
     owner: str
     priority: int
@@ -47,6 +49,7 @@ class StartView(SlotView, frozen=True, kw_only=True):
     at_once: bool
     replaces: str
     after: tuple[str, ...]
+    asleep: bool
 
 
 class StopView(SlotView, frozen=True, kw_only=True):
@@ -209,6 +212,7 @@ def _start(start: Start, devices: dict[str, Device]) -> StartView:
         at_once=start.turn == 1,
         replaces=start.replaces,
         after=start.after,
+        asleep=start.asleep,
     )
 
 

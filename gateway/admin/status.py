@@ -7,7 +7,7 @@ import msgspec
 
 from pipelines.topology import expand
 from registry.spec import Role, Variant
-from registry.state import LIVE_PHASES, Model, Phase, Snapshot, Worker
+from registry.state import LIVE_PHASES, SLEEPING_PHASES, Model, Phase, Snapshot, Worker
 
 _ANSWERING = frozenset({Role.UNIFIED, Role.DECODE})  # a role that can answer alone
 _BROKEN = frozenset({Phase.FAILED, Phase.LOST})
@@ -18,20 +18,22 @@ Slot = tuple[str, str, Role, int]
 class ServingState(StrEnum):
     READY = "ready"  # every worker of the current revision serves
     DEGRADED = "degraded"  # requests are answered, but not by everything the spec asks for
+    ASLEEP = "asleep"  # nothing is wrong: the next request wakes it
     STARTING = "starting"  # nothing answers yet, workers are on their way
     UNAVAILABLE = "unavailable"  # nothing answers and nothing is on its way
     DELETING = "deleting"  # its last workers stop
 
 
 class RoleCount(msgspec.Struct, frozen=True, kw_only=True):
-    """*desired* by the spec; *live* and *ready* of those, counting only workers that run what the
-    current revision asks for.
+    """*desired* by the spec; *live*, *ready* and *asleep* of those, counting only workers that run
+    what the current revision asks for.
     """
 
     role: Role
     desired: int
     live: int
     ready: int
+    asleep: int = 0
 
 
 class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,11 +71,14 @@ def model_state(model: Model, variants: Iterable[VariantStatus]) -> ServingState
     if model.deleted:
         return ServingState.DELETING
     states = {item.state for item in variants if item.variant and item.variant.weight}
-    if states == {ServingState.READY} and not model.degraded:
-        return ServingState.READY
+    if states <= {ServingState.READY, ServingState.ASLEEP} and states and not model.degraded:
+        return ServingState.READY if ServingState.READY in states else ServingState.ASLEEP
     if states & {ServingState.READY, ServingState.DEGRADED}:
         return ServingState.DEGRADED
-    return ServingState.STARTING if ServingState.STARTING in states else ServingState.UNAVAILABLE
+    for state in (ServingState.STARTING, ServingState.ASLEEP):
+        if state in states:
+            return state
+    return ServingState.UNAVAILABLE
 
 
 def restarts(snapshot: Snapshot) -> dict[Slot, int]:
@@ -118,13 +123,17 @@ def _role_counts(variant: Variant, current: list[Worker]) -> Iterable[RoleCount]
             desired=spec.workers,
             live=sum(phase in LIVE_PHASES for phase in of_role),
             ready=of_role.count(Phase.READY),
+            asleep=sum(phase in SLEEPING_PHASES for phase in of_role),
         )
 
 
 def _state(roles: tuple[RoleCount, ...], workers: tuple[Worker, ...]) -> ServingState:
     if all(count.ready >= count.desired for count in roles):
         return ServingState.READY
-    if any(w.phase is Phase.READY and w.plan.role in _ANSWERING for w in workers):
+    answers = any(w.phase is Phase.READY and w.plan.role in _ANSWERING for w in workers)
+    if all(count.ready + count.asleep >= count.desired for count in roles):
+        return ServingState.READY if answers else ServingState.ASLEEP
+    if answers:
         return ServingState.DEGRADED
     coming = any(count.live for count in roles)
     return ServingState.STARTING if coming else ServingState.UNAVAILABLE

@@ -18,6 +18,7 @@ from registry.state import (
     Phase,
     Rollout,
     RolloutState,
+    SleepMode,
     Worker,
 )
 
@@ -37,7 +38,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
 class WorkerView(View, frozen=True, kw_only=True):
     """*metrics* are the engine's own counts: null unless it is ready and answers in time. A
-    *departing* one serves until its successor is ready.
+    *departing* one serves until its successor is ready. *sleep_mode* is how it sleeps, or is about
+    to.
     """
 
     id: str
@@ -47,6 +49,7 @@ class WorkerView(View, frozen=True, kw_only=True):
     role: Role
     ordinal: int
     phase: Phase
+    sleep_mode: SleepMode
     departing: bool
     reason: str
     node: str
@@ -79,6 +82,7 @@ def worker_view(
         role=plan.role,
         ordinal=plan.ordinal,
         phase=worker.phase,
+        sleep_mode=worker.sleep_mode,
         departing=worker.departing,
         reason=worker.reason,
         node="external" if plan.external else worker.node,

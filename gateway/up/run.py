@@ -149,6 +149,12 @@ async def _until_answers(admin: httpx.AsyncClient, timeout_s: float = 60.0) -> N
         await asyncio.sleep(0.2)
 
 
+def _is_well(model: dict[str, Any]) -> bool:
+    if model["state"] == "asleep":
+        return True
+    return model["state"] == "ready" and not model["condition"]
+
+
 async def _until_ready(admin: httpx.AsyncClient, screen: Screen, timeout_s: float) -> None:
     deadline = time.monotonic() + timeout_s
     with screen.models() as show:
@@ -159,7 +165,7 @@ async def _until_ready(admin: httpx.AsyncClient, screen: Screen, timeout_s: floa
             except httpx.HTTPError as error:
                 show.note(f"the admin API does not answer ({type(error).__name__})")
             else:
-                if all(not model["condition"] and model["state"] == "ready" for model in models):
+                if all(_is_well(model) for model in models):
                     return
             if time.monotonic() > deadline:
                 raise UpError(

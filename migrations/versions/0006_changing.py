@@ -84,6 +84,9 @@ def upgrade() -> None:
     op.add_column(
         "models", sa.Column("degraded", sa.Boolean(), server_default=sa.false(), nullable=False)
     )
+    op.add_column(
+        "workers", sa.Column("turned_at", sa.Double(), server_default="0", nullable=False)
+    )
     _check_claims("memory_bytes >= 0")
     op.create_table(
         "pools",
@@ -209,4 +212,5 @@ def downgrade() -> None:
         op.drop_table(table)
     _check_claims("memory_bytes > 0")
     op.drop_column("models", "degraded")
+    op.drop_column("workers", "turned_at")
     op.drop_column("workers", "sleep_mode")

@@ -18,6 +18,7 @@ from registry.cli import (
     reading,
     revisions,
     rollout,
+    sleep,
     tune,
     usage,
 )
@@ -27,7 +28,10 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "diff", "apply", "rollout", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "tune", "proposals", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": (
+        *("keys", "quotas", "tune", "proposals", "cordon", "drain", "uncordon", "defragment"),
+        *("sleep", "wake"),
+    ),
     "More": ("completion", "version"),
 }
 
@@ -51,6 +55,7 @@ for _command in (
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
     *(tune.tune, proposals.proposals),
+    *(sleep.sleep, sleep.wake),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)

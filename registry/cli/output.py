@@ -40,6 +40,9 @@ STYLES = {
     "unknown": "red",
     "revoked": "red",
     "expired": "red",
+    "falling-asleep": "blue",
+    "asleep": "blue",
+    "waking": "yellow",
     "stopped": "dim",
 }
 _GAP = 2

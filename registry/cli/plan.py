@@ -133,6 +133,8 @@ def _devices(node: str, item: View) -> str:
 
 
 def _when(item: View) -> str:
+    if item["asleep"]:
+        return "asleep, starts when it is asked for"
     if item["after"]:
         return (
             f"when {', '.join(item['after'])} {'have' if len(item['after']) > 1 else 'has'} ended"

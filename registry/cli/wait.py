@@ -1,7 +1,7 @@
 """Waiting for models to be as they were written, with progress on stderr."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 import click
@@ -17,27 +17,31 @@ from registry.cli.rollout import FAILED, UNDER_WAY, failure_text
 
 _POLL_S = 1.0
 _READY = "ready"
+_WELL = frozenset({_READY, "asleep"})
 
 View = dict[str, Any]
 
 
-def wait_until_ready(api: Api, names: Sequence[str], timeout_s: float) -> None:
+def wait_until_ready(
+    api: Api, names: Sequence[str], timeout_s: float, *, asleep_is_fine: bool = True
+) -> None:
     """Until each model is ready and its rollout has ended.
 
     Raises NotReadyError when *timeout_s* is over, saying what each model waits for, and
     RolledBackError as soon as a rollout fails that was under way, or began, meanwhile.
     """
+    well = _WELL if asleep_is_fine else frozenset({_READY})
     out = console(stderr=True)
     watch = _watch_live if out.is_terminal else _watch_plain
-    waiting = watch(api, names, time.monotonic() + timeout_s, out)
+    waiting = watch(api, names, well, time.monotonic() + timeout_s, out)
     if waiting:
         reasons = "; ".join(f"{view['name']} is {describe(view)}" for view in waiting)
         raise NotReadyError(f"not ready after {span(timeout_s)}: {reasons}")
 
 
-def _is_done(view: View) -> bool:
+def _is_done(view: View, well: Collection[str]) -> bool:
     rollout = view["rollout"]
-    return view["state"] == _READY and (rollout is None or rollout["state"] not in UNDER_WAY)
+    return view["state"] in well and (rollout is None or rollout["state"] not in UNDER_WAY)
 
 
 def _check(view: View, since: int) -> None:
@@ -68,7 +72,11 @@ def describe(view: View) -> str:
 
 
 def _poll(
-    api: Api, names: Sequence[str], until: float, seen: Callable[[list[View]], None]
+    api: Api,
+    names: Sequence[str],
+    well: Collection[str],
+    until: float,
+    seen: Callable[[list[View]], None],
 ) -> list[View]:
     began: dict[str, int] = {}  # the revisions at the first look: what failed before is over
     while True:
@@ -76,14 +84,16 @@ def _poll(
         seen(views)
         for view in views:
             _check(view, began.setdefault(view["name"], view["revision"]))
-        waiting = [view for view in views if not _is_done(view)]
+        waiting = [view for view in views if not _is_done(view, well)]
         left_s = until - time.monotonic()
         if not waiting or left_s <= 0:
             return waiting
         time.sleep(min(_POLL_S, left_s))
 
 
-def _watch_plain(api: Api, names: Sequence[str], until: float, _out: Console) -> list[View]:
+def _watch_plain(
+    api: Api, names: Sequence[str], well: Collection[str], until: float, _out: Console
+) -> list[View]:
     """One line for each change, for logs."""
     last: dict[str, str] = {}
 
@@ -94,10 +104,12 @@ def _watch_plain(api: Api, names: Sequence[str], until: float, _out: Console) ->
                 click.echo(f"{view['name']}: {text}", err=True)
                 last[view["name"]] = text
 
-    return _poll(api, names, until, print_changes)
+    return _poll(api, names, well, until, print_changes)
 
 
-def _watch_live(api: Api, names: Sequence[str], until: float, out: Console) -> list[View]:
+def _watch_live(
+    api: Api, names: Sequence[str], well: Collection[str], until: float, out: Console
+) -> list[View]:
     began = time.monotonic()
     spinners = {name: Spinner("dots") for name in names}
     with Live(console=out, refresh_per_second=8) as live:
@@ -105,10 +117,10 @@ def _watch_live(api: Api, names: Sequence[str], until: float, out: Console) -> l
         def redraw(views: list[View]) -> None:
             table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1, 0, 0))
             for view in views:
-                done = _is_done(view)
-                mark = state(_READY) if done else spinners[view["name"]]
+                done = _is_done(view, well)
+                mark = state(view["state"]) if done else spinners[view["name"]]
                 table.add_row(mark, clean(view["name"]), describe(view))
             table.add_row("", "", f"{span(time.monotonic() - began)}")
             live.update(table)
 
-        return _poll(api, names, until, redraw)
+        return _poll(api, names, well, until, redraw)

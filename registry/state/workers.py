@@ -47,6 +47,10 @@ ENDED_PHASES = frozenset(Phase) - LIVE_PHASES
 LEAVING_PHASES = frozenset({Phase.DRAINING, Phase.STOPPING})
 
 
+# Out of traffic on purpose, and filling their slot: only `wake_worker` leads back.
+SLEEPING_PHASES = frozenset({Phase.FALLING_ASLEEP, Phase.ASLEEP})
+
+
 class SleepMode(StrEnum):
     """What a sleeping worker's engine still holds."""
 
@@ -95,6 +99,7 @@ class WorkerPlan(Value, frozen=True, kw_only=True):
     placement: Placement = Placement()
     external: ExternalPlan | None = None  # then it is only reached, never placed or started
     kv_events: bool = False  # it tells which blocks its KV cache holds
+    sleeps: bool = False  # its engine is started so that it can be put to sleep
     task: Task = Task.GENERATE
     owner: str = "default"
     priority: int = 100
@@ -121,9 +126,10 @@ class PlannedWorker(Value, frozen=True, kw_only=True):
 
 
 class PlannedGang(Value, frozen=True, kw_only=True):
-    """Workers placed together or not at all."""
+    """Workers placed together or not at all: *asleep* where they claim nothing until they wake."""
 
     workers: tuple[PlannedWorker, ...]
+    asleep: bool = False
 
 
 class Claim(Value, frozen=True, kw_only=True):
@@ -146,10 +152,21 @@ class Worker(Value, frozen=True, kw_only=True):
     departing: bool = False  # another worker may fill its slot: it goes, now or after that one
     events_url: str = ""  # where it publishes what its KV cache holds, as ZeroMQ names it; "" = not
     kv_port: int = 0  # where its KV is handed over, as the engine was told; 0 until known
+    turned_at: float = 0.0  # when it last fell asleep or was woken; 0: never
     token: str  # the engine's own bearer key; never shown by the admin API
     created_at: float
     ready_at: float | None
     ended_at: float | None
+
+    @property
+    def begun_at(self) -> float:
+        """When it was placed, or last woken: its start is counted from then."""
+        return self.turned_at or self.created_at
+
+    @property
+    def has_process(self) -> bool:
+        """Whether its node is to know of it."""
+        return not (self.phase is Phase.ASLEEP and self.sleep_mode is SleepMode.STOPPED)
 
     def __repr__(self) -> str:  # the token must not reach a log by way of repr
         return f"<Worker {self.id} {self.phase} on {self.node}>"

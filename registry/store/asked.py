@@ -1,5 +1,7 @@
 """What principals ask for."""
 
+from collections.abc import Mapping
+
 from registry.spec import ModelSpec, Role, RolloutPolicy
 from registry.state import (
     NO_KEY_LIMITS,
@@ -14,8 +16,10 @@ from registry.state import (
     Proposal,
     Quota,
     Rollout,
+    SleepMode,
+    Worker,
 )
-from registry.store import keys, models, nodes, proposals, quotas, rollouts, scales
+from registry.store import keys, models, nodes, proposals, quotas, rollouts, scales, sleeping
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -73,6 +77,22 @@ class Asked(Scoped):
         """
         async with self._scopes.write(by) as write:
             return await models.abort(write, model)
+
+    async def sleep_model(
+        self, name: str, modes: Mapping[str, SleepMode], *, reason: str, by: Principal
+    ) -> tuple[Worker, ...]:
+        """Puts the ready workers of *modes* (by id) to sleep, each in its way; they sleep until
+        somebody asks for the model or wakes it. Returns them. Raises NotFoundError.
+        """
+        async with self._scopes.write(by) as write:
+            return await sleeping.sleep_model(write, name, modes, reason)
+
+    async def wake_model(self, name: str, *, reason: str, by: Principal) -> tuple[Worker, ...]:
+        """Wakes all of its sleeping workers, and returns them. Raises NotFoundError, and
+        PlanConflictError where there is no room for one of them: then none is woken.
+        """
+        async with self._scopes.write(by) as write:
+            return await sleeping.wake_model(write, name, reason)
 
     async def create_key(
         self,

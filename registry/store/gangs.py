@@ -20,6 +20,7 @@ from registry.state import (
     Phase,
     PlannedGang,
     PlannedWorker,
+    SleepMode,
     Worker,
     WorkerPlan,
 )
@@ -36,7 +37,7 @@ async def commit(write: Write, gang: PlannedGang) -> tuple[Worker, ...]:
     assert gang.workers, "an empty gang"
     await quotas.check(write.session, gang)
     try:
-        return tuple([await _place(write, planned) for planned in gang.workers])
+        return tuple([await _place(write, one, asleep=gang.asleep) for one in gang.workers])
     except IntegrityError as error:
         raise PlanConflictError(f"refused by the database: {error.orig}") from error
 
@@ -46,7 +47,7 @@ async def admit(write: Write, plan: WorkerPlan, token: str, failure: str) -> Wor
     With *failure* it ends there at once. Raises PlanConflictError.
     """
     assert plan.external is not None, plan.slot
-    await _check_model(write.session, plan)
+    await check_model(write.session, plan)
     await _check_slot(write.session, plan)
     await nodes.add_nowhere(write)
     row = _worker_row(write, plan, node=nodes.NOWHERE, runtime=_NO_RUNTIME, token=token)
@@ -63,15 +64,18 @@ async def admit(write: Write, plan: WorkerPlan, token: str, failure: str) -> Wor
     return rows.worker(row)
 
 
-async def _place(write: Write, planned: PlannedWorker) -> Worker:
-    _assert_shape(planned)
-    await _check_model(write.session, planned.plan)
+async def _place(write: Write, planned: PlannedWorker, *, asleep: bool) -> Worker:
+    _assert_shape(planned, asleep=asleep)
+    await check_model(write.session, planned.plan)
     await _check_node(write.session, planned)
     await _check_slot(write.session, planned.plan)
     for claim in planned.claims:
-        await _take(write.session, planned, claim)
+        await take(write.session, planned.node, claim)
     token = secrets.token_urlsafe(_TOKEN_BYTES)
     row = _worker_row(write, planned.plan, node=planned.node, runtime=planned.runtime, token=token)
+    if asleep:  # as if its engine had been stopped: waking starts it
+        row.phase, row.sleep_mode = Phase.ASLEEP, SleepMode.STOPPED
+        row.reason = "placed asleep: its pool has no room for it awake"
     write.session.add(row)
     await write.session.flush()  # its claims refer to it
     write.session.add_all(
@@ -80,19 +84,22 @@ async def _place(write: Write, planned: PlannedWorker) -> Worker:
     )
     await write.session.flush()
     on = ", ".join(claim.device_id for claim in planned.claims)
-    write.event(EventKind.WORKER_PLACED, f"on {on}", model=row.model, worker=row.id, node=row.node)
+    told = f"asleep on {on}" if asleep else f"on {on}"
+    write.event(EventKind.WORKER_PLACED, told, model=row.model, worker=row.id, node=row.node)
     return rows.worker(row)
 
 
-def _assert_shape(planned: PlannedWorker) -> None:
+def _assert_shape(planned: PlannedWorker, *, asleep: bool) -> None:
     devices = {claim.device_id for claim in planned.claims}
     assert len(devices) == len(planned.claims) == planned.plan.devices, (
         f"{planned.plan.slot} asks for {planned.plan.devices} devices, planned are {devices}"
     )
-    assert all(claim.memory_bytes > 0 for claim in planned.claims), "a claim on nothing"
+    awake = [claim.memory_bytes > 0 for claim in planned.claims]
+    assert not any(awake) if asleep else all(awake), "awake claims something, asleep nothing"
 
 
-async def _check_model(session: AsyncSession, plan: WorkerPlan) -> None:
+async def check_model(session: AsyncSession, plan: WorkerPlan) -> None:
+    """Raises PlanConflictError unless the model stands and has that revision."""
     name = plan.model
     model = await session.get(t.ModelRow, name)
     if model is None or model.deleted:
@@ -125,10 +132,11 @@ async def _check_slot(session: AsyncSession, plan: WorkerPlan) -> None:
         raise PlanConflictError(f"{holder} already fills this slot")
 
 
-async def _take(session: AsyncSession, planned: PlannedWorker, claim: DeviceClaim) -> None:
+async def take(session: AsyncSession, node: str, claim: DeviceClaim) -> None:
+    """Adds to what is claimed of the device. Raises PlanConflictError where that is not free."""
     device = await session.get(t.DeviceRow, claim.device_id)
-    if device is None or device.node != planned.node:
-        raise PlanConflictError(f"device {claim.device_id!r} is not on {planned.node!r}")
+    if device is None or device.node != node:
+        raise PlanConflictError(f"device {claim.device_id!r} is not on {node!r}")
     if device.quarantine:
         raise PlanConflictError(f"device {claim.device_id!r} is in quarantine: {device.quarantine}")
     free_bytes = device.memory_bytes - device.claimed_bytes
@@ -174,6 +182,8 @@ def _worker_row(
         ready_at=None,
         ended_at=None,
         departing=False,
+        sleep_mode=SleepMode.AWAKE,
+        turned_at=0.0,
     )
 
 

@@ -150,8 +150,13 @@ def _update_device(row: t.DeviceRow, device: Device) -> list[str]:
 
 
 async def _retire_device(write: Write, row: t.DeviceRow) -> list[str]:
-    """A vanished device with claims stays listed with exactly those: it offers nothing more."""
-    if row.claimed_bytes == 0:
+    """A vanished device with claims stays listed with exactly those: it offers nothing more. A
+    sleeping worker may have claims of nothing on it.
+    """
+    claims = await write.session.scalar(
+        select(func.count()).select_from(t.ClaimRow).where(t.ClaimRow.device_id == row.id)
+    )
+    if not claims:
         await write.session.delete(row)
         return [f"{row.id} vanished"]
     if row.memory_bytes == row.claimed_bytes:

@@ -1,6 +1,6 @@
 """What controllers and gateways see and decide."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 from registry.spec import Role
 from registry.state import (
@@ -11,6 +11,7 @@ from registry.state import (
     PlannedGang,
     Principal,
     Rollout,
+    SleepMode,
     Worker,
     WorkerPlan,
 )
@@ -23,6 +24,7 @@ from registry.store import (
     rollouts,
     scales,
     signals,
+    sleeping,
     usage,
     workers,
 )
@@ -119,6 +121,28 @@ class Observed(Scoped):
         """
         async with self._scopes.write() as write:
             return await workers.stay(write, worker_id)
+
+    async def sleep_worker(self, worker_id: str, mode: SleepMode, *, reason: str) -> Worker:
+        """Takes a ready worker out of traffic, to sleep once it is idle; one that falls asleep does
+        so in this way; any other stays as it is. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await sleeping.fall_asleep(write, worker_id, mode, reason)
+
+    async def worker_sleeps(self, worker_id: str, held_bytes: Mapping[str, int]) -> Worker:
+        """It has let go of its devices' memory but for *held_bytes*, by device id (what is not
+        named is 0). One that is not falling asleep stays as it is. Raises NotFoundError.
+        """
+        async with self._scopes.write() as write:
+            return await sleeping.asleep(write, worker_id, held_bytes)
+
+    async def wake_worker(self, worker_id: str, *, reason: str) -> Worker:
+        """Takes its claims back; it is to be started (ASSIGNED) or to be told (WAKING). One that
+        is not asleep stays as it is. Raises NotFoundError, and PlanConflictError where there is no
+        room for it now.
+        """
+        async with self._scopes.write() as write:
+            return await sleeping.wake(write, worker_id, reason)
 
     async def set_condition(self, model: str, condition: str, *, degraded: bool = False) -> None:
         """Why the model is not fully served; "" when it is. *degraded*: its workers are all ready

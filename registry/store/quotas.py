@@ -65,15 +65,24 @@ async def check(session: AsyncSession, gang: PlannedGang) -> None:
     """Raises PlanConflictError where the gang would take its owner over the quota. A gang is of
     one model, and so of one owner.
     """
-    owner = gang.workers[0].plan.owner
+    taken = [claim.memory_bytes for worker in gang.workers for claim in worker.claims]
+    await check_more(
+        session,
+        gang.workers[0].plan.owner,
+        devices=sum(size > 0 for size in taken),
+        memory_bytes=sum(taken),
+    )
+
+
+async def check_more(session: AsyncSession, owner: str, *, devices: int, memory_bytes: int) -> None:
+    """Raises PlanConflictError where that many more would take the owner over the quota."""
     row = await session.get(t.QuotaRow, owner)
     if row is None:
         return
     quota = rows.quota(row)
-    devices, memory_bytes = await _held(session, owner)
-    for worker in gang.workers:
-        devices += len(worker.claims)
-        memory_bytes += sum(claim.memory_bytes for claim in worker.claims)
+    held_devices, held_bytes = await _held(session, owner)
+    devices += held_devices
+    memory_bytes += held_bytes
     if quota.devices is not None and devices > quota.devices:
         raise PlanConflictError(f"owner {owner} may hold {quota.devices} devices, not {devices}")
     if quota.memory_bytes is not None and memory_bytes > quota.memory_bytes:
@@ -84,11 +93,13 @@ async def check(session: AsyncSession, gang: PlannedGang) -> None:
 
 async def _held(session: AsyncSession, owner: str) -> tuple[int, int]:
     """(devices, bytes) that the workers of the owner's models hold now, as the specs name owners
-    today. A device that two workers share counts for each.
+    today. A device that two workers share counts for each, one of which a sleeping worker holds
+    nothing does not.
     """
     query = (
         select(t.WorkerRow.model, func.count(), func.sum(t.ClaimRow.memory_bytes))
         .join(t.ClaimRow, t.ClaimRow.worker_id == t.WorkerRow.id)
+        .where(t.ClaimRow.memory_bytes > 0)
         .group_by(t.WorkerRow.model)
     )
     held = {model: (count, int(total)) for model, count, total in await session.execute(query)}

@@ -7,7 +7,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry import rows
 from registry import tables as t
 from registry.errors import NotFoundError, PlanConflictError
-from registry.state import LEAVING_PHASES, LIVE_PHASES, Claim, EventKind, Phase, Worker
+from registry.state import (
+    LEAVING_PHASES,
+    LIVE_PHASES,
+    SLEEPING_PHASES,
+    Claim,
+    EventKind,
+    Phase,
+    SleepMode,
+    Worker,
+)
 from registry.store.gangs import move_claimed
 from registry.store.nodes import NOWHERE
 from registry.store.scope import Write, cut
@@ -26,8 +35,15 @@ async def set_phase(
     events_url: str | None,
     kv_port: int | None,
 ) -> Worker:
-    """Raises NotFoundError. An ended worker stays as it ended."""
-    row = await _row(write.session, worker_id)
+    """Raises NotFoundError. An ended worker stays as it ended, and one that sleeps sleeps until it
+    is woken or has to go; without a process nothing that is seen ends it.
+    """
+    row = await row_of(write.session, worker_id)
+    if row.phase == Phase.ASLEEP and row.sleep_mode == SleepMode.STOPPED:
+        if phase in LEAVING_PHASES:
+            phase = Phase.STOPPED  # there is nothing to wait for
+        elif phase is not Phase.LOST:
+            return rows.worker(row)
     reason = cut(reason, REASON_CHARS_MAX)
     url = row.url if url is None else url
     events_url = row.events_url if events_url is None else events_url
@@ -37,8 +53,10 @@ async def set_phase(
         return rows.worker(row)
     if row.phase in LEAVING_PHASES and phase in LIVE_PHASES - LEAVING_PHASES:
         return rows.worker(row)  # a probe that ends late brings nobody back
+    if row.phase in SLEEPING_PHASES and phase in LIVE_PHASES - LEAVING_PHASES:
+        return rows.worker(row)  # nor does it wake anybody
     if phase is Phase.READY and row.phase != Phase.READY:
-        row.ready_at = write.now
+        row.ready_at, row.sleep_mode = write.now, SleepMode.AWAKE
     row.phase, row.reason = phase, reason
     row.departing = row.departing or phase in LEAVING_PHASES
     row.url, row.events_url, row.kv_port = url, events_url, kv_port
@@ -51,7 +69,7 @@ async def set_phase(
 
 async def depart(write: Write, worker_id: str, reason: str) -> Worker:
     """It goes on serving, but its slot may be filled anew. Raises NotFoundError."""
-    row = await _row(write.session, worker_id)
+    row = await row_of(write.session, worker_id)
     if row.departing or row.ended_at is not None:
         return rows.worker(row)
     row.departing = True
@@ -65,7 +83,7 @@ async def stay(write: Write, worker_id: str) -> Worker:
     """Takes `depart` back, where nobody else fills its slot. Raises NotFoundError,
     PlanConflictError.
     """
-    row = await _row(write.session, worker_id)
+    row = await row_of(write.session, worker_id)
     if not row.departing or row.phase in LEAVING_PHASES or row.ended_at is not None:
         return rows.worker(row)
     row.departing, row.reason = False, ""
@@ -82,22 +100,28 @@ async def stay(write: Write, worker_id: str) -> Worker:
 async def _end(write: Write, row: t.WorkerRow) -> None:
     """Invariant I2: the claims of a worker go exactly when it ends."""
     row.ended_at = write.now
-    held = await write.session.scalars(select(t.ClaimRow).where(t.ClaimRow.worker_id == row.id))
-    claims = tuple(held)
-    assert claims or row.node == NOWHERE, f"{row.id} was live without a claim"
-    for claim in claims:
-        await move_claimed(write.session, claim.device_id, -claim.memory_bytes)
-        await _unuse(write.session, claim)
+    held = await claims_of(write.session, row.id)
+    assert held or row.node == NOWHERE, f"{row.id} was live without a claim"
+    for claim in held:
+        await give_back(write.session, claim.device_id, claim.memory_bytes)
         await write.session.delete(claim)
 
 
-async def _unuse(session: AsyncSession, claim: t.ClaimRow) -> None:
-    """Until its node reports again, what it used would seem to be in use by what is not ours."""
+async def claims_of(session: AsyncSession, worker_id: str) -> tuple[t.ClaimRow, ...]:
+    query = select(t.ClaimRow).where(t.ClaimRow.worker_id == worker_id)
+    return tuple(await session.scalars(query.order_by(t.ClaimRow.device_id)))
+
+
+async def give_back(session: AsyncSession, device_id: str, size_bytes: int) -> None:
+    """Less is claimed of the device, and less in use: until its node reports again, what was used
+    would seem to be in use by what is not ours.
+    """
+    await move_claimed(session, device_id, -size_bytes)
     used = t.DeviceRow.used_bytes
     await session.execute(
         update(t.DeviceRow)
-        .where(t.DeviceRow.id == claim.device_id)
-        .values(used_bytes=case((used > claim.memory_bytes, used - claim.memory_bytes), else_=0))
+        .where(t.DeviceRow.id == device_id)
+        .values(used_bytes=case((used > size_bytes, used - size_bytes), else_=0))
         .execution_options(synchronize_session=False)
     )
 
@@ -123,7 +147,7 @@ async def forget_ended(write: Write, keep_per_slot: int) -> None:
     )
 
 
-async def _row(session: AsyncSession, worker_id: str) -> t.WorkerRow:
+async def row_of(session: AsyncSession, worker_id: str) -> t.WorkerRow:
     row = await session.get(t.WorkerRow, worker_id)
     if row is None:
         raise NotFoundError("worker", worker_id)
@@ -132,7 +156,7 @@ async def _row(session: AsyncSession, worker_id: str) -> t.WorkerRow:
 
 async def one(session: AsyncSession, worker_id: str) -> Worker:
     """Raises NotFoundError."""
-    return rows.worker(await _row(session, worker_id))
+    return rows.worker(await row_of(session, worker_id))
 
 
 async def select_workers(

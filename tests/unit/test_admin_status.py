@@ -65,6 +65,7 @@ def snapshot(of: Model, live: tuple[Worker, ...], ended: tuple[Worker, ...] = ()
 
 
 R, S, D = Phase.READY, Phase.STARTING, Phase.DRAINING
+A, F = Phase.ASLEEP, Phase.FALLING_ASLEEP
 
 
 @pytest.mark.parametrize(
@@ -74,6 +75,14 @@ R, S, D = Phase.READY, Phase.STARTING, Phase.DRAINING
         ([AGGREGATED], [S], "starting"),
         ([AGGREGATED], [R], "ready"),
         ([AGGREGATED | {"workers": 2}], [R, S], "degraded"),
+        ([AGGREGATED], [A], "asleep"),
+        ([AGGREGATED | {"workers": 2}], [A, F], "asleep"),
+        ([AGGREGATED | {"workers": 2}], [A, R], "ready"),
+        ([AGGREGATED | {"workers": 2}], [A, S], "starting"),  # or one is on its way
+        ([AGGREGATED], [Phase.WAKING], "starting"),
+        ([PAIR], [A, A, A], "asleep"),
+        ([AGGREGATED, AGGREGATED], [A, R], "ready"),
+        ([AGGREGATED, AGGREGATED], [A, A], "asleep"),
         ([PAIR], [R, R, R], "ready"),
         ([PAIR], [R, R, S], "degraded"),
         ([PAIR], [S, R, R], "degraded"),  # decode serves alone

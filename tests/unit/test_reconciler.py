@@ -237,3 +237,41 @@ def test_the_condition_says_what_an_external_worker_answers():
     text = condition(model, [ready, silent], "")
 
     assert text == "default: 1 of 2 unified ready; x-1 /health: ConnectError"
+
+
+@pytest.mark.parametrize("phase", [Phase.FALLING_ASLEEP, Phase.ASLEEP, Phase.WAKING])
+def test_a_worker_that_sleeps_fills_its_slot(phase):
+    model = unified("m")
+    snapshot = a_snapshot(models=[model], workers=workers_of(model, phase))
+    decision = reconcile(snapshot, 0.0)
+    assert (decision.start, decision.drain, decision.depart) == ((), {}, {})
+
+
+def test_nobody_stays_for_a_successor_that_sleeps():
+    """It can serve: it needs only to be asked."""
+    old, new = unified("m"), unified("m", args={"seed": 1}, revision=2)
+    outdated = workers_of(old, Phase.READY)
+    asleep = workers_of(new, Phase.ASLEEP)
+    decision = reconcile(a_snapshot(models=[new], workers=[*outdated, *asleep]), 0.0)
+    assert list(decision.drain) == [outdated[0].id]
+
+
+def test_an_outdated_worker_that_sleeps_goes_at_once():
+    old, new = unified("m"), unified("m", args={"seed": 1}, revision=2)
+    asleep = workers_of(old, Phase.ASLEEP)
+    decision = reconcile(a_snapshot(models=[new], workers=asleep), 0.0)
+    assert list(decision.drain) == [asleep[0].id]
+    assert len(decision.start) == 1
+
+
+def test_the_condition_of_a_model_that_sleeps_says_since_when_and_what_wakes_it():
+    model = unified("m", workers=2)
+    first, second = workers_of(model, Phase.ASLEEP, turned_at=3600.0, reason="not asked for 60 s")
+    assert condition(model, (first, second), "") == (
+        "asleep since 01:00:00 UTC (not asked for 60 s): the next request wakes it"
+    )
+    ready, _ = workers_of(model, Phase.READY)
+    assert condition(model, (ready, second), "") == "", "some of it is awake"
+    assert condition(model, (second,), "no room") == (
+        "default: 0 of 2 unified ready, 1 asleep; no room"
+    )

@@ -1,0 +1,28 @@
+"""The line of those that wait to wake, the oldest promise first, and who sleeps for them."""
+
+import msgspec
+
+from pipelines.awake.idle import idlers
+from pipelines.awake.line import Line
+from pipelines.awake.units import units
+from pipelines.awake.wishes import wishes
+from registry.state import Snapshot
+
+
+class Arrangement(msgspec.Struct, frozen=True, kw_only=True):
+    """By worker, with the reason: who is to *wake*, who is to fall a*sleep*, and who is to *leave*,
+    since it could not wake where it lies: its slot is then placed anew.
+    """
+
+    wake: dict[str, str]
+    sleep: dict[str, str]
+    leave: dict[str, str]
+
+
+def arrange(snapshot: Snapshot, now: float) -> Arrangement:
+    asked = wishes(snapshot.demand, now)
+    by_model = units(snapshot)
+    line = Line(snapshot, by_model, asked, now)
+    line.run()
+    sleep = idlers(by_model, asked, line.pools, now) | line.sleep
+    return Arrangement(wake=line.wake, sleep=sleep, leave=line.leave)

@@ -1,0 +1,69 @@
+"""What is free on each device for who wakes, and what will be."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+
+from pipelines.awake.units import Unit
+from registry.state import LEAVING_PHASES, Phase, Snapshot, Worker
+
+_GOING = LEAVING_PHASES | {Phase.FALLING_ASLEEP}
+
+
+class Room:
+    """*left* is what no worker holds and nobody was promised, in bytes by device: negative where
+    more is promised than is free yet. *coming* is held by who leaves or falls asleep.
+    """
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.left: Counter[str] = Counter()
+        self.coming: Counter[str] = Counter()
+        self._size_bytes: dict[str, int] = {}
+        self._claims: dict[str, dict[str, int]] = defaultdict(dict)
+        for device in snapshot.devices:
+            self._size_bytes[device.id] = device.memory_bytes
+            self.left[device.id] = 0 if device.quarantine else device.memory_bytes
+        phases = {worker.id: worker.phase for worker in snapshot.workers}
+        for claim in snapshot.claims:
+            self._claims[claim.worker_id][claim.device_id] = claim.memory_bytes
+            self.left[claim.device_id] -= claim.memory_bytes
+            if phases.get(claim.worker_id) in _GOING:
+                self.coming[claim.device_id] += claim.memory_bytes
+
+    def held(self, workers: Iterable[Worker]) -> Counter[str]:
+        """What they claim now."""
+        held: Counter[str] = Counter()
+        for worker in workers:
+            held.update(self._claims.get(worker.id, {}))
+        return held
+
+    def need(self, unit: Unit) -> Counter[str]:
+        """What its sleeping workers claim more once awake."""
+        need: Counter[str] = Counter()
+        for worker in unit.workers:
+            for device_id, held_bytes in self._claims.get(worker.id, {}).items():
+                awake_bytes = worker.plan.memory_bytes or self._size_bytes.get(device_id, 0)
+                if worker.phase is Phase.ASLEEP:
+                    need[device_id] += awake_bytes - held_bytes
+                elif worker.phase is Phase.FALLING_ASLEEP:
+                    need[device_id] += awake_bytes
+        return need
+
+    def fits(self, need: Mapping[str, int]) -> bool:
+        return all(size <= self.left[device] for device, size in need.items())
+
+    def promise(self, need: Mapping[str, int]) -> None:
+        """Nobody else gets it, whether it is free yet or not."""
+        self.left.subtract(need)
+
+    def free_up(self, held: Mapping[str, int]) -> None:
+        """Somebody falls asleep now."""
+        self.coming.update(held)
+
+    def lacking(self, need: Mapping[str, int]) -> dict[str, int]:
+        """What would be missing on which device even once all that is coming has come."""
+        lacking = {}
+        for device, size in need.items():
+            missing = size - self.left[device] - self.coming[device]
+            if missing > 0:
+                lacking[device] = missing
+        return lacking
