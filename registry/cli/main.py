@@ -12,6 +12,7 @@ from registry.cli import (
     machine,
     models,
     plan,
+    pools,
     quotas,
     reading,
     usage,
@@ -22,7 +23,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": ("keys", "quotas", "pools", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
 
@@ -42,11 +43,14 @@ for _command in (
     *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
     *(plan.plan, models.apply, models.scale, models.delete),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
-    *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
+    *(access.keys, quotas.quotas, pools.pools, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)
+
+
+reading.get.add_command(pools.get_pools)
 
 
 def main() -> None:

@@ -5,6 +5,7 @@ from awake_world import NOW, Pooled, asked, sleeping, waiting
 from fleets import GIB, a_device, a_node, a_snapshot, disaggregated, unified, with_spec, workers_of
 
 from pipelines.awake import Arrangement, arrange
+from pipelines.awake.crowds import crowds
 from registry.spec import RolloutPolicy
 from registry.state import Claim, Phase, Rollout, RolloutState
 
@@ -288,3 +289,23 @@ def test_who_wants_a_whole_device_wakes_when_all_of_it_is_free():
     assert arrange(snapshot, NOW).wake.keys() == {worker.id}
     taken = Claim(worker_id="other", device_id="a/cpu0", memory_bytes=1)
     assert arrange(replace(snapshot, claims=(claim, taken)), NOW).wake == {}
+
+
+# --- as people see it
+
+
+def test_a_pool_is_told_by_device_and_by_model():
+    pool = Pooled(memory_gib=16).awake("a", gib=8).asleep("b", gib=12, held_gib=1)
+    pool.awake("x", gib=2, pool="other").asks("b", NOW - 1, queued=3).busy("a")
+
+    (other, tail) = crowds(pool.snapshot(), NOW)
+
+    assert [(m.model, m.awake, m.asleep, m.queued, m.in_flight) for m in tail.members] == [
+        ("a", 1, 0, 0, 1),
+        ("b", 0, 1, 3, 0),
+    ]
+    (device,) = tail.devices
+    assert (device.awake, device.asleep) == (("a",), ("b",))
+    sizes = (device.claimed_bytes, device.all_awake_bytes, device.others_bytes)
+    assert [size // GIB for size in sizes] == [9, 20, 2]
+    assert (tail.is_set, other.is_set, other.pool.name) == (True, False, "other")
