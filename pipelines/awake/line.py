@@ -204,12 +204,11 @@ class Line:
 
     def _can_ever(self, unit: Unit, need: Mapping[str, int]) -> bool:
         """Whether there would be room once all of its pool slept that may."""
-        lacking = self._room.lacking(need)
         could: Counter[str] = Counter()
-        for other in self._in_pool.get(unit.pool, ()) if lacking else ():
-            if other is not unit and other.name not in self._chosen:
+        for other in self._in_pool.get(unit.pool, ()):
+            if other is not unit:
                 could.update(self._room.held(w for w in other.up if not self._least[part_of(w)]))
-        return _covers(could, lacking)
+        return self._room.could_ever_hold(need, could)
 
 
 def _minima(snapshot: Snapshot) -> Counter[Part]:

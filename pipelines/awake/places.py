@@ -6,7 +6,7 @@ the fleet in which just that much is free.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
@@ -98,25 +98,28 @@ class _Crowd:
                 (self._awake if own else self._others)[device_id] += full
 
     def place(self, gangs: Sequence[Gang], runtime_of: RuntimeOf) -> list[PlannedGang]:
-        """One time round seats as many as are ever awake together; so it is gone round again."""
+        """The emptiest devices first: those that have room at a low overcommit, then at higher
+        ones. One time round seats no more than can be awake together, so it is gone round again.
+        """
         found: list[PlannedGang] = []
         wanting = list(gangs)
-        while wanting:
-            placed = place(self._view(), wanting, runtime_of).placed
-            if not placed:
-                break
-            for gang in placed:
-                self.add(gang)
-            found += map(_asleep, placed)
-            seated = {worker.plan.slot for gang in placed for worker in gang.workers}
-            wanting = [gang for gang in wanting if gang[0].slot not in seated]
+        for overcommit in _steps(self._pool.overcommit):
+            while wanting:
+                placed = place(self._view(overcommit), wanting, runtime_of).placed
+                if not placed:
+                    break
+                for gang in placed:
+                    self.add(gang)
+                found += map(_asleep, placed)
+                seated = {worker.plan.slot for gang in placed for worker in gang.workers}
+                wanting = [gang for gang in wanting if gang[0].slot not in seated]
         return found
 
-    def _view(self) -> Snapshot:
+    def _view(self, overcommit: float) -> Snapshot:
         """The fleet without any other rest than what this pool may still take."""
         claims, devices = [], []
         for device in self._snapshot.devices:
-            taken = device.memory_bytes - self._free(device)
+            taken = device.memory_bytes - self._free(device, overcommit)
             claims.append(Claim(worker_id=_NOBODY, device_id=device.id, memory_bytes=taken))
             foreign = max(0, device.used_bytes - self._held[device.id])
             devices.append(replace(device, used_bytes=foreign and foreign + taken))
@@ -127,15 +130,24 @@ class _Crowd:
             quotas=(),  # they count what is held, and a sleeper that is placed holds nothing
         )
 
-    def _free(self, device: Device) -> int:
+    def _free(self, device: Device, overcommit: float) -> int:
         """What of it the pool may still place."""
         rest = device.memory_bytes - self._others[device.id]
-        more = int(self._pool.overcommit * rest) - self._awake[device.id]
+        more = int(overcommit * rest) - self._awake[device.id]
         return max(0, min(rest - self._kept[device.id], more))
 
     def _size(self, device_id: str) -> int:
         device = self._devices.get(device_id)
         return device.memory_bytes if device else 0
+
+
+def _steps(most: float) -> Iterator[float]:
+    """1, 1.5, 2.25 … and *most*."""
+    step = 1.0
+    while step < most:
+        yield step
+        step *= 1.5
+    yield most
 
 
 _NOBODY = ""  # whose claims are those of a view

@@ -231,6 +231,13 @@ def test_a_place_that_is_freed_is_not_taken_by_who_comes_later():
     assert arrange(pool.snapshot(), NOW).wake.keys() == {"small"}
 
 
+def test_who_only_waits_for_its_turn_does_not_leave():
+    pool = Pooled(memory_gib=4).awake("a", since=NOW - 1).asleep("b", "c")
+    pool.asks("b", NOW - 20).asks("c", NOW - 15)
+
+    assert arrange(pool.snapshot(), NOW) == NOTHING
+
+
 def test_only_as_many_make_room_as_are_needed():
     pool = Pooled(memory_gib=16).awake("a", "b", gib=2).awake("c", gib=10).asleep("d", gib=8)
     pool.asks("d", NOW - 1).asked("a", NOW - 50).asked("b", NOW - 45).asked("c", NOW - 40)
