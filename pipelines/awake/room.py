@@ -31,6 +31,10 @@ class Room:
         self._in_the_end = Counter(self.left)  # without any promise
         self._in_the_end.update(self.coming)
 
+    def held_on(self, worker: Worker) -> tuple[str, ...]:
+        """The devices it is on, asleep or awake."""
+        return tuple(self._claims.get(worker.id, ()))
+
     def held(self, workers: Iterable[Worker]) -> Counter[str]:
         """What they claim now."""
         held: Counter[str] = Counter()

@@ -298,6 +298,36 @@ def test_who_wants_a_whole_device_wakes_when_all_of_it_is_free():
     assert arrange(replace(snapshot, claims=(claim, taken)), NOW).wake == {}
 
 
+def crowded(*, calm=True, created_at=1.0, b_queued=1):
+    """b waits beside a, which is busy; on another device c sleeps, or is asked for, too."""
+    pool = Pooled(memory_gib=4).awake("a").asleep("b").busy("a", 3)
+    pool.asks("b", NOW - 5, queued=b_queued).awake("c")
+    pool.asked("c", NOW - (60 if calm else 10))
+    snapshot = pool.snapshot()
+    (claim,) = (claim for claim in snapshot.claims if claim.worker_id == "c")
+    moved = replace(claim, device_id="a/cpu1")
+    return replace(
+        snapshot,
+        devices=(*snapshot.devices, a_device("a", 1)),
+        claims=(*(one for one in snapshot.claims if one is not claim), moved),
+        workers=tuple(replace(worker, created_at=created_at) for worker in snapshot.workers),
+    )
+
+
+def test_before_busy_ones_sleep_for_it_it_goes_where_it_is_calmer():
+    told = arrange(crowded(), NOW)
+
+    reason = "goes where it is calmer: those it shares its device with are busy"
+    assert told == Arrangement(wake={}, sleep={}, leave={"b": reason})
+
+
+def test_who_was_placed_lately_or_is_asked_for_more_or_finds_nothing_calmer_stays():
+    for snapshot in (crowded(created_at=NOW - 59), crowded(b_queued=4), crowded(calm=False)):
+        told = arrange(snapshot, NOW)
+        assert told.leave == {}
+        assert told.sleep == {"a": "makes room for b (pool tail)"}
+
+
 # --- as people see it
 
 

@@ -1,7 +1,7 @@
 """The models: their sizes, how fast an engine serves them, how long they sleep and wake.
 
-Nothing of it is measured: it follows from the data sheet of one H100 (SXM, 80 GB) by usual shares of
-it that README.md names.
+Nothing of it is measured: it follows from the data sheet of one H100 (SXM, 80 GB) by usual shares
+of it that README.md names.
 """
 
 from random import Random

@@ -31,6 +31,7 @@ DEVICE_GIB = 80
 TURN_S = 0.5  # the controller's
 DRAIN_MIN_S = 2.0  # until every gateway has seen that a worker takes nothing new
 DEVICES_A_NODE = 8
+BEFORE_S = 600.0  # the first requests, everyone was placed
 LATER_S = 600.0  # for what is still there when the trace ends
 OVERCOMMIT = 100.0
 TTFT_S, TPOT_S = 10.0, 0.1
@@ -40,6 +41,7 @@ replace = msgspec.structs.replace
 
 class Fleet(Protocol):
     switches: int  # how often somebody fell asleep
+    moves: int  # how often somebody went to another device
 
     def serve(self, request: Request) -> None: ...
 
@@ -67,7 +69,7 @@ def replay(requests: Sequence[Request], fleet: Fleet) -> None:
 class Fixed:
     """Every model awake for ever: *places* are models by device."""
 
-    switches = 0
+    switches = moves = 0
 
     def __init__(self, places: Sequence[Sequence[Served]]) -> None:
         self._devices = [{model.name: Engine(model) for model in some} for some in places]
@@ -110,9 +112,6 @@ class Sleeps(msgspec.Struct, frozen=True):
     kept_bytes: int
     stop: bool
 
-    def wake_s(self, model: Served) -> float:
-        return model.size.start_s if self.stop else model.size.wake_s
-
     def fall_s(self, model: Served) -> float:
         return 1.0 if self.stop else model.size.copy_s
 
@@ -144,24 +143,33 @@ class Pooled:
         self._on: dict[str, str] = {}
         self._until: dict[str, float] = {}  # when who wakes or falls asleep is done with it
         self._idle_since: dict[str, float] = {}
-        self._place()
+        self._cold: set[str] = set()  # whose engine is not there, even if asleep it would be
+        self.switches = self.moves = 0
         self._engines = {name: Engine(model) for name, model in self._served.items()}
         self._queues: dict[str, deque[Request]] = {name: deque() for name in self._served}
         self._asked_at: dict[str, float] = {}
+        self._place(-BEFORE_S)
         self._turn_at = 0.0
-        self.switches = 0
         self.slept_at: dict[str, list[float]] = defaultdict(list)
 
-    def _place(self) -> None:
-        gangs = [gang for model in self._models for gang in expand(model)]
-        proposal = place_awake_or_asleep(self._snapshot(0.0), gangs, lambda plan, kind: "r")
+    def _place(self, now: float) -> None:
+        """Who has no place, as the controller does. Awake it starts, asleep it will once woken."""
+        gangs = [
+            gang
+            for model in self._models
+            if model.name not in self._workers
+            for gang in expand(model)
+        ]
+        proposal = place_awake_or_asleep(self._snapshot(now), gangs, lambda plan, kind: "r")
         if proposal.refused:
             raise NoPlaceError(proposal.refused[0].sentence)
         for gang in proposal.placed:
             (worker,) = gang.workers
-            phase = Phase.ASLEEP if gang.asleep else Phase.READY
             name = worker.plan.model
-            self._workers[name] = _worker(worker.plan, worker.node, phase)
+            phase = Phase.ASLEEP if gang.asleep else Phase.WAKING
+            self._cold.add(name)
+            self._until[name] = now + self._served[name].size.start_s
+            self._workers[name] = _worker(worker.plan, worker.node, phase, now)
             self._held[name] = worker.claims[0].memory_bytes
             self._on[name] = worker.claims[0].device_id
 
@@ -202,6 +210,7 @@ class Pooled:
                     self._enter(name, Phase.ASLEEP)
                     self._held[name] = self._sleeps.kept_bytes
             elif worker.phase is Phase.WAKING and now >= self._until[name]:
+                self._cold.discard(name)
                 self._enter(name, Phase.READY, ready_at=now)
 
     def _turn(self, now: float) -> None:
@@ -210,14 +219,21 @@ class Pooled:
             assert self._workers[worker_id].phase is Phase.ASLEEP
             self._enter(worker_id, Phase.WAKING)
             self._held[worker_id] = self._served[worker_id].size.claim_gib * GIB
-            self._until[worker_id] = now + self._sleeps.wake_s(self._served[worker_id])
+            size = self._served[worker_id].size
+            cold = self._sleeps.stop or worker_id in self._cold
+            self._until[worker_id] = now + (size.start_s if cold else size.wake_s)
         for worker_id in told.sleep:
             assert self._workers[worker_id].phase is Phase.READY
             self._enter(worker_id, Phase.FALLING_ASLEEP)
             self._until[worker_id] = now + DRAIN_MIN_S
             self.switches += 1
             self.slept_at[worker_id].append(now)
-        assert not told.leave, "only the pool is here, and everyone was placed where it can wake"
+        for worker_id in told.leave:
+            assert self._workers[worker_id].phase is Phase.ASLEEP
+            del self._workers[worker_id], self._held[worker_id], self._on[worker_id]
+            self.moves += 1
+        if told.leave:
+            self._place(now)
         self._check()
 
     def _check(self) -> None:
@@ -246,7 +262,7 @@ class Pooled:
             ),
             keys=(),
             pools=(self._pool,),
-            demand=tuple(self._demand(now)) if self._workers else (),
+            demand=tuple(self._demand(now)),
         )
 
     def _demand(self, now: float) -> list[Demand]:
@@ -310,7 +326,7 @@ def _model(served: Served) -> Model:
     )
 
 
-def _worker(plan: WorkerPlan, node: str, phase: Phase) -> Worker:
+def _worker(plan: WorkerPlan, node: str, phase: Phase, now: float) -> Worker:
     return Worker(
         id=plan.model,
         plan=plan,
@@ -320,7 +336,7 @@ def _worker(plan: WorkerPlan, node: str, phase: Phase) -> Worker:
         reason="",
         url="",
         token="",
-        created_at=-1000.0,
-        ready_at=-1000.0 if phase is Phase.READY else None,
+        created_at=now,
+        ready_at=None,
         ended_at=None,
     )
