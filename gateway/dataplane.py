@@ -55,6 +55,7 @@ from gateway.routing.admission import Admission
 from gateway.routing.ask import Ask
 from gateway.routing.router import Router
 from gateway.routing.table import EMPTY_TABLE, ModelRow, RoutingTable
+from gateway.signals import Collector
 from gateway.tracing import Tracer
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
@@ -103,16 +104,19 @@ class DataPlane:
         self._sweep = Sweep(clock)
         self.router = Router(clock)
         self.upstream = Upstream(clock)
-        self.admission = Admission()
+        self.admission = Admission(wall_clock)
+        self.signals = Collector(self.admission.queued)
         self.router.on_leave = self.admission.freed
         self._kv_feed = KvFeed(self.router.kv)
         self._metering = metering
         self._access_log = access_log or AccessLog()
         self._limiter = limiter or Limiter(wall_clock=wall_clock)
         self._tracer = tracer
-        self._reporter = Reporter(metrics, self._metering, self._access_log, tracer)
+        self._reporter = Reporter(metrics, self._metering, self._access_log, self.signals, tracer)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
-        self._forwarder = Forwarder(self._wire, self.admission, engines, clock, self._row)
+        self._forwarder = Forwarder(
+            self._wire, self.admission, engines, clock=clock, row=self._row, signals=self.signals
+        )
         self._vigil = Vigil(
             self.upstream,
             self.router,
@@ -144,6 +148,7 @@ class DataPlane:
         workers = table.worker_ids()
         self.router.keep(workers, frozenset(table.models))
         self.upstream.keep(workers)
+        self.signals.keep(table.models)
         self.admission.look_again()
         self._kv_feed.follow(table)
         self._metrics.table_version.set(table.version)
@@ -268,6 +273,7 @@ class DataPlane:
             prompt_tokens=request.prompt_tokens(),
             fits_pair=exchange.fits_pair,
             session=_session(client.session) or request.session(),
+            key_id=key.id,
             operation=operation.name,
             generates=operation.generates,
         )

@@ -29,7 +29,13 @@ class Commands:
         self.failures: dict[str, str] = {}  # worker → why its last call failed
 
     def ask(
-        self, node: str, worker_id: str, what: str, call: Callable[[], Awaitable[None]]
+        self,
+        node: str,
+        worker_id: str,
+        what: str,
+        call: Callable[[], Awaitable[None]],
+        *,
+        timeout_s: float = CALL_S_MAX,
     ) -> None:
         """Makes the call, unless one for this worker is under way or its node is busy with others:
         then it is for the next turn.
@@ -37,7 +43,8 @@ class Commands:
         if worker_id in self._running or self._of_node[node] >= CALLS_PER_NODE:
             return
         self._of_node[node] += 1
-        self._running[worker_id] = self._tasks.create_task(self._run(node, worker_id, what, call))
+        run = self._run(node, worker_id, what, call, timeout_s)
+        self._running[worker_id] = self._tasks.create_task(run)
 
     def busy(self, worker_id: str) -> bool:
         """Whether a call for the worker is under way."""
@@ -54,14 +61,19 @@ class Commands:
             await asyncio.wait(tuple(self._running.values()))
 
     async def _run(
-        self, node: str, worker_id: str, what: str, call: Callable[[], Awaitable[None]]
+        self,
+        node: str,
+        worker_id: str,
+        what: str,
+        call: Callable[[], Awaitable[None]],
+        timeout_s: float,
     ) -> None:
         try:
-            async with asyncio.timeout(CALL_S_MAX):
+            async with asyncio.timeout(timeout_s):
                 await call()
             self.failures.pop(worker_id, None)
         except TimeoutError:
-            self._failed(node, worker_id, what, f"no answer within {CALL_S_MAX:.0f} s")
+            self._failed(node, worker_id, what, f"no answer within {timeout_s:.0f} s")
         except ClusterError as error:
             self._failed(node, worker_id, what, str(error))
         except Exception as error:  # one worker's trouble must not end the care for all

@@ -15,6 +15,7 @@ import httpx
 import structlog
 from filelock import FileLock, Timeout
 
+from pipelines.awake import arrange
 from pipelines.awake.places import place_awake_or_asleep
 from pipelines.cluster.base import Cluster, ClusterError, Sighting
 from pipelines.cluster.open import open_cluster
@@ -32,6 +33,7 @@ from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
 from pipelines.scheduler import Proposal
 from pipelines.sightings import Recorder
+from pipelines.sleeping import Sleepers
 from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
 from registry.logs import configure_logs
 from registry.settings import Settings, load
@@ -68,6 +70,7 @@ class Controller:
         self._watch = NodeWatch(node_lost_s)
         self._recorder = Recorder(store, cluster, clock)
         self._drains = Drains(store, cluster, client, clock)
+        self._sleepers = Sleepers(store, cluster, client, self._recorder, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -114,6 +117,8 @@ class Controller:
         waited_for = hurried(snapshot, proposal.refused)
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
+        arrangement = await asyncio.to_thread(arrange, snapshot, self._clock())
+        await self._sleepers.turn(snapshot, arrangement, commands)
         readiness.look(snapshot.workers)
         await self._tell_conditions(snapshot, decision, proposal, room.stay)
 

@@ -24,6 +24,17 @@ EVICTION_MAX_S = 120.0
 _ASKED_AT_ONCE = 32
 
 
+async def is_idle(client: httpx.AsyncClient, worker: Worker) -> bool:
+    """Whether the worker has nothing to do, by its own word; so, too, where it says nothing."""
+    if not worker.url or worker.plan.external:
+        return True  # of an external one, others may use it too: its counts say nothing of us
+    try:
+        metrics = await scrape(client, worker, timeout_s=1.0)
+    except ProbeError:
+        return True  # it serves nobody
+    return metrics.requests_running + metrics.requests_waiting == 0
+
+
 class Drains:
     """Stops what is drained, and gives up what never gets ready or no longer answers."""
 
@@ -50,10 +61,10 @@ class Drains:
         due = [worker for worker in draining if now - self._since[worker.id] >= DRAIN_MIN_S]
         for first in range(0, len(due), _ASKED_AT_ONCE):
             few = due[first : first + _ASKED_AT_ONCE]
-            idle = await asyncio.gather(*map(self._is_idle, few))
-            for worker, is_idle in zip(few, idle, strict=True):
+            idle = await asyncio.gather(*(is_idle(self._client, worker) for worker in few))
+            for worker, has_nothing in zip(few, idle, strict=True):
                 drained_s = now - self._since[worker.id]
-                if is_idle:
+                if has_nothing:
                     await self.stop(worker, worker.reason or "drained", commands)
                 elif drained_s > DRAIN_MAX_S:
                     await self._cut(worker, DRAIN_MAX_S, commands)
@@ -64,21 +75,12 @@ class Drains:
         reason = f"{worker.reason or 'drained'}; still busy after {after_s:.0f} s"
         await self.stop(worker, reason, commands)
 
-    async def _is_idle(self, worker: Worker) -> bool:
-        if not worker.url or worker.plan.external:
-            return True  # of an external one, others may use it too: its counts say nothing of us
-        try:
-            metrics = await scrape(self._client, worker, timeout_s=1.0)
-        except ProbeError:
-            return True  # it serves nobody
-        return metrics.requests_running + metrics.requests_waiting == 0
-
     async def stop_hopeless(
         self, workers: tuple[Worker, ...], readiness: Readiness, commands: Commands
     ) -> None:
         now = self._clock()
         for worker in workers:
-            if worker.phase is Phase.STARTING and now - worker.created_at > STARTUP_MAX_S:
+            if worker.phase is Phase.STARTING and now - worker.begun_at > STARTUP_MAX_S:
                 await self._give_up(worker, f"not ready after {STARTUP_MAX_S:.0f} s", commands)
         for worker in readiness.unhealthy(workers):
             reason = f"does not answer: {readiness.complaint(worker)}"

@@ -65,6 +65,13 @@ async def scrape(
     return engine.metrics(response.text)
 
 
+async def tell(
+    client: httpx.AsyncClient, worker: Worker, path: str, body: bytes, *, timeout_s: float
+) -> None:
+    """Has the engine do something that it is done with when it answers. Raises ProbeError."""
+    await _call(client, worker, "POST", path, content=body, timeout_s=timeout_s)
+
+
 async def check_health(client: httpx.AsyncClient, worker: Worker) -> None:
     """Raises ProbeError unless the engine's HTTP side says it is well; of an external one, unless
     it also still takes our key, which a health route may not ask for.

@@ -27,6 +27,7 @@ UNHEALTHY_MAX_S = 90.0
 EXTERNAL_PROBE_EVERY_S = 5.0
 # An external worker that answers this ends at once: the next one reads its key anew.
 _KEY_REFUSED = frozenset({401, 403})
+_UP = frozenset({Phase.STARTING, Phase.READY})
 _COUNTERPART = {Role.PREFILL: Role.DECODE, Role.DECODE: Role.PREFILL}
 
 SetWorker = Callable[[str, Phase, str], Awaitable[None]]
@@ -62,8 +63,9 @@ class Readiness:
     def look(self, workers: tuple[Worker, ...]) -> None:
         """Starts every probe that is due; returns at once."""
         known = {worker.id for worker in workers}
-        self._generates &= known
-        for worker_id in self._health.keys() - known:
+        # Of one that has slept since, neither is true any more.
+        self._generates &= {worker.id for worker in workers if worker.phase in _UP}
+        for worker_id in self._health.keys() - {w.id for w in workers if w.phase is Phase.READY}:
             del self._health[worker_id]
         for key in [key for key in self._asked_at if not known.issuperset(key.split("+"))]:
             del self._asked_at[key]

@@ -12,8 +12,18 @@ import msgspec
 from pipelines.backoff import Slot, held_back
 from pipelines.topology import Gang, expand
 from registry.spec import Locality
-from registry.state import LEAVING_PHASES, NodeState, Phase, Snapshot, Worker, WorkerPlan
+from registry.state import (
+    LEAVING_PHASES,
+    SLEEPING_PHASES,
+    NodeState,
+    Phase,
+    Snapshot,
+    Worker,
+    WorkerPlan,
+)
 
+# Who has come up, if only to sleep: nobody has to stay for it.
+_IN_PLACE = frozenset({Phase.READY}) | SLEEPING_PHASES
 # Where a worker may stay. Of a node that is unknown, nobody knows whether it is to be drained.
 _AT_HOME = frozenset({NodeState.READY, NodeState.CORDONED})
 
@@ -47,7 +57,7 @@ class _Place(msgspec.Struct, kw_only=True):
 
     @property
     def served_anew(self) -> bool:
-        return self.current is not None and self.current.phase is Phase.READY
+        return self.current is not None and self.current.phase in _IN_PLACE
 
     @property
     def served_before(self) -> bool:

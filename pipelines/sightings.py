@@ -15,9 +15,11 @@ from pipelines.commands import Commands
 from registry.state import (
     ENDED_PHASES,
     LEAVING_PHASES,
+    SLEEPING_PHASES,
     Device,
     NodeState,
     Phase,
+    SleepMode,
     Snapshot,
     Worker,
 )
@@ -58,11 +60,13 @@ class Recorder:
             else:
                 self._stop_stray(worker, observation, commands)
         states = {node.name: node.state for node in snapshot.nodes}
-        held = _devices_held(snapshot)
+        held = devices_held(snapshot)
         for worker in live.values():
             if worker.id in seen or worker.node not in sighting.nodes:
                 continue
-            if worker.phase is not Phase.ASSIGNED:
+            if _is_stopped_to_sleep(worker):
+                await self._store.worker_sleeps(worker.id, {})
+            elif worker.phase is not Phase.ASSIGNED:
                 await self._end_unseen(worker)
             elif states.get(worker.node) is not NodeState.UNKNOWN:
                 # Claimed, but never started, or only just: starting is idempotent.
@@ -72,7 +76,9 @@ class Recorder:
         self, worker: Worker, observation: Observation, commands: Commands
     ) -> None:
         phase, reason = observation.phase, observation.reason
-        if phase in ENDED_PHASES:
+        if _is_stopped_to_sleep(worker):
+            self._clear_away(worker, observation, commands)
+        elif phase in ENDED_PHASES:
             if phase is Phase.STOPPED and worker.phase in LEAVING_PHASES:
                 reason = worker.reason or reason  # why it was asked to says more
             await self._store.set_worker(worker.id, phase, reason=reason)
@@ -93,6 +99,15 @@ class Recorder:
                 events_url=observation.events_url,
                 kv_port=observation.kv_port,
             )
+
+    def _clear_away(self, worker: Worker, observation: Observation, commands: Commands) -> None:
+        """What is left of a worker that sleeps without a process. It is asleep only when its node
+        knows nothing of it: what is seen of it from then on is of its next start.
+        """
+        if observation.phase in ENDED_PHASES:
+            self._forget(observation, commands)
+        elif worker.phase is Phase.ASLEEP:
+            self._stop(observation, commands)
 
     def _stop_stray(
         self, worker: Worker | None, observation: Observation, commands: Commands
@@ -124,7 +139,7 @@ class Recorder:
     async def _start_unseen(
         self, worker: Worker, held: Mapping[str, tuple[Device, ...]], commands: Commands
     ) -> None:
-        age_s = self._clock() - worker.created_at
+        age_s = self._clock() - worker.begun_at
         failure = commands.failures.get(worker.id, "")
         if age_s > START_MAX_S + START_SETTLES_S and not commands.busy(worker.id):
             why = failure or f"node {worker.node} knows nothing of it"
@@ -154,7 +169,12 @@ class Recorder:
             await self._store.set_worker(worker.id, Phase.STOPPED, reason=worker.reason)
 
 
-def _devices_held(snapshot: Snapshot) -> dict[str, tuple[Device, ...]]:
+def _is_stopped_to_sleep(worker: Worker) -> bool:
+    return worker.phase in SLEEPING_PHASES and worker.sleep_mode is SleepMode.STOPPED
+
+
+def devices_held(snapshot: Snapshot) -> dict[str, tuple[Device, ...]]:
+    """By worker, the devices that it has claims on, if only of nothing."""
     devices = {device.id: device for device in snapshot.devices}
     held: dict[str, list[Device]] = defaultdict(list)
     for claim in snapshot.claims:

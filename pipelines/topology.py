@@ -11,6 +11,7 @@ from registry.spec import (
     Disaggregated,
     External,
     ExternalWorker,
+    IdleAction,
     Locality,
     ModelSpec,
     Role,
@@ -70,12 +71,21 @@ def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
                 args=role_spec.args,
                 placement=variant.placement.with_role(role_spec.placement),
                 kv_events=kv_events,
+                sleeps=_sleeps(spec, variant),
                 task=spec.task,
                 owner=spec.owner,
                 priority=spec.priority,
                 min_available=role_spec.min_available,
                 locality=locality,
             )
+
+
+def _sleeps(spec: ModelSpec, variant: Variant) -> bool:
+    """Whether its engines must be started so that they can be put to sleep. Halves of a pair are
+    stopped instead: what has registered the memory of their KV for transfers would lose it.
+    """
+    wanted = spec.pool or (spec.idle.after_s > 0 and spec.idle.then is IdleAction.SLEEP)
+    return bool(wanted) and not variant.transfer
 
 
 def workers_of(model: Model, variant: Variant, role: Role, role_spec: RoleSpec) -> int:
@@ -147,6 +157,8 @@ def _fingerprint(spec: ModelSpec, variant: Variant, role_spec: RoleSpec) -> str:
     # Only where they are wanted, so that the workers of older specs stay as they are.
     if spec.routing.policy is RoutingPolicy.KV_EVENTS:
         started_with = (*started_with, "kv-events")
+    if _sleeps(spec, variant):
+        started_with = (*started_with, "sleeps")
     topology = variant.topology
     if isinstance(topology, Disaggregated) and topology.locality is not Locality.PREFER:
         started_with = (*started_with, topology.locality)

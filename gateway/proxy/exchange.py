@@ -43,6 +43,7 @@ class Exchange:
         "ended_at",
         "error",
         "events",
+        "failed_rows",
         "finished",
         "first_at",
         "first_token_at",
@@ -98,6 +99,7 @@ class Exchange:
         self.dead: set[str] = set()  # workers that took no part or went away
         self.avoid: set[str] = set()  # workers that did not do well
         self.pairs_failed = 0
+        self.failed_rows: tuple[VariantRow, ...] = ()  # one for each try that failed
         self.alone = False  # pairs have failed it: decode alone, without KV transfer
         self.route: Route | None = None
         self.leg: Endpoint | None = None  # the worker that is being waited for

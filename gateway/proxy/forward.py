@@ -21,6 +21,7 @@ from gateway.routing.admission import Admission
 from gateway.routing.load import Ticket
 from gateway.routing.pick import Full, Mode, Route
 from gateway.routing.table import ModelRow
+from gateway.signals import Collector
 from pipelines.engines.base import Body, Engine
 from pipelines.engines.resume import can_resume, tokenize_body
 from registry.spec import EngineName, RoutingPolicy
@@ -38,8 +39,10 @@ class Forwarder:
         wire: Wire,
         admission: Admission,
         engines: Mapping[EngineName, Engine],
+        *,
         clock: Callable[[], float],
         row: Callable[[str], ModelRow | None],
+        signals: Collector,
     ) -> None:
         self._wire = wire
         self._admission = admission
@@ -47,6 +50,7 @@ class Forwarder:
         self._engines = engines
         self._disaggregation = Disaggregation(wire, engines)
         self._takeover = Takeover(wire, engines)
+        self._signals = signals
         self._clock = clock
         self.active = 0
         self._retries = RetryBudget(lambda: self.active)
@@ -56,7 +60,9 @@ class Forwarder:
         """Answers the client. Raises ApiError if it still has to be told that this failed."""
         request = exchange.request
         assert request is not None
+        model = _model(exchange).name
         self.active += 1
+        self._signals.began(model, exchange.opened_at)
         if request.stream and request.operation.resumes and can_resume(request.body):
             exchange.journal = Journal()
         try:
@@ -66,6 +72,7 @@ class Forwarder:
                 await self._serve_again(exchange, failure)
         finally:
             self.active -= 1
+            self._signals.left(model)
 
     async def _serve_again(self, exchange: Exchange, failure: LegError | None) -> None:
         """What the first try left to do, by others, within the budget for that."""
@@ -122,7 +129,7 @@ class Forwarder:
         began = self._clock()
         exchange.watch.until(began + model.limits.queued_s, Stop.QUEUED)
         try:
-            return await self._admission.enter(model, exchange.priority, find)
+            return await self._admission.enter(model, exchange.priority, find, tokens=ask.tokens)
         finally:
             ended = self._clock()
             exchange.queued_s = (exchange.queued_s or 0.0) + ended - began
@@ -174,6 +181,7 @@ class Forwarder:
             return None
         except LegError as error:
             self._transferred(exchange, prepared, error.reason)
+            exchange.failed_rows += (route.variant,)
             _learn(exchange, prepared.route, error)
             return error
         finally:

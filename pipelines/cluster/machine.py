@@ -120,6 +120,7 @@ class Machine:
             args=plan.args,
             kv_events=plan.kv_events,
             task=plan.task,
+            sleeps=plan.sleeps,
             runtimes_dir=str(self._settings.runtimes),
             models_dir=str(self._settings.models),
         )
@@ -198,14 +199,19 @@ class Machine:
 
     def forget(self, worker_id: str) -> None:
         folder = self.folder(worker_id)
-        if not folder.path.exists():
+        # A worker that slept without a process may have been started again since it was asked.
+        if not folder.path.exists() or self.lives(worker_id):
             return
         folder.forget_launch()  # it carries the engine's key
         ended = self._settings.workers / ENDED_FOLDER
         ended.mkdir(exist_ok=True)
-        if (ended / worker_id).exists():  # a look at its lock has made the folder anew since
-            shutil.rmtree(folder.path, ignore_errors=True)
-            return
+        if (ended / worker_id).exists():
+            state = folder.state()
+            if state is None or not state.supervisor_pid:
+                # A look at its lock has made the folder anew since.
+                shutil.rmtree(folder.path, ignore_errors=True)
+                return
+            shutil.rmtree(ended / worker_id, ignore_errors=True)  # from before it slept
         folder.path.replace(ended / worker_id)
         oldest_first = sorted(ended.iterdir(), key=lambda path: path.stat().st_mtime)
         for path in oldest_first[:-ENDED_KEPT]:

@@ -188,6 +188,7 @@ def _resolve(
         pipeline_parallel=launch.pipeline_parallel,
         args=launch.args,
         task=launch.task,
+        sleeps=launch.sleeps,
     )
 
 

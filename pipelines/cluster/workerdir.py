@@ -45,6 +45,7 @@ class LaunchFile(msgspec.Struct, frozen=True, kw_only=True):
     args: dict[str, Arg]
     kv_events: bool = False
     task: Task = Task.GENERATE
+    sleeps: bool = False
     runtimes_dir: str
     models_dir: str
 

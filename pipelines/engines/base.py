@@ -12,7 +12,7 @@ import msgspec
 
 from registry.engine_args import Arg
 from registry.spec import Role, Task
-from registry.state import DeviceKind
+from registry.state import DeviceKind, SleepMode
 
 # A request body with its top level parsed and every value still as it came: cheap to read, and
 # what we do not touch goes on byte for byte.
@@ -54,6 +54,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_parallel: int
     args: dict[str, Arg]
     task: Task = Task.GENERATE
+    sleeps: bool = False  # it is to be started so that it can be put to sleep
 
 
 def cuda_environment(launch: Launch, *, by_uuid: bool = True) -> dict[str, str]:
@@ -97,6 +98,19 @@ class Resuming(msgspec.Struct, frozen=True, kw_only=True):
 
     tokenized: frozenset[str] = frozenset()
     counts: bool = False
+
+
+class Sleeping(msgspec.Struct, frozen=True, kw_only=True):
+    """A way in which an engine that was started for it (``Launch.sleeps``) is put to sleep and
+    woken: POST *body* to a path, with its key. Both may be asked twice; each answers when it is
+    done. *held_bytes* is what it still holds of each device then, at most.
+    """
+
+    mode: SleepMode
+    sleep_path: str
+    wake_path: str
+    body: bytes = b"{}"
+    held_bytes: int
 
 
 class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,6 +165,11 @@ class Engine(Protocol):
 
     def default_runtime(self, kind: DeviceKind) -> str:
         """The runtime a variant gets that names none."""
+
+    def sleeping(self, kind: DeviceKind) -> tuple[Sleeping, ...]:
+        """How it can sleep on such devices, the quickest to wake first; with none of them it has
+        to be stopped.
+        """
 
     def command(self, launch: Launch) -> Command: ...
 

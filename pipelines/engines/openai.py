@@ -2,7 +2,7 @@
 
 from typing import NoReturn
 
-from pipelines.engines.base import EVERY_OPERATION, EngineMetrics, Launch, Unpaired
+from pipelines.engines.base import EVERY_OPERATION, EngineMetrics, Launch, Sleeping, Unpaired
 from registry.state import DeviceKind
 
 
@@ -17,6 +17,9 @@ class OpenAiEngine(Unpaired):
 
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return ""
+
+    def sleeping(self, kind: DeviceKind) -> tuple[Sleeping, ...]:  # noqa: ARG002 - as above
+        return ()
 
     def command(self, launch: Launch) -> NoReturn:
         raise NotImplementedError(f"{launch.worker_id}: such an engine is external, never started")

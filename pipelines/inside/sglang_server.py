@@ -1,9 +1,10 @@
 """Starts SGLang's server in its own environment: `python -m sglang.launch_server`, and the key.
 
 SGLang takes its API key from the command line, which every user of the machine can read. Here it
-comes from the environment, and the server's log does not hold it.
+comes from the environment, and the server's log does not hold it. And it sleeps only once.
 """
 
+import asyncio
 import logging
 import os
 import sys
@@ -22,12 +23,42 @@ def main() -> None:
     from sglang.srt.utils import kill_process_tree
 
     load_plugins()
+    if "--enable-memory-saver" in sys.argv:
+        from sglang.srt.managers.tokenizer_manager import TokenizerManager
+
+        sleep_once(TokenizerManager)
     key = os.environ[KEY_VARIABLE]
     _keep_out_of_logs(key)
     try:
         run_server(prepare_server_args([*sys.argv[1:], f"--api-key={key}"]))
     finally:
         kill_process_tree(os.getpid(), include_parent=False)
+
+
+def sleep_once(manager: Any) -> None:
+    """SGLang ends when it is told to wake up and does not sleep. Who tells it may not know, after a
+    restart say, and tells it again.
+    """
+    release, resume = manager.release_memory_occupation, manager.resume_memory_occupation
+    turns = asyncio.Lock()
+    asleep = False
+
+    async def release_once(self: Any, *told: Any) -> None:
+        nonlocal asleep
+        async with turns:
+            if not asleep:
+                await release(self, *told)
+                asleep = True
+
+    async def resume_once(self: Any, *told: Any) -> None:
+        nonlocal asleep
+        async with turns:
+            if asleep:
+                await resume(self, *told)
+                asleep = False
+
+    manager.release_memory_occupation = release_once
+    manager.resume_memory_occupation = resume_once
 
 
 def _keep_metrics_here() -> None:

@@ -100,7 +100,7 @@ class Fleet:
         held: dict[str, dict[Host, dict[int, int]]] = defaultdict(dict)
         for claim in snapshot.claims:
             place = places.get(claim.device_id)
-            if place is not None:
+            if place is not None and claim.memory_bytes:  # 0 of one that sleeps
                 held[claim.worker_id].setdefault(place[0], {})[place[1]] = claim.memory_bytes
         for worker in snapshot.workers:
             mine = held.get(worker.id, {})

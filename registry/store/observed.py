@@ -3,9 +3,20 @@
 from collections.abc import Collection, Mapping, Sequence
 
 from registry.state import Lease, NodeReport, Phase, PlannedGang, SleepMode, Worker, WorkerPlan
-from registry.store import gangs, history, leases, models, nodes, sleeping, usage, workers
+from registry.store import (
+    gangs,
+    history,
+    leases,
+    models,
+    nodes,
+    signals,
+    sleeping,
+    usage,
+    workers,
+)
 from registry.store.scope import Scoped
 from registry.store.workers import ENDED_PER_SLOT_MAX
+from registry.traffic import Demand, Traffic
 from registry.usage import UsageRecord
 
 
@@ -98,8 +109,8 @@ class Observed(Scoped):
             return await workers.stay(write, worker_id)
 
     async def sleep_worker(self, worker_id: str, mode: SleepMode, *, reason: str) -> Worker:
-        """Takes a ready worker out of traffic, to sleep once it is idle; any other stays as it is.
-        Raises NotFoundError.
+        """Takes a ready worker out of traffic, to sleep once it is idle; one that falls asleep does
+        so in this way; any other stays as it is. Raises NotFoundError.
         """
         async with self._scopes.write() as write:
             return await sleeping.fall_asleep(write, worker_id, mode, reason)
@@ -125,10 +136,13 @@ class Observed(Scoped):
             await models.set_condition(write, model, condition)
 
     async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
-        """Prunes history: old ended workers, and events beyond the newest `EVENTS_KEPT`."""
+        """Prunes history: old ended workers, events beyond the newest `EVENTS_KEPT`, and old
+        signals of gateways.
+        """
         async with self._scopes.write() as write:
             await workers.forget_ended(write, keep_per_slot)
             await history.prune_events(write)
+            await signals.forget(write)
 
     async def record_usage(self, records: Sequence[UsageRecord]) -> None:
         """With what they cost added to what their keys have spent. Repeating a batch whose outcome
@@ -136,3 +150,15 @@ class Observed(Scoped):
         """
         async with self._scopes.write() as write:
             await usage.record(write, records)
+
+    async def record_traffic(self, rows: Sequence[Traffic]) -> None:
+        """What a gateway's closed slots had, at most `signals.ROWS_MAX` rows; said again, it counts
+        once.
+        """
+        async with self._scopes.write() as write:
+            await signals.record_traffic(write, rows)
+
+    async def tell_demand(self, rows: Sequence[Demand]) -> None:
+        """What a gateway has of some models now, at most `signals.ROWS_MAX`."""
+        async with self._scopes.write() as write:
+            await signals.tell_demand(write, rows)

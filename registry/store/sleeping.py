@@ -25,8 +25,12 @@ async def fall_asleep(write: Write, worker_id: str, mode: SleepMode, reason: str
     """Raises NotFoundError."""
     assert mode is not SleepMode.AWAKE, worker_id
     row = await row_of(write.session, worker_id)
-    if row.phase != Phase.READY or row.departing or rows.worker(row).plan.external:
-        return rows.worker(row)
+    worker = rows.worker(row)
+    may = worker.phase is Phase.READY or (
+        worker.phase is Phase.FALLING_ASLEEP and worker.sleep_mode is not mode
+    )
+    if not may or worker.departing or worker.plan.external:
+        return worker
     row.sleep_mode = mode
     _turn(write, row, Phase.FALLING_ASLEEP, reason)
     return rows.worker(row)

@@ -98,6 +98,23 @@ async def test_a_worker_that_is_forgotten_while_it_is_looked_at_is_forgotten_for
     assert kept.reason == "drained"
 
 
+async def test_a_worker_that_slept_leaves_the_log_of_its_last_time_and_one_that_runs_is_kept(
+    tmp_path: Path,
+):
+    cluster = LocalCluster(load({"MODELYARD_HOME": str(tmp_path)}))
+    folder = WorkerDir(tmp_path / "workers" / "w")
+    for turn in ("first", "second"):
+        folder.path.mkdir(parents=True)
+        folder.log.write_text(turn)
+        folder.write_state(StateFile(phase=Phase.STOPPED, reason="", supervisor_pid=1))
+        with folder.lock():
+            await cluster.forget("local", "w")
+            assert folder.path.exists(), "a supervisor runs: it was started again since"
+        await cluster.forget("local", "w")
+        assert not folder.path.exists()
+    assert WorkerDir(tmp_path / "workers" / "ended" / "w").log.read_text() == "second"
+
+
 async def test_orphans_that_do_not_die_hold_no_look_up(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):

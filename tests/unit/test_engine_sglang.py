@@ -81,6 +81,16 @@ def test_a_gpu_worker_gets_its_devices_and_stays_within_its_share_of_memory():
     assert not any("attention-backend" in word for word in made.argv)
 
 
+def test_on_gpus_it_is_started_so_that_it_can_sleep_and_on_cpus_it_cannot():
+    on_gpu = command(GPU, sleeps=True).argv
+    assert set(on_gpu) - set(command(GPU).argv) == {
+        "--enable-memory-saver",
+        "--enable-weights-cpu-backup",
+    }
+    assert command(sleeps=True) == command()
+    assert SglangEngine().sleeping(DeviceKind.CPU) == ()
+
+
 def test_a_worker_of_two_cpu_slots_has_the_memory_and_the_threads_of_both():
     env = command(device_indexes=(0, 1)).env
     assert (env["MODELYARD_ENGINE_MEMORY_BYTES"], env["OMP_NUM_THREADS"]) == (str(8 * GIB), "2")

@@ -1,6 +1,7 @@
 """vLLM's command line and environment: what the recordings were made with."""
 
 import json
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -8,7 +9,7 @@ from launches import CPU, GIB
 
 from pipelines.engines.vllm import VllmEngine
 from registry.spec import Role
-from registry.state import DeviceKind
+from registry.state import DeviceKind, SleepMode
 
 
 def command(**changes):
@@ -130,5 +131,21 @@ def test_a_hub_model_is_pinned_to_its_revision():
     assert value_of(argv, "--revision") == "abc123"
 
 
-def test_dangerous_routes_stay_closed():
-    assert "VLLM_SERVER_DEV_MODE" not in command().env
+@pytest.mark.parametrize("kind", DeviceKind)
+def test_dangerous_routes_stay_closed(kind):
+    made = command(device_kind=kind, sleeps=True)
+    assert "VLLM_SERVER_DEV_MODE" not in made.env
+
+
+def test_on_gpus_it_is_started_so_that_it_can_sleep_and_on_cpus_it_cannot():
+    on_gpu = command(device_kind=DeviceKind.CUDA, sleeps=True).argv
+    server = Path(__file__).parents[2] / "pipelines" / "inside" / "vllm_server.py"
+    assert on_gpu[:2] == (str(server), "--enable-sleep-mode")
+    assert server.is_file()
+    assert command(device_kind=DeviceKind.CUDA).argv[2:] == on_gpu[2:]
+    assert command(sleeps=True) == command()
+    assert VllmEngine().sleeping(DeviceKind.CPU) == ()
+    assert [(way.mode, way.sleep_path) for way in VllmEngine().sleeping(DeviceKind.CUDA)] == [
+        (SleepMode.WEIGHTS_ON_HOST, "/v1/modelyard/sleep?level=1"),
+        (SleepMode.WEIGHTS_DROPPED, "/v1/modelyard/sleep?level=2"),
+    ]

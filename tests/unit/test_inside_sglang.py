@@ -95,6 +95,27 @@ def test_its_counts_lie_in_the_workers_folder(tmp_path, monkeypatch):
     assert (tmp_path / "metrics").is_dir()
 
 
+async def test_told_twice_to_sleep_or_to_wake_it_does_it_once():
+    """SGLang's scheduler ends when it is woken and does not sleep."""
+    told = []
+
+    class Manager:
+        async def release_memory_occupation(self, obj, request=None):
+            told.append(("release", obj, request))
+
+        async def resume_memory_occupation(self, obj, request=None):
+            told.append(("resume", obj, request))
+
+    load("sglang_server.py").sleep_once(Manager)
+    manager = Manager()
+    await manager.resume_memory_occupation("early", 0)
+    for turn in ("a", "b"):
+        await manager.release_memory_occupation(turn, 1)
+    for turn in ("c", "d"):
+        await manager.resume_memory_occupation(turn, 2)
+    assert told == [("release", "a", 1), ("resume", "c", 2)]
+
+
 @pytest.fixture
 def installer(tmp_path, monkeypatch):
     installer = load("sglang_cpu/install.py")

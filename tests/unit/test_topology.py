@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipelines.topology import expand
-from registry.spec import Bypass, Limits, Routing, RoutingPolicy
+from registry.spec import Bypass, Idle, IdleAction, Limits, Routing, RoutingPolicy
 
 
 @given(st.integers(1, 9))
@@ -160,3 +160,25 @@ def test_an_upgrade_replaces_no_worker():
     assert set(fingerprints(unified("m")).values()) == {"23d915d468764290"}
     assert set(fingerprints(disaggregated("d")).values()) == {"b57bbfa591d88e6e"}
     assert set(fingerprints(unified("x", placement=wishes)).values()) == {"aedadae61efe8b34"}
+
+
+def test_engines_that_may_sleep_are_started_for_it_and_older_specs_keep_their_workers():
+    model = unified("m")
+    assert fingerprints(model).popitem()[1] == "23d915d468764290", (
+        "pinned: workers of older specs stay"
+    )
+    assert not any(plan.sleeps for (plan,) in expand(model))
+    for change in ({"idle": Idle(after_s=60.0)}, {"pool": "p"}):
+        ((plan,),) = expand(changed(model, **change))
+        assert plan.sleeps
+        assert plan.fingerprint != fingerprints(model).popitem()[1]
+    stops = changed(model, idle=Idle(after_s=60.0, then=IdleAction.STOP))
+    assert fingerprints(stops) == fingerprints(model), "it is stopped as any other is"
+
+
+def test_halves_of_a_pair_are_stopped_and_not_put_to_sleep():
+    """Their KV memory is registered with what moves it."""
+    model = disaggregated("pd")
+    idle = changed(model, idle=Idle(after_s=60.0))
+    assert fingerprints(idle) == fingerprints(model)
+    assert not any(plan.sleeps for gang in expand(idle) for plan in gang)

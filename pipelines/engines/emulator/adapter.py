@@ -9,14 +9,21 @@ from pipelines.engines.base import (
     Launch,
     Pairing,
     Resuming,
+    Sleeping,
     Unpaired,
 )
 from pipelines.engines.flags import flags
 from pipelines.engines.resume import TOKENIZED
 from registry.spec import Role
-from registry.state import DeviceKind
+from registry.state import DeviceKind, SleepMode
 
 API_KEY_VARIABLE = "EMULATOR_API_KEY"
+_SLEEPING = Sleeping(
+    mode=SleepMode.WEIGHTS_ON_HOST,
+    sleep_path="/sleep",
+    wake_path="/wake_up",
+    held_bytes=64 * 2**20,
+)
 
 
 class EmulatorEngine(Unpaired):
@@ -33,6 +40,9 @@ class EmulatorEngine(Unpaired):
     def default_runtime(self, kind: DeviceKind) -> str:  # noqa: ARG002 - part of the protocol
         return "builtin"
 
+    def sleeping(self, kind: DeviceKind) -> tuple[Sleeping, ...]:  # noqa: ARG002 - as above
+        return (_SLEEPING,)
+
     def command(self, launch: Launch) -> Command:
         events = ("--kv-events-endpoint", launch.events_url) if launch.events_url else ()
         argv = (
@@ -43,6 +53,7 @@ class EmulatorEngine(Unpaired):
             *("--role", launch.role.value),
             *("--task", launch.task.value),
             *events,
+            *(("--enable-sleep-mode",) if launch.sleeps else ()),
             *flags(launch.args),
         )
         return Command(argv=argv, env={API_KEY_VARIABLE: launch.token})

@@ -15,6 +15,7 @@ from pipelines.engines.emulator import pooling
 from pipelines.engines.emulator.answers import Answer, ChatAnswer
 from pipelines.engines.emulator.ask import Ask, RefusalError
 from pipelines.engines.emulator.batch import Batch, Generation
+from pipelines.engines.emulator.card import models_answer
 from pipelines.engines.emulator.counters import Counters, exposition
 from pipelines.engines.emulator.dialects import read_count_tokens, read_messages, read_responses
 from pipelines.engines.emulator.faults import Fault, FaultKind, Faults
@@ -30,6 +31,7 @@ from pipelines.engines.emulator.requests import (
     read_tokenize,
 )
 from pipelines.engines.emulator.responses import ResponsesAnswer
+from pipelines.engines.emulator.rest import Rest
 from pipelines.engines.emulator.sinks import PoolingSink, Stream, Target, Whole, strike
 from pipelines.engines.emulator.text import (
     Token,
@@ -68,8 +70,9 @@ class Emulator:
         self._reads: set[asyncio.Task[None]] = set()  # KV reads under way
         self._hanging: set[Reply] = set()  # without a generation
         self._loop = loop
+        self._rest = Rest(loop, options.wake_s)
         self._requests = 0
-        self._models = _models(options)
+        self._models = models_answer(options)
         self._routes: dict[str, dict[str, _Route]] = {
             "/health": {"GET": self._health},
             "/metrics": {"GET": self._metrics},
@@ -83,6 +86,8 @@ class Emulator:
                 "DELETE": self._clear_faults,
             },
         }
+        if options.enable_sleep_mode:
+            self._routes |= self._rest.routes()
 
     async def aclose(self) -> None:
         for task in self._reads:
@@ -98,6 +103,8 @@ class Emulator:
             reply.send(404, b'{"detail":"Not Found"}')
         elif request.method not in methods:
             reply.send(405, b'{"detail":"Method Not Allowed"}')
+        elif self._rest.refuses(request.path):
+            reply.send(503, b'{"error":"The engine is asleep"}')
         else:
             try:
                 methods[request.method](request, reply)
@@ -123,7 +130,9 @@ class Emulator:
         return routes
 
     def _guarded(self, path: str) -> bool:
-        return bool(self._authorization) and path.startswith(("/v1", "/fault"))
+        return bool(self._authorization) and path.startswith(
+            ("/v1", "/fault", *self._rest.routes())
+        )
 
     def _authorized(self, request: Request) -> bool:
         given = request.headers.get("authorization", "").encode("latin-1")
@@ -367,31 +376,3 @@ def _shorten(kept: list[Token], length: int) -> list[Token]:
         short.append(token if len(token.text) <= length else make_token(token.text[:length]))
         length -= len(token.text)
     return short
-
-
-def _models(options: Options) -> bytes:
-    permission = {
-        "id": "modelperm-emulator",
-        "object": "model_permission",
-        "created": 0,
-        "allow_create_engine": False,
-        "allow_sampling": True,
-        "allow_logprobs": True,
-        "allow_search_indices": False,
-        "allow_view": True,
-        "allow_fine_tuning": False,
-        "organization": "*",
-        "group": None,
-        "is_blocking": False,
-    }
-    card = {
-        "id": options.model,
-        "object": "model",
-        "created": 0,
-        "owned_by": "vllm",
-        "root": options.model,
-        "parent": None,
-        "max_model_len": options.max_model_len,
-        "permission": [permission],
-    }
-    return msgspec.json.encode({"object": "list", "data": [card]})

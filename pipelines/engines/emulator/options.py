@@ -27,6 +27,7 @@ _RANGES: Mapping[str, tuple[float, float]] = {
     "failure_rate": (0, 1),
     "die_after_tokens": (-1, 1_000_000),
     "startup_s": (0, 3_600),
+    "wake_s": (0, 3_600),
     "max_num_seqs": (1, 1_000_000),
     "max_model_len": (16, 10_000_000),
     "embedding_dimensions": (1, 65_536),
@@ -55,6 +56,8 @@ class Options(msgspec.Struct, frozen=True, kw_only=True):
     failure_rate: float = 0.0  # share of generations that answer 500
     die_after_tokens: int = -1  # break every connection after so many tokens; -1: never
     startup_s: float = 0.0  # before it listens, as an engine loads its weights
+    enable_sleep_mode: bool = False  # it can be put to sleep, by /sleep and /wake_up
+    wake_s: float = 0.0  # what waking up takes
     max_num_seqs: int = 256  # generations at once; the others wait
     max_model_len: int = 2048
     embedding_dimensions: int = 384
