@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from simulation.azure import Arrival
 from simulation.pooling.catalog import BATCH_MAX, Served
 
-STEP_S = 0.05
+STEP_S = 0.1
 
 
 class Request:
