@@ -36,6 +36,7 @@ from gateway.errors import (
     UnknownModelError,
     UnknownRouteError,
     UnsupportedOperationError,
+    WakeTimeoutError,
 )
 from gateway.kv_feed import KvFeed
 from gateway.limits import Limiter, estimate
@@ -263,7 +264,7 @@ class DataPlane:
             raise BodyTooLargeError(limits.body_bytes)
         if operation.name not in model.operations:
             raise UnsupportedOperationError.of_model(model.name, operation.path, model.operations)
-        if not model.variants:
+        if not (model.variants or model.wake_s):
             raise UnavailableError(
                 f"The model '{model.name}' cannot answer now: {model.reason}.",
                 retry_after_s=limits.retry_after_s,
@@ -309,13 +310,13 @@ class DataPlane:
         """Sends *error* in the form that the answer so far allows."""
         exchange.error = error
         dialect, request_id = exchange.dialect, exchange.request_id
-        if not exchange.started:
+        if not (exchange.started or exchange.greeted):
             headers = b"".join(
                 b"%b: %b\r\n" % (name.encode(), value.encode())
                 for name, value in error.headers.items()
             )
             exchange.reply(error.status, render(error, dialect, request_id), JSON + headers)
-        elif exchange.streaming and not exchange.finished:
+        elif (exchange.streaming or exchange.greeted) and not exchange.finished:
             exchange.client.end(
                 render_event(error, dialect, request_id=request_id, number=exchange.events)
             )
@@ -333,6 +334,11 @@ class DataPlane:
         model = exchange.model
         if stop is Stop.QUEUED and model is not None:
             limits = model.limits
+            if exchange.held_s:
+                now = self._row(model.name) or model
+                return WakeTimeoutError(
+                    model.name, exchange.held_s, now.reason, limits.retry_after_s
+                )
             return QueueTimeoutError(model.name, limits.queued_s, limits.retry_after_s)
         self._wire.stalled(exchange, stop)
         return DeadlineError(TOO_LATE.get(stop, TOO_LATE[Stop.TOTAL]))

@@ -210,6 +210,19 @@ class QueueTimeoutError(ApiError):
         )
 
 
+class WakeTimeoutError(ApiError):
+    status = 503
+    type = "service_unavailable_error"
+    code = "wake_timeout"
+
+    def __init__(self, model: str, wake_s: float, reason: str, retry_after_s: int) -> None:
+        super().__init__(
+            f"The model {model!r} was asleep and did not wake up within {wake_s:g} s"
+            + (f": {reason}." if reason else "."),
+            headers={"retry-after": str(retry_after_s)},
+        )
+
+
 class LimitsUnavailableError(ApiError):
     status = 503
     type = "service_unavailable_error"

@@ -1,4 +1,4 @@
-"""/readyz: which declared models can answer now, for load balancers and people without a key."""
+"""/readyz: which declared models can answer, asleep or not, for load balancers and people."""
 
 import msgspec
 
@@ -24,6 +24,7 @@ def readiness(table: RoutingTable) -> Readiness:
     if table.version < 0:
         return Readiness(ready=False, reason="the registry has not been read yet", models=())
     models = tuple(
-        ModelReadiness(row.name, bool(row.variants), row.reason) for row in table.models.values()
+        ModelReadiness(row.name, bool(row.variants) or row.wake_s > 0, row.reason)
+        for row in table.models.values()
     )
     return Readiness(ready=all(model.ready for model in models), reason="", models=models)

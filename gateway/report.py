@@ -134,7 +134,7 @@ def _is_workers(error: ApiError) -> bool:
 def _status(exchange: Exchange) -> str:
     if exchange.client_gone and not exchange.finished:
         return _CLIENT_GONE
-    if exchange.streaming and (exchange.error or not exchange.finished):
+    if (exchange.streaming or exchange.greeted) and (exchange.error or not exchange.finished):
         return _BROKEN_STREAM
     return str(exchange.status)
 

@@ -47,6 +47,8 @@ class Exchange:
         "finished",
         "first_at",
         "first_token_at",
+        "greeted",
+        "held_s",
         "journal",
         "key_id",
         "leg",
@@ -103,6 +105,8 @@ class Exchange:
         self.alone = False  # pairs have failed it: decode alone, without KV transfer
         self.route: Route | None = None
         self.leg: Endpoint | None = None  # the worker that is being waited for
+        self.greeted = False  # the client has a stream's head, and nothing of an answer yet
+        self.held_s = 0.0  # how long it may wait until a worker has woken, if it does
         self.started = False  # the client has the answer's head
         self.streaming = False  # … which is a stream's
         self.finished = False  # … and the end
@@ -192,14 +196,24 @@ class Exchange:
 
     def reply(self, status: int, body: bytes, form: bytes = JSON) -> None:
         """The whole answer at once. Nothing may have been sent before."""
+        assert not self.greeted, "it has a stream's head"
         self.started = self.finished = True
         self.status = status
         self.client.respond(status, self.headers(form), body)
 
     def begin_stream(self) -> None:
+        self.greet()
+        self.greeted = False
         self.started = self.streaming = True
-        self.status = 200
-        self.client.begin(200, self.headers(EVENT_STREAM))
+
+    def greet(self) -> None:
+        """The head of a stream, if the client has it not yet: the answer may come later. Before
+        there are workers it does not name them.
+        """
+        if not self.greeted:
+            self.greeted = True
+            self.status = 200
+            self.client.begin(200, self.headers(EVENT_STREAM))
 
     def begin_by(self, now: float) -> float:
         """When a leg that starts *now* must have begun to answer."""

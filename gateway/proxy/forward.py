@@ -1,6 +1,7 @@
 """From a checked request to the last byte of its answer: queue, route, try, retry, go on."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 
 from gateway.api.answer import Usage, read_answer
 from gateway.api.events import EVENTS
@@ -10,6 +11,7 @@ from gateway.proxy.deadline import TOO_LATE, Stop
 from gateway.proxy.disagg import Disaggregation, Prepared
 from gateway.proxy.errors import CannotResumeError, LegError, ResetError
 from gateway.proxy.exchange import Exchange
+from gateway.proxy.hold import Hold
 from gateway.proxy.journal import Journal
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
 from gateway.proxy.retries import RetryBudget
@@ -19,7 +21,7 @@ from gateway.proxy.takeover import Takeover
 from gateway.proxy.wire import Wire
 from gateway.routing.admission import Admission
 from gateway.routing.load import Ticket
-from gateway.routing.pick import Full, Mode, Route
+from gateway.routing.pick import ASLEEP, Full, Mode, Route
 from gateway.routing.table import ModelRow
 from gateway.signals import Collector
 from pipelines.engines.base import Body, Engine
@@ -120,21 +122,45 @@ class Forwarder:
 
         def find() -> Route | Full | None:
             # As it is now: workers may have come and gone while this request waited.
-            row = self._row(model.name) or model
-            return self._wire.router.route(row, ask, dead=exchange.dead, avoid=exchange.avoid)
+            row = self._row(model.name)
+            found = self._wire.router.route(
+                row or model, ask, dead=exchange.dead, avoid=exchange.avoid
+            )
+            if row is None:  # nobody wakes for a deleted model
+                return None if found is ASLEEP else found
+            # Who is held stays so if the one that was to wake has failed: its place is taken anew.
+            return ASLEEP if found is None and exchange.held_s else found
 
         exchange.leg = None
+        exchange.held_s = 0.0
         if model.policy is RoutingPolicy.KV_EVENTS and ask.token_ids is None:
             ask.token_ids = await self._tokens(exchange)
         began = self._clock()
-        exchange.watch.until(began + model.limits.queued_s, Stop.QUEUED)
+        row = self._row(model.name)
+        if row is not None and row.wake_s and not exchange.started and find() is ASLEEP:
+            exchange.held_s = row.wake_s
+            exchange.dead.clear()  # who wakes up begins anew
+            exchange.avoid.clear()
+        exchange.watch.until(began + (exchange.held_s or model.limits.queued_s), Stop.QUEUED)
+        enter = partial(self._admission.enter, model, exchange.priority, find, tokens=ask.tokens)
         try:
-            return await self._admission.enter(model, exchange.priority, find, tokens=ask.tokens)
+            return await (self._held(exchange, enter) if exchange.held_s else enter())
         finally:
             ended = self._clock()
             exchange.queued_s = (exchange.queued_s or 0.0) + ended - began
             if exchange.trace is not None:
                 exchange.trace.waited(began, ended)
+
+    async def _held(
+        self, exchange: Exchange, enter: Callable[[], Awaitable[Route | None]]
+    ) -> Route | None:
+        """Until a worker has woken up. Its time to the first token begins then."""
+        self._signals.hurry()
+        with Hold(exchange):
+            route = await enter()
+        exchange.held_s = 0.0
+        exchange.first_token_at = self._clock() + _model(exchange).limits.first_token_s
+        return route
 
     async def _tokens(self, exchange: Exchange) -> tuple[int, ...] | None:
         """The prompt's tokens by the engine's own tokenizer, for an exact look into KV caches."""

@@ -38,12 +38,16 @@ class Route(NamedTuple):
 
 
 class Full(Enum):
-    """There are workers, and each one that could be used has all the requests it may have."""
+    """Why a request has to wait. FULL: each worker that could be used has all the requests it may
+    have. ASLEEP: there is none, but one will wake up, or is about to.
+    """
 
     FULL = "full"
+    ASLEEP = "asleep"
 
 
 FULL: Final = Full.FULL
+ASLEEP: Final = Full.ASLEEP
 
 
 class Barred(NamedTuple):

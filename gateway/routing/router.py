@@ -10,6 +10,7 @@ from gateway.routing.health import Health
 from gateway.routing.kv_index import KvIndexes
 from gateway.routing.load import IDLE, Load, OnLeave, Ticket
 from gateway.routing.pick import (
+    ASLEEP,
     FULL,
     NOBODY_BARRED,
     Barred,
@@ -60,7 +61,8 @@ class Router:
         self, model: ModelRow, ask: Ask, *, dead: set[str], avoid: set[str]
     ) -> Route | Full | None:
         """Workers for one request. None if every worker of the model that could answer it is
-        *dead*, FULL if there are some, and each has as many requests as it may have.
+        *dead*, FULL if there are some, and each has as many requests as it may have, ASLEEP if
+        one that could would wake up for it.
         """
         ask.policy = model.policy
         ask.cached_tokens = None
@@ -89,7 +91,9 @@ class Router:
             variants = tuple(row for row in variants if row is not variant)
             if full and not any(row.weight for row in variants):
                 break  # a revision without a share is for want of others, not for want of room
-        return again or (FULL if full else None)
+        if again or full:
+            return again or FULL
+        return ASLEEP if model.wake_s else None
 
     def other_prefill(
         self,

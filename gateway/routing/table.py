@@ -27,10 +27,21 @@ from registry.spec import (
     Task,
     Variant,
 )
-from registry.state import Key, KeyKind, Model, Phase, Rollout, Snapshot, Worker
+from registry.state import (
+    SLEEPING_PHASES,
+    Key,
+    KeyKind,
+    Model,
+    Phase,
+    Rollout,
+    Snapshot,
+    Worker,
+)
 
 # A worker whose phase changes rarely gets a longer list than this in a reason.
 _PHASES_SHOWN = 6
+_RESTING = SLEEPING_PHASES | {Phase.WAKING}
+_COMING_UP = frozenset({Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING})
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -104,7 +115,9 @@ Rows = tuple[VariantRow, ...]
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """A declared model. *variants* are the servable ones, while it rolls out those of two
     revisions; with none of them *reason* says why. With some, *reason* says what is missing, or is
-    empty. *operations* are what the variants answer when they are served, all together.
+    empty. *operations* are what the variants answer when they are served, all together. Where
+    workers sleep or wake up, or come up only because somebody asks, a request that finds no other
+    is held for *wake_s*; else that is 0.
     """
 
     name: str
@@ -117,6 +130,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     operations: frozenset[str] = EVERY_OPERATION
     price: Price = Price()
     sticky: Sticky = Sticky.NONE
+    wake_s: float = 0.0
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -204,6 +218,16 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         operations=frozenset[str]().union(*(row.operations for row in rows)),
         price=model.spec.price,
         sticky=model.spec.routing.sticky,
+        wake_s=model.spec.idle.wake_s if _wakes(model.spec, workers) else 0.0,
+    )
+
+
+def _wakes(spec: ModelSpec, workers: list[Worker]) -> bool:
+    on_demand = spec.idle.after_s > 0 or spec.pool != ""
+    return any(
+        worker.phase in _RESTING
+        or (worker.phase in _COMING_UP and (on_demand or worker.turned_at > 0))
+        for worker in workers
     )
 
 
