@@ -24,6 +24,7 @@ from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
+from gateway.admin.pools import PoolController
 from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.revisions import RevisionController
@@ -82,6 +83,7 @@ def create_admin_app(
             RolloutController,
             ProposalController,
             TuningController,
+            PoolController,
             KeyController,
             HistoryController,
             UsageController,

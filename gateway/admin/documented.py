@@ -13,6 +13,7 @@ from gateway.admin.bodies import (
     KeyBody,
     KeyPatchBody,
     PlanBody,
+    PoolBody,
     QuotaBody,
     RotateBody,
     ScaleBody,
@@ -91,6 +92,8 @@ TakesRotate = _taking(RotateBody)
 TakesPlan = _taking(PlanBody, required=False)
 TakesQuota = _taking(QuotaBody)
 TakesTunePrefill = _taking(TunePrefillBody, required=False)
+
+TakesPool = _taking(PoolBody)
 
 REFUSALS = {
     400: _refusal("The request is malformed"),

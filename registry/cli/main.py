@@ -13,6 +13,7 @@ from registry.cli import (
     machine,
     models,
     plan,
+    pools,
     proposals,
     quotas,
     reading,
@@ -29,7 +30,17 @@ _SECTIONS = {
     "Models": ("plan", "diff", "apply", "rollout", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
     "Operate": (
-        *("keys", "quotas", "tune", "proposals", "cordon", "drain", "uncordon", "defragment"),
+        *(
+            "keys",
+            "quotas",
+            "pools",
+            "tune",
+            "proposals",
+            "cordon",
+            "drain",
+            "uncordon",
+            "defragment",
+        ),
         *("sleep", "wake"),
     ),
     "More": ("completion", "version"),
@@ -52,13 +63,16 @@ for _command in (
     *(plan.plan, models.apply, rollout.rollout, models.scale, models.delete),
     *(revisions.diff, revisions.history, revisions.rollback),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
-    *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
+    *(access.keys, quotas.quotas, pools.pools, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
     *(tune.tune, proposals.proposals),
     *(sleep.sleep, sleep.wake),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)
+
+
+reading.get.add_command(pools.get_pools)
 
 
 def main() -> None:

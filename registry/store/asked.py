@@ -11,6 +11,7 @@ from registry.state import (
     Model,
     Node,
     NodeState,
+    Pool,
     Principal,
     Priority,
     Proposal,
@@ -19,7 +20,7 @@ from registry.state import (
     SleepMode,
     Worker,
 )
-from registry.store import keys, models, nodes, proposals, quotas, rollouts, scales, sleeping
+from registry.store import keys, models, nodes, pools, proposals, quotas, rollouts, scales, sleeping
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -189,3 +190,13 @@ class Asked(Scoped):
         """Raises NotFoundError, and ConflictError when it is decided already."""
         async with self._scopes.write(by) as write:
             return await proposals.refuse(write, proposal_id)
+
+    async def put_pool(self, pool: Pool, *, by: Principal) -> Pool:
+        """Workers that a lower overcommit would not place stay. Raises SpecError."""
+        async with self._scopes.write(by) as write:
+            return await pools.put(write, pool)
+
+    async def delete_pool(self, name: str, *, by: Principal) -> None:
+        """Its models go on sharing, as is usual. Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            await pools.delete(write, name)
