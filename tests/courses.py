@@ -188,6 +188,10 @@ class Course:
         for worker in self.snapshot.workers:
             if worker.phase in LEAVING_PHASES:
                 self.end(worker)
-            elif worker.phase is Phase.STARTING and not self._never(worker):
-                if self.now - worker.created_at >= self._ready_after * TURN_S:
-                    self.phase(worker, Phase.READY, ready_at=self.now)
+            elif self._is_up(worker):
+                self.phase(worker, Phase.READY, ready_at=self.now)
+
+    def _is_up(self, worker):
+        age_s = self.now - worker.created_at
+        starting = worker.phase is Phase.STARTING and not self._never(worker)
+        return starting and age_s >= self._ready_after * TURN_S
