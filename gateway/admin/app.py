@@ -26,6 +26,7 @@ from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.revisions import RevisionController
+from gateway.admin.transfer import TransferController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
@@ -77,6 +78,7 @@ def create_admin_app(
             KeyController,
             HistoryController,
             UsageController,
+            TransferController,
         ],
         dependencies={"ctx": Provide(lambda: ctx, sync_to_thread=False)},
         middleware=[require_admin(AdminKeys(store, clock))],

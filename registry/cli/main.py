@@ -16,6 +16,7 @@ from registry.cli import (
     quotas,
     reading,
     revisions,
+    transfer,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
@@ -25,6 +26,7 @@ _SECTIONS = {
     "Models": ("plan", "diff", "apply", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
     "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
+    "Move": ("export", "restore"),
     "More": ("completion", "version"),
 }
 
@@ -47,6 +49,7 @@ for _command in (
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
+    *(transfer.export, transfer.restore),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)
