@@ -109,8 +109,9 @@ def sqlite_file(url: str) -> Path | None:
 
 
 async def upgrade(url: str) -> None:
-    """Brings the database to `head`. Safe to run twice at once. An SQLite file is made where there
-    is none; a PostgreSQL database is `createdb`'s. Raises UnavailableError.
+    """Brings the database to `head`, without a look or a backup: for fresh ones (`upkeep.migrate`
+    is for all others). Safe to run twice at once. An SQLite file is made where there is none; a
+    PostgreSQL database is `createdb`'s. Raises UnavailableError.
     """
     file = sqlite_file(url)
     if file is not None:

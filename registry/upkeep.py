@@ -166,11 +166,12 @@ def _is_back(found: str | None, target: str | None) -> bool:
 def _preflight(connection: Connection, file: Path | None, target: str | None) -> Preflight:
     found = _version(connection)
     version = _resolved(target, found)
+    half = _half(found, schema.found(connection))
     if version == found:
-        return Preflight(found=found, target=version, steps=())
+        return Preflight(found=found, target=version, steps=(), problems=tuple(half))
     back = _is_back(found, version)
     scripts = schema.between(version, found)[::-1] if back else schema.between(found, version)
-    problems = [*_unfit(connection, file, found), *_half(found, schema.found(connection))]
+    problems = [*_unfit(connection, file, found), *half]
     losses: list[str] = []
     if back and not problems:  # else what they look into may not be there
         for script in scripts:

@@ -30,6 +30,7 @@ from gateway.admin.quotas import QuotaController
 from gateway.admin.revisions import RevisionController
 from gateway.admin.rollouts import RolloutController
 from gateway.admin.sleep import SleepController
+from gateway.admin.transfer import TransferController
 from gateway.admin.tuning import TuningController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
@@ -87,6 +88,7 @@ def create_admin_app(
             KeyController,
             HistoryController,
             UsageController,
+            TransferController,
         ],
         dependencies={"ctx": Provide(lambda: ctx, sync_to_thread=False)},
         middleware=[require_admin(AdminKeys(store, clock))],

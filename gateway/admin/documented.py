@@ -80,6 +80,16 @@ def _taking(kind: type[msgspec.Struct], *, required: bool = True) -> type[Operat
     return Taking
 
 
+@dataclass
+class TakesYaml(Operation):
+    """An operation whose body is the YAML of an export."""
+
+    def __post_init__(self) -> None:
+        schema = Schema(type=OpenAPIType.STRING)
+        content = {"application/yaml": OpenAPIMediaType(schema=schema)}
+        self.request_body = RequestBody(content=content, required=True)
+
+
 def _refusal(description: str) -> ResponseSpec:
     return ResponseSpec(ErrorView, description=description, generate_examples=False)
 

@@ -88,6 +88,10 @@ class Api:
         content = _JSON.encode(body) if body else b""
         return self._call("POST", path, content=content, headers=headers, params=params)
 
+    def send_yaml(self, path: str, text: str, **params: Param) -> Answer:
+        headers = {"content-type": "application/yaml"}
+        return self._call("POST", path, content=text.encode(), headers=headers, params=params)
+
     def patch(
         self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], **params: Param
     ) -> Answer:
@@ -132,7 +136,7 @@ class Api:
         headers: Mapping[str, str] | None = None,
         params: Params | None = None,
     ) -> Answer:
-        headers = {**(headers or {}), **({"content-type": "application/json"} if content else {})}
+        headers = {**({"content-type": "application/json"} if content else {}), **(headers or {})}
         with self._translated():
             response = self._client.request(
                 method, path, content=content, headers=headers, params=_given(params or {})

@@ -65,6 +65,9 @@ def _migrate(session: Session, target: str | None, *, dry_run: bool, in_use: boo
 
     url = session.settings.database
     preflight = _run(upkeep.look(url, target))
+    if not preflight.steps and not preflight.problems:
+        click.echo(f"at {preflight.target or 'empty'}, nothing is to be done")
+        return
     _tell(preflight)
     if dry_run:
         for problem in preflight.problems:
@@ -73,16 +76,12 @@ def _migrate(session: Session, target: str | None, *, dry_run: bool, in_use: boo
             click.echo(f"in use by {clean(user)}", err=True)
         if preflight.problems or (preflight.in_use and not in_use):
             raise RefusedError("the database: something stands in the way")
-    elif preflight.steps:
+    else:
         _tell_done(_run(upkeep.migrate(url, target, while_in_use=in_use)))
 
 
 def _tell(preflight: "Preflight") -> None:
-    target = preflight.target or "empty"
-    if not preflight.steps:
-        click.echo(f"at {target}, nothing is to be done")
-        return
-    click.echo(f"from {preflight.found or 'empty'} to {target}:")
+    click.echo(f"from {preflight.found or 'empty'} to {preflight.target or 'empty'}:")
     for step in preflight.steps:
         click.echo(f"  {step.version}  {step.title}")
     for loss in preflight.losses:

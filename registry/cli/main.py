@@ -20,6 +20,7 @@ from registry.cli import (
     revisions,
     rollout,
     sleep,
+    transfer,
     tune,
     usage,
 )
@@ -29,20 +30,9 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "diff", "apply", "rollout", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
-    "Operate": (
-        *(
-            "keys",
-            "quotas",
-            "pools",
-            "tune",
-            "proposals",
-            "cordon",
-            "drain",
-            "uncordon",
-            "defragment",
-        ),
-        *("sleep", "wake"),
-    ),
+    "Operate": ("keys", "quotas", "pools", "cordon", "drain", "uncordon", "defragment"),
+    "Tune": ("sleep", "wake", "tune", "proposals"),
+    "Move": ("export", "restore"),
     "More": ("completion", "version"),
 }
 
@@ -67,6 +57,7 @@ for _command in (
     plan.defragment,
     *(tune.tune, proposals.proposals),
     *(sleep.sleep, sleep.wake),
+    *(transfer.export, transfer.restore),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)

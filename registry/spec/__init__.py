@@ -18,6 +18,7 @@ from registry.spec.demand import (
 from registry.spec.differences import Change, ChangeKind, diff, summary_of
 from registry.spec.documents import (
     MODELS_PER_FILE_MAX,
+    document_specs,
     from_data,
     from_json,
     from_yaml,
@@ -102,6 +103,7 @@ __all__ = [
     "Task",
     "Variant",
     "diff",
+    "document_specs",
     "from_data",
     "from_json",
     "from_yaml",

@@ -12,6 +12,8 @@ from registry.spec.model import ModelSpec
 from registry.yaml_documents import SPEC_FILE_BYTES_MAX, load_documents
 
 MODELS_PER_FILE_MAX = 10_000
+_SECTIONS = frozenset({"quotas", "pools", "keys", "models"})  # of exports, which restore takes
+_ALLOWED = "allowed is models (`modelyard restore` takes exports with more in them)"
 
 
 def from_data(data: Any, where: str = "") -> ModelSpec:
@@ -52,7 +54,7 @@ def from_yaml(text: str) -> tuple[ModelSpec, ...]:
 
     JSON is YAML, so it reads that too. Raises SpecError.
     """
-    specs = [spec for document in load_documents(text) for spec in _document_specs(document)]
+    specs = [spec for document in load_documents(text) for spec in document_specs(document)]
     if not specs:
         raise SpecError("", "the file declares no model")
     if len(specs) > MODELS_PER_FILE_MAX:
@@ -65,14 +67,15 @@ def from_yaml(text: str) -> tuple[ModelSpec, ...]:
     return tuple(specs)
 
 
-def _document_specs(document: Any) -> Iterator[ModelSpec]:
-    if not isinstance(document, dict) or "models" not in document:
+def document_specs(document: Any) -> Iterator[ModelSpec]:
+    """Of one document: ``models: [...]``, or a spec. Raises SpecError."""
+    if not isinstance(document, dict) or not document.keys() & _SECTIONS:
         yield from_data(document)
         return
     for key in document:
         if key != "models":
-            raise SpecError(str(key)[:80], "is not known at the top of a file, allowed is models")
-    if not isinstance(document["models"], list):
+            raise SpecError(str(key)[:80], f"is not known at the top of a file, {_ALLOWED}")
+    if not isinstance(document.get("models"), list):
         raise SpecError("models", "must be a list of model specs")
     for index, data in enumerate(document["models"]):
         yield from_data(data, f"models[{index}]")

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from registry.export import Export
 from registry.spec import ModelSpec, Role, RolloutPolicy
 from registry.state import (
     NO_KEY_LIMITS,
@@ -20,9 +21,25 @@ from registry.state import (
     SleepMode,
     Worker,
 )
-from registry.store import keys, models, nodes, pools, proposals, quotas, rollouts, scales, sleeping
+from registry.store import (
+    keys,
+    models,
+    nodes,
+    pools,
+    proposals,
+    quotas,
+    restoring,
+    rollouts,
+    scales,
+    sleeping,
+)
 from registry.store.keys import KeyChange, KeyWish
+from registry.store.restoring import Restored
 from registry.store.scope import Scoped
+
+
+class _OnlyTriedError(Exception):
+    pass
 
 
 class Asked(Scoped):
@@ -155,6 +172,30 @@ class Asked(Scoped):
         """
         async with self._scopes.write(by) as write:
             await nodes.forget(write, name)
+
+    async def export(self, *, with_keys: bool, by: Principal) -> Export:
+        """Everything that makes another registry serve the same. That keys were read out, which
+        are digests, is audited.
+        """
+        async with self._scopes.write(by) as write:
+            if with_keys:
+                write.audit("keys.export", "")
+            return await restoring.export(write.session, write.now, with_keys=with_keys)
+
+    async def restore(
+        self, export: Export, *, by: Principal, dry_run: bool = False
+    ) -> tuple[Restored, ...]:
+        """Makes everything in *export* be there, or nothing; what is there beside it stays. Raises
+        SpecError and ConflictError, which name the place.
+        """
+        try:
+            async with self._scopes.write(by) as write:
+                done = await restoring.restore(write, export)
+                if dry_run:
+                    raise _OnlyTriedError  # the transaction is undone
+                return done
+        except _OnlyTriedError:
+            return done
 
     async def put_quota(self, quota: Quota, *, by: Principal) -> Quota:
         """Workers above it stay; nothing new is placed. Raises SpecError."""

@@ -28,6 +28,7 @@ from registry.store.scope import Write
 KEYS_MAX = 100_000
 KEY_MODELS_MAX = 1000
 NAME_CHARS_MAX = 64
+ID_CHARS_MAX = 32
 BUDGET_NANO_MAX = 10**9 * NANO
 OVERLAP_S_MAX = 90 * 86_400
 
@@ -153,15 +154,7 @@ async def update(write: Write, key_id: str, change: KeyChange) -> Key:
     changed = [field for field in given if getattr(after, field) != getattr(before, field)]
     if not changed:
         return before
-    _check(
-        KeyWish(
-            name=after.name,
-            kind=after.kind,
-            models=after.models,
-            priority=after.priority,
-            limits=after.limits,
-        )
-    )
+    _check(_as_wish(after))
     if "expires_at" in changed:
         _check_end(after.expires_at, write.now)
     row.name, row.priority, row.expires_at = after.name, after.priority, after.expires_at
@@ -197,6 +190,63 @@ async def revoke(write: Write, key_id: str) -> Key:
         write.event(EventKind.KEY_REVOKED, f"{row.id} {row.name}")
         write.audit("key.revoke", row.id)
     return await _told(write, row)
+
+
+async def is_there(session: AsyncSession, key: Key) -> bool:
+    found = await _owner(session, key.digest)
+    return found is not None and found.digest == key.digest
+
+
+async def put_back(write: Write, key: Key) -> Key:
+    """A key of an export, with the secrets that it had: known by these, whatever its id is here.
+    Raises SpecError, and ConflictError where one of them has another secret, or another key.
+    """
+    _check_id(key.id)
+    _check(_as_wish(key))
+    row = await _owner(write.session, key.digest)
+    if row is not None and (row.digest, row.kind) != (key.digest, key.kind):
+        raise ConflictError(f"its secret is a former one of the {row.kind} key {row.id}")
+    if row is None:
+        if await write.session.get(t.KeyRow, key.id) is not None:
+            raise ConflictError(f"the key {key.id} has another secret here: it was rotated since")
+        row = t.KeyRow(id=key.id, kind=key.kind, digest=key.digest, created_at=key.created_at)
+        write.session.add(row)
+        write.event(EventKind.KEY_CREATED, f"{row.id} {key.name} ({key.kind})")
+    elif _settings(rows.key(row)) == _settings(key):
+        return await _told(write, row)
+    else:
+        write.event(EventKind.KEY_CHANGED, f"{row.id} {key.name}: as in an export")
+    if key.old_digest is not None:
+        other = await _owner(write.session, key.old_digest)
+        if other is not None and other is not row:
+            raise ConflictError(f"its former secret is one of the key {other.id}")
+    row.name, row.priority = key.name, key.priority
+    row.models, row.limits = rows.names_text(key.models), rows.limits_text(key.limits)
+    row.expires_at, row.revoked_at = key.expires_at, key.revoked_at
+    row.old_digest, row.old_expires_at = key.old_digest, key.old_expires_at
+    write.audit("key.restore", row.id)
+    return await _told(write, row)
+
+
+def _as_wish(key: Key) -> KeyWish:
+    return KeyWish(
+        name=key.name,
+        kind=key.kind,
+        models=key.models,
+        priority=key.priority,
+        limits=key.limits,
+    )
+
+
+def _settings(key: Key) -> tuple[object, ...]:
+    """What an export can change of a key that is there."""
+    ends = (key.expires_at, key.revoked_at, key.old_digest, key.old_expires_at)
+    return (_as_wish(key), *ends)
+
+
+def _check_id(key_id: str) -> None:
+    if not is_name(key_id) or len(key_id) > ID_CHARS_MAX:
+        raise SpecError("id", f"is {key_id[:40]!r}, allowed are ids as in key_0a1b2c3d")
 
 
 async def _row(session: AsyncSession, key_id: str) -> t.KeyRow:

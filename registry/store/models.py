@@ -12,7 +12,8 @@ from registry.store import rollouts, scales
 from registry.store.scope import Write, cut
 
 CONDITION_CHARS_MAX = 2000
-APPLY, ROLLBACK = "model.apply", "model.rollback"  # what is audited
+# What is audited.
+APPLY, ROLLBACK, RESTORE = "model.apply", "model.rollback", "model.restore"
 
 
 async def apply(

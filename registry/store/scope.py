@@ -37,11 +37,13 @@ class Write:
         self.session = session
         self.now = now
         self.by = by
+        self.told = 0  # events so far
         self._quiet = ""
 
     def event(
         self, kind: EventKind, message: str, *, model: str = "", worker: str = "", node: str = ""
     ) -> None:
+        self.told += 1
         self.session.add(
             t.EventRow(
                 at=self.now,

@@ -387,6 +387,7 @@ def test_every_error_of_the_registry_is_known():
         "PlanConflictError",
         "LeadershipLostError",  # only of the controller's writes: the API has no lease
         "SchemaError",
+        "BackupError",  # of `modelyard db`, which asks no API
         "UnavailableError",
     }
     made = errors.NotFoundError("model", "m"), errors.SpecError("f", "x"), errors.ConflictError("c")

@@ -83,6 +83,8 @@ def test_a_half_migrated_database_is_told_by_status(cli: Cli, tmp_path: Path):
         connection.commit()
     status = cli("db", "status")
     assert (status.exit_code, "it lacks workers.sleep_mode" in status.stderr) == (1, True)
+    upgrade = cli("db", "upgrade")
+    assert (upgrade.exit_code, "put a backup back" in upgrade.stderr) == (1, True)
 
 
 def test_wrong_words_and_places(cli: Cli):
