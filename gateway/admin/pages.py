@@ -9,7 +9,7 @@ from registry.spec import ModelSpec
 
 class ModelView(View, frozen=True, kw_only=True):
     """The whole picture of one model; *events* are its newest, oldest of them first. *no_place*
-    says of what it lacks why no node takes it.
+    says of what it lacks why no node takes it, *warnings* what of its spec may not be as meant.
     """
 
     name: str
@@ -22,6 +22,7 @@ class ModelView(View, frozen=True, kw_only=True):
     spec: ModelSpec
     variants: tuple[VariantView, ...]
     no_place: tuple[NoPlaceView, ...]
+    warnings: tuple[str, ...]
     events: tuple[EventView, ...]
 
 
