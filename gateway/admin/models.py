@@ -29,6 +29,7 @@ from gateway.admin.views import (
     variant_view,
     worker_view,
 )
+from gateway.admin.warnings import warnings_of
 from gateway.admin.writes import WriteTerms, apply, conflict, rewrite, standing
 from pipelines.engines import runtime_of
 from pipelines.plan import refusals_of
@@ -187,6 +188,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
             for item in variants
         ),
         no_place=no_place,
+        warnings=warnings_of(model.spec, snapshot.models),
         events=tuple(sorted(map(event_view, events.result()), key=lambda event: event.id)),
     )
 

@@ -9,7 +9,8 @@ from registry.spec import ModelSpec
 
 class ModelView(View, frozen=True, kw_only=True):
     """The whole picture of one model; *events* are its newest, oldest of them first. *no_place*
-    says of what it lacks why no node takes it. *rollout* is its newest, under way or ended.
+    says of what it lacks why no node takes it, *warnings* what of its spec may not be as meant.
+    *rollout* is its newest, under way or ended.
     """
 
     name: str
@@ -23,6 +24,7 @@ class ModelView(View, frozen=True, kw_only=True):
     rollout: RolloutSummary | None
     variants: tuple[VariantView, ...]
     no_place: tuple[NoPlaceView, ...]
+    warnings: tuple[str, ...]
     events: tuple[EventView, ...]
 
 

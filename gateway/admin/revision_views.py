@@ -91,7 +91,8 @@ def _coming_rollout_view(coming: ComingRollout | None) -> ComingRolloutView | No
 
 class AppliedView(View, frozen=True, kw_only=True):
     """What a write did. With *dry_run* nothing was written, the numbers are the current ones (0 for
-    a model that does not exist), and *diff* says what it would change.
+    a model that does not exist), and *diff* says what it would change. *warnings*: what is right
+    and may still not be what was meant.
     """
 
     name: str
@@ -102,6 +103,7 @@ class AppliedView(View, frozen=True, kw_only=True):
     revision: int
     spec: ModelSpec
     diff: DiffView | None = None
+    warnings: tuple[str, ...] = ()
 
 
 def applied_view(model: Model, *, changed: bool, created: bool = False) -> AppliedView:

@@ -3,9 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
+import msgspec
+
 from gateway.admin.context import AdminContext
 from gateway.admin.errors import PreconditionError
 from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
+from gateway.admin.warnings import warnings_of
 from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec, RolloutPolicy
 from registry.state import Model, Principal
@@ -33,6 +36,13 @@ class WriteTerms(NamedTuple):
 
 async def apply(ctx: AdminContext, spec: ModelSpec, terms: WriteTerms) -> AppliedView:
     """Raises PreconditionError, ConflictError."""
+    view = await _apply(ctx, spec, terms)
+    if not spec.fallback.models:
+        return view
+    return msgspec.structs.replace(view, warnings=warnings_of(spec, await ctx.store.models()))
+
+
+async def _apply(ctx: AdminContext, spec: ModelSpec, terms: WriteTerms) -> AppliedView:
     current = await standing(ctx, spec.name)
     if terms.dry_run:
         _check(current, spec.name, terms)

@@ -157,6 +157,10 @@ def _model_page(view: View) -> None:
         facts(
             [
                 ("Condition", Text(clean(view["condition"]), style="yellow")),
+                *(
+                    ("Warning", Text(clean(warning), style="yellow"))
+                    for warning in view.get("warnings", ())
+                ),
                 ("Source", view["spec"].get("source", "")),
                 ("Task", view["spec"].get("task", "")),
                 ("Owner", view["spec"].get("owner", "default")),

@@ -93,6 +93,8 @@ def report(answer: Answer, output: str) -> None:
         done = f"would be {done}"
     revision = f" (revision {data['revision']})" if data["revision"] else ""
     click.echo(f"model/{clean(data['name'])} {done}{revision}")
+    for warning in data.get("warnings", ()):
+        click.echo(f"warning: {clean(warning)}", err=True)
     if data["dry_run"] and data["changed"]:
         show_diff(data["diff"])
 

@@ -233,6 +233,25 @@ async def test_dry_run_writes_nothing(admin: World, client: httpx.AsyncClient):
     assert await admin.store.version() == before
 
 
+async def test_a_fallback_that_is_not_there_is_warned_of_and_not_refused(client: httpx.AsyncClient):
+    """Models may come in any order."""
+    spec = SPEC | {"fallback": {"models": ["smollm2", "later"]}}
+    would = (await client.put("/admin/v1/models/fresh?dry_run=true", json=spec)).json()
+    made = await client.put("/admin/v1/models/fresh", json=spec)
+    assert made.status_code == 201
+    described = (await client.get("/admin/v1/models/fresh")).json()
+    (warning,) = made.json()["warnings"]
+    assert "names 'later', which is not there" in warning
+    assert would["warnings"] == described["warnings"] == [warning]
+
+    later = {"name": "later", "task": "embed", "source": "hf://o/m"}
+    variants = [{"engine": "emulator", "topology": {"type": "aggregated"}}]
+    await client.put("/admin/v1/models/later", json=later | {"variants": variants})
+    (warning,) = (await client.get("/admin/v1/models/fresh")).json()["warnings"]
+    assert "whose task is embed and not generate" in warning
+    assert (await client.get("/admin/v1/models/smollm2")).json()["warnings"] == []
+
+
 async def test_scale_changes_only_the_counts(admin: World, client: httpx.AsyncClient):
     answer = await client.patch("/admin/v1/models/smollm2-pd/scale", json={"decode": 3})
     assert answer.status_code == 200

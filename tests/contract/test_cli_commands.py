@@ -143,6 +143,15 @@ def test_apply_says_what_it_did(writes: Cli, tmp_path: Path):
     ]
 
 
+def test_apply_and_describe_warn_of_a_fallback_that_is_not_there(writes: Cli):
+    done = writes("apply", "-f", "-", stdin=NEW_MODEL + "fallback: {models: [later]}\n")
+    assert done.exit_code == 0
+    assert "warning: fallback.models names 'later'" in done.stderr
+    assert "warning" not in done.stdout
+    page = " ".join(writes("describe", "model", "fresh").stdout.split())
+    assert "Warning fallback.models names 'later'" in page
+
+
 def test_scale_and_delete(writes: Cli):
     assert writes("scale", "smollm2-pd", "--decode", "3").stdout == (
         "model/smollm2-pd changed (revision 2)\n"

@@ -57,6 +57,17 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("name", "a" * 65, "name", "1 to 64"),
     ("variants.0.name", "b/c", f"{_V}.name", "'b/c'"),
     ("variants.0.name", "one", "variants", "'one' twice"),
+    # who of the clients gets which variant, or another model
+    ("variants.0.shadow_percent", 5, f"{_V}.shadow_percent", "is for a variant of weight 0"),
+    ("variants.0.shadow_percent", 101, f"{_V}.shadow_percent", "0 to 100"),
+    ("variants.0.shadow_percent", "5%", f"{_V}.shadow_percent", "allowed is a number"),
+    ("routing.sticky", "client", "routing.sticky", "none, key, session"),
+    ("fallback", {"models": ["llama"]}, "fallback.models", "has 'llama' itself"),
+    ("fallback", {"models": ["a", "a"]}, "fallback.models", "a name twice"),
+    ("fallback", {"models": ["a", "b/c"]}, "fallback.models[1]", "letters, digits"),
+    ("fallback", {"models": list("abcdefghi")}, "fallback.models", "are 9, allowed are at most 8"),
+    ("fallback", {"models": ["a"], "on": []}, "fallback.on", "no_capacity, error, context_length"),
+    ("fallback", {"models": ["a"], "on": ["slow"]}, "fallback.on[0]", "no_capacity, error"),
     # sources
     ("source", _DROP, "source", "is missing"),
     ("source", "meta/llama", "source", "hf://org/name"),
