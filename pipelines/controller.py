@@ -30,6 +30,7 @@ from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
+from pipelines.scaling import Scaling
 from pipelines.scheduler import Proposal, place
 from pipelines.sightings import Recorder
 from registry.errors import LeadershipLostError, NotFoundError, PlanConflictError
@@ -68,6 +69,7 @@ class Controller:
         self._watch = NodeWatch(node_lost_s)
         self._recorder = Recorder(store, cluster, clock)
         self._drains = Drains(store, cluster, client, clock)
+        self._scaling = Scaling(store, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -117,6 +119,7 @@ class Controller:
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
+        await self._scaling.look(snapshot, measured)
         await self._tell_conditions(snapshot, decision, proposal, room.stay)
 
     async def _newest(self, snapshot: Snapshot) -> Snapshot:

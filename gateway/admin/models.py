@@ -18,7 +18,7 @@ from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, Takes
 from gateway.admin.errors import PreconditionError
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
-from gateway.admin.scale import scaled
+from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, model_state, restarts, variant_statuses
 from gateway.admin.views import (
     AppliedView,
@@ -246,7 +246,8 @@ async def _scale(
     ctx: AdminContext, name: str, wish: ScaleBody, by: Principal, *, if_match: int | None
 ) -> AppliedView:
     """Writes against the generation it read; without a client's If-Match it reads again when
-    somebody else wrote in between.
+    somebody else wrote in between. What the roles' load asked for is void, also where their spec
+    says the same number already.
     """
     for attempt in range(_SCALE_ATTEMPTS):
         model = await ctx.store.model(name)
@@ -259,6 +260,8 @@ async def _scale(
             if if_match is not None or attempt == _SCALE_ATTEMPTS - 1:
                 raise _conflict(error, conditional=if_match is not None) from None
         else:
+            for variant, role in unscaled(spec, wish):
+                await ctx.store.unscale_role(name, variant, role, by=by)
             return _applied(written, changed=changed)
     raise AssertionError("the last attempt returns or raises")
 

@@ -4,9 +4,10 @@ from collections.abc import Collection, Sequence
 
 from registry.spec import Role
 from registry.state import Lease, NodeReport, Phase, PlannedGang, Worker, WorkerPlan
-from registry.store import gangs, history, leases, models, nodes, scales, usage, workers
+from registry.store import gangs, history, leases, models, nodes, scales, signals, usage, workers
 from registry.store.scope import Scoped
 from registry.store.workers import ENDED_PER_SLOT_MAX
+from registry.traffic import Demand, Traffic
 from registry.usage import UsageRecord
 
 
@@ -110,13 +111,16 @@ class Observed(Scoped):
         Raises NotFoundError where there is no such role, or it is not autoscaled.
         """
         async with self._scopes.write() as write:
-            await scales.put(write, model, variant, role, workers, reason)
+            await scales.put(write, model, (variant, role), workers, reason)
 
     async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
-        """Prunes history: old ended workers, and events beyond the newest `EVENTS_KEPT`."""
+        """Prunes history: old ended workers, events beyond the newest `EVENTS_KEPT`, and old
+        signals of gateways.
+        """
         async with self._scopes.write() as write:
             await workers.forget_ended(write, keep_per_slot)
             await history.prune_events(write)
+            await signals.forget(write)
 
     async def record_usage(self, records: Sequence[UsageRecord]) -> None:
         """With what they cost added to what their keys have spent. Repeating a batch whose outcome
@@ -124,3 +128,15 @@ class Observed(Scoped):
         """
         async with self._scopes.write() as write:
             await usage.record(write, records)
+
+    async def record_traffic(self, rows: Sequence[Traffic]) -> None:
+        """What a gateway's closed slots had, at most `signals.ROWS_MAX` rows; said again, it counts
+        once.
+        """
+        async with self._scopes.write() as write:
+            await signals.record_traffic(write, rows)
+
+    async def tell_demand(self, rows: Sequence[Demand]) -> None:
+        """What a gateway has of some models now, at most `signals.ROWS_MAX`."""
+        async with self._scopes.write() as write:
+            await signals.tell_demand(write, rows)

@@ -15,6 +15,7 @@ from registry.store import (
     workers,
 )
 from registry.store.scope import Scoped
+from registry.traffic import Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -119,3 +120,10 @@ class Reads(Scoped):
         """
         async with self._scopes.read() as session:
             return await usage.page(session, which, after, limit)
+
+    async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
+        """What gateways told of slots that began at *since* or later, oldest first; it is kept for
+        `TRAFFIC_KEPT_S`.
+        """
+        async with self._scopes.read() as session:
+            return await signals.traffic(session, since, model)

@@ -1,4 +1,4 @@
-"""A disaggregated variant under load, on a virtual clock: fixed, or scaled by `pipelines.autoscaler`.
+"""A disaggregated variant under load, on a virtual clock: fixed, or scaled by the autoscaler.
 
 What the autoscaler is shown is made of the workers here: a snapshot with their phases, what their
 engines would count every 5 s, and what gateways would tell of the requests that ended.

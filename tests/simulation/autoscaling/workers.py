@@ -7,7 +7,6 @@ from collections import deque
 from heapq import heappop, heappush
 
 import msgspec
-
 from simulation.azure import Arrival
 
 PREFILL_TOKEN_S = 290e-6  # 16 GFLOP at 45 % of 125 TFLOP/s

@@ -78,6 +78,9 @@ class Unmeasured:
 
     def look(self, workers: tuple[Worker, ...]) -> None: ...
 
+    def every(self) -> dict[str, Any]:
+        return {}
+
 
 class World:
     def __init__(self, store: Store, clock: Clock, seed: int) -> None:
