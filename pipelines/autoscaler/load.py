@@ -19,6 +19,8 @@ Kubernetes' HorizontalPodAutoscaler (ceil(replicas x value / target)) and llm-d'
 caches and queues, spread over one replica less) are of this form.
 """
 
+from collections.abc import Iterator
+
 import msgspec
 
 from pipelines.autoscaler.sight import REQUESTS_MIN, WINDOW_S, Crowd, Sight, slow_s
@@ -61,7 +63,7 @@ def load_of(sight: Sight, role: Role, bounds: Autoscale) -> Load | None:
     ready = len(crowd.samples)
     measures = [_seats(sight, role, crowd, ready)]
     if role in _PREFILLS:
-        measures += (_prompts(sight, role, crowd, bounds), _busy(crowd, ready))
+        measures += (*_prompts(sight, role, crowd, bounds), _busy(crowd, ready))
         if not sight.decode_is_full:
             ttft, base_s = sight.served.ttft, sight.base.ttft_s
             measures.append(_latency("TTFT", ttft, sight.slo.ttft_s, base_s, ready))
@@ -77,28 +79,25 @@ def load_of(sight: Sight, role: Role, bounds: Autoscale) -> Load | None:
     )
 
 
-def _prompts(sight: Sight, role: Role, crowd: Crowd, bounds: Autoscale) -> _Measure:
-    """Work that comes and work that waits, by what the workers were seen to do."""
+def _prompts(sight: Sight, role: Role, crowd: Crowd, bounds: Autoscale) -> Iterator[_Measure]:
     ready, known, since = len(crowd.samples), sight.served, sight.now - WINDOW_S
     mean_tokens = known.prompt_tokens / known.requests if known.requests else 0.0
     tokens = sum(one.requests_waiting for one in crowd.newest(sight.now)) * mean_tokens
     if sight.waits_for(role):
         tokens += sight.queued_tokens
-    busy = crowd.busy(since)
     each, most = tokens / ready, bounds.queued_prompt_tokens_max
-    late = each > most
+    waits = f"{each:,.0f} prompt tokens wait for each worker (at most {most:,})"
+    busy = crowd.busy(since)
+    works = f"workers are busy {busy * _PERCENT:.0f} % of the time"
     capacity = crowd.prompt_tokens_per_s(since) / (ready * busy) if busy else 0.0
-    if capacity:
-        grows = max(0.0, crowd.waiting_per_s(since) * mean_tokens)
-        workers = ready * busy / BUSY_MAX + (grows + tokens / DRAIN_S) / capacity
-    else:
-        workers = tokens / most
-    if late:
-        workers = max(workers, ready + 1.0)
-        reason = f"{each:,.0f} prompt tokens wait for each worker (at most {most:,})"
-    else:
-        reason = f"workers are busy {busy * _PERCENT:.0f} % of the time"
-    return _Measure(workers, reason)
+    if not capacity:
+        yield _Measure(tokens / most, waits)
+        return
+    grows = max(0.0, crowd.waiting_per_s(since) * mean_tokens)
+    workers = ready * busy / BUSY_MAX + (grows + tokens / DRAIN_S) / capacity
+    late = each > most
+    yield _Measure(max(workers, ready + 1.0) if late else workers, waits if late else works)
+    yield _Measure(tokens / most, waits, asks=False)
 
 
 def _busy(crowd: Crowd, ready: int) -> _Measure:
