@@ -4,10 +4,12 @@ import msgspec
 
 from gateway.access_log import AccessLine, AccessLog
 from gateway.api.operations import OPERATIONS
-from gateway.errors import ApiError, QueueFullError
+from gateway.errors import ApiError, InternalError, QueueFullError, ShutdownError
 from gateway.metering import Metering, Opened
 from gateway.metrics import GatewayMetrics
 from gateway.proxy.exchange import Exchange
+from gateway.routing.pick import Mode, Route
+from gateway.signals import Collector, Outcome
 from gateway.tallies import Served
 from gateway.tracing import Tracer
 from registry.usage import UsageRecord, UsageStatus
@@ -26,8 +28,10 @@ class Reporter:
         metrics: GatewayMetrics,
         metering: Metering,
         access: AccessLog,
+        signals: Collector,
         tracer: Tracer | None = None,
     ) -> None:
+        self._signals = signals
         self._tracer = tracer
         self._metrics = metrics
         self._metering = metering
@@ -54,6 +58,8 @@ class Reporter:
             self._metering.close(_record(exchange, exchange.opened, now))
         if exchange.first_at is not None:
             self._observe(exchange, exchange.first_at, served)
+        if route is not None and not exchange.passed_on:
+            self._signal(exchange, route, exchange.error, now)
         failed = exchange.error is not None and exchange.error.status >= _SERVER_ERROR
         self._access.add(
             AccessLine(
@@ -89,6 +95,55 @@ class Reporter:
                 streamed_s = exchange.ended_at - first_at
                 served.per_token.observe(streamed_s / (usage.completion_tokens - 1))
 
+    def copied(self, exchange: Exchange, now: float) -> None:
+        """A copy for a shadow variant is over: its traffic is all that remains of it."""
+        assert exchange.model is not None
+        assert exchange.route is not None
+        model, row = exchange.model.name, exchange.route.variant
+        self._signals.ended(model, row.name, row.revision, _outcome(exchange, exchange.error), now)
+
+    def passed_on(self, exchange: Exchange, error: ApiError, now: float) -> None:
+        """Another model is to answer, because of *error*."""
+        if exchange.route is not None:
+            self._signal(exchange, exchange.route, error, now)
+        exchange.passed_on = True
+
+    def _signal(self, exchange: Exchange, route: Route, error: ApiError | None, now: float) -> None:
+        assert exchange.model is not None
+        model, row = exchange.model.name, route.variant
+        outcome = _outcome(exchange, error)
+        self._signals.ended(model, row.name, row.revision, outcome, now)
+        # Whoever else failed at it must not look well because another one stood in.
+        for other in {(failed.name, failed.revision) for failed in exchange.failed_rows}:
+            if other != (row.name, row.revision):
+                self._signals.ended(model, *other, Outcome(failed=True), now)
+
+
+def _outcome(exchange: Exchange, error: ApiError | None) -> Outcome:
+    usage, first_at = exchange.usage, exchange.first_at
+    ttft_s = tpot_s = None
+    if exchange.streaming and first_at is not None:
+        ttft_s = first_at - exchange.since
+        if usage.completion_tokens > 1:
+            tpot_s = (exchange.ended_at - first_at) / (usage.completion_tokens - 1)
+    return Outcome(
+        failed=error is not None and not exchange.client_gone and _is_workers(error),
+        paired=exchange.mode is Mode.DISAGGREGATED,
+        prompt_tokens=usage.prompt_tokens,
+        completion_tokens=usage.completion_tokens,
+        ttft_s=ttft_s,
+        tpot_s=tpot_s,
+    )
+
+
+def _is_workers(error: ApiError) -> bool:
+    """Whether workers are to blame for it, of a request that they were asked for: one that waits
+    for room then waits because a worker has failed at it.
+    """
+    if isinstance(error, InternalError | ShutdownError):
+        return False
+    return error.status >= _SERVER_ERROR or isinstance(error, QueueFullError)
+
 
 def _status(exchange: Exchange) -> str:
     if exchange.client_gone and not exchange.finished:
@@ -122,9 +177,9 @@ def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:
     return UsageRecord(
         request_id=opened.request_id,
         key_id=opened.key_id,
-        model=opened.model,
+        model=exchange.model.name,
         variant=route.variant.name if route else "",
-        revision=route.answerer.revision if route else 0,
+        revision=route.variant.revision if route else 0,
         mode=route.mode if route else "",
         status=status,
         prompt_tokens=usage.prompt_tokens,

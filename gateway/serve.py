@@ -24,6 +24,7 @@ from gateway.listener import Listener
 from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
+from gateway.signals import Teller, gateway_id
 from gateway.tracing import Tracer
 from pipelines.cluster.open import open_cluster
 from pipelines.probe import probe_client
@@ -146,6 +147,8 @@ async def serve_inference(
         limiter=Limiter(Ledger.open(_ledger(settings))),
         tracer=_tracer(settings, metrics),
     )
+    gateway = gateway_id(settings.node_name, settings.home, metering.lane)
+    teller = Teller(store, dataplane.signals, gateway)
     listener = Listener(dataplane)
     sock = _bind(settings.host, settings.port, reuse_port=reuse_port)
     try:
@@ -154,6 +157,7 @@ async def serve_inference(
                 tasks.create_task(follow(store, dataplane)),
                 tasks.create_task(dataplane.watch_workers()),
                 tasks.create_task(metering.sweep_dead()),
+                tasks.create_task(teller.run()),
                 tasks.create_task(_measure_lag(metrics)),
             ]
             await _first_table(dataplane, stopped)
@@ -165,7 +169,7 @@ async def serve_inference(
             for task in beside:
                 task.cancel()
     finally:
-        await asyncio.shield(_close(listener, dataplane))
+        await asyncio.shield(_close(listener, dataplane, teller))
 
 
 def _tracer(settings: Settings, metrics: GatewayMetrics) -> Tracer | None:
@@ -210,8 +214,9 @@ def spare_the_collector() -> None:
     gc.set_threshold(*_GC_THRESHOLDS)
 
 
-async def _close(listener: Listener, dataplane: DataPlane) -> None:
+async def _close(listener: Listener, dataplane: DataPlane, teller: Teller) -> None:
     await listener.aclose()
+    await teller.aclose()
     await dataplane.aclose()
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from alembic import command
 from sqlalchemy import Connection
 
-from registry import db
+from registry import db, schema
 
 
 async def write_next(message: str) -> None:
@@ -27,7 +27,7 @@ async def write_next(message: str) -> None:
 
 
 def _autogenerate(connection: Connection, message: str) -> None:
-    made = db.config()
+    made = schema.config()
     made.attributes["connection"] = connection
     number = len(list(Path(__file__).with_name("versions").glob("*.py"))) + 1
     command.revision(made, message=message, autogenerate=True, rev_id=f"{number:04d}")

@@ -14,16 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from alembic import command
-from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import Connection, event, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
-import migrations
-from registry import postgres
+from registry import postgres, schema
 from registry.errors import SchemaError, UnavailableError
 
 BUSY_TIMEOUT_S = 10.0
@@ -106,33 +103,18 @@ def _is_sqlite(url: str) -> bool:
     return make_url(url).get_backend_name() == "sqlite"
 
 
-def _sqlite_file(url: str) -> Path | None:
+def sqlite_file(url: str) -> Path | None:
+    """None where it is PostgreSQL's."""
     return Path(make_url(url).database or "") if _is_sqlite(url) else None
-
-
-def config() -> Config:
-    """Alembic's configuration, without a file: the scripts travel inside the package."""
-    folder = Path(migrations.__file__).parent
-    made = Config()
-    made.set_main_option("script_location", str(folder).replace("%", "%%"))
-    made.set_main_option("path_separator", "os")
-    return made
-
-
-def head() -> str:
-    """The schema version this code was written for."""
-    revision = ScriptDirectory.from_config(config()).get_current_head()
-    assert revision is not None, "there is no migration"
-    return revision
 
 
 async def upgrade(url: str) -> None:
     """Brings the database to `head`. Safe to run twice at once. An SQLite file is made where there
     is none; a PostgreSQL database is `createdb`'s. Raises UnavailableError.
     """
-    file = _sqlite_file(url)
+    file = sqlite_file(url)
     if file is not None:
-        _create_private(file)
+        create_private(file)
     engine = connect(url)
     try:
         with translated():
@@ -142,7 +124,7 @@ async def upgrade(url: str) -> None:
         await engine.dispose()
 
 
-def _create_private(file: Path) -> None:
+def create_private(file: Path) -> None:
     """SQLite gives its WAL the mode of the database: only the owner may read keys' digests."""
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     os.close(os.open(file, os.O_CREAT | os.O_RDWR, 0o600))
@@ -166,7 +148,7 @@ def _make_wal(file: Path) -> None:
 
 
 def _upgrade(connection: Connection) -> None:
-    made = config()
+    made = schema.config()
     made.attributes["connection"] = connection
     command.upgrade(made, "head")
 
@@ -175,7 +157,7 @@ async def current(url: str) -> str | None:
     """The database's schema version; None where there is no database or nothing in it. Raises
     UnavailableError.
     """
-    file = _sqlite_file(url)
+    file = sqlite_file(url)
     if file is not None and not file.exists():
         return None
     engine = connect(url)
@@ -194,13 +176,20 @@ async def _version(engine: AsyncEngine) -> str | None:
 
 
 async def open_checked(url: str) -> AsyncEngine:
-    """Connects to a database that is exactly at `head`. Raises SchemaError, UnavailableError."""
-    file = _sqlite_file(url)
+    """Connects to a database that is exactly at `head`, and has what that means. Raises
+    SchemaError, UnavailableError.
+    """
+    file = sqlite_file(url)
     if file is not None and not file.exists():
         raise SchemaError(f"there is no database at {file}: {_UPGRADE}")
     engine = connect(url)
     try:
         _check(await _version(engine))
+        with translated():
+            async with engine.connect() as connection:
+                there = await connection.run_sync(schema.found)
+        if problem := schema.mismatch(schema.head(), there):
+            raise SchemaError(half_migrated(schema.head(), problem))
     except BaseException:
         await engine.dispose()
         raise
@@ -208,14 +197,27 @@ async def open_checked(url: str) -> AsyncEngine:
 
 
 def _check(found: str | None) -> None:
-    if found == head():
+    head = schema.head()
+    if found == head:
         return
     if found is None:
         raise SchemaError(f"the database is empty: {_UPGRADE}")
-    if found not in _known_versions():
-        raise SchemaError(f"the database is at {found}, written by a newer Modelyard: upgrade it")
-    raise SchemaError(f"the database is at {found}, this code needs {head()}: {_UPGRADE}")
+    if found not in schema.known_versions():
+        raise SchemaError(too_new(found))
+    raise SchemaError(f"the database is at {found}, this code needs {head}: {_UPGRADE}")
 
 
-def _known_versions() -> set[str]:
-    return {script.revision for script in ScriptDirectory.from_config(config()).walk_revisions()}
+def too_new(found: str) -> str:
+    return (
+        f"the database is at {found}, written by a newer Modelyard: upgrade this one, or put a "
+        "backup of before back"
+    )
+
+
+def half_migrated(found: str | None, problem: str) -> str:
+    """*problem* is what `schema.mismatch` says."""
+    said = f"says that it is at {found}" if found else "says of no version"
+    return (
+        f"the database {said}, but {problem}: it was changed by hand or copied while in use; put "
+        "a backup back (`modelyard db status` lists them)"
+    )

@@ -7,6 +7,7 @@ RegistryError
 ├── PlanConflictError a plan made against an older snapshot no longer fits
 ├── LeadershipLostError another controller leads, or nobody: what was to be written is not
 ├── SchemaError       the database is at another schema version than this code
+├── BackupError       a backup could not be made, or is not whole
 └── UnavailableError  the database did not answer, or stayed busy; the same call may work later
 """
 
@@ -48,6 +49,10 @@ class LeadershipLostError(RegistryError):
 
 class SchemaError(RegistryError):
     """The database's schema is not the one this code was written for."""
+
+
+class BackupError(RegistryError):
+    """A copy of the database that could not be made. What it was to be made for did not happen."""
 
 
 class UnavailableError(RegistryError):

@@ -25,6 +25,7 @@ from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
 from gateway.admin.quotas import QuotaController
+from gateway.admin.revisions import RevisionController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
@@ -67,6 +68,7 @@ def create_admin_app(
             health,
             metrics,
             ModelController,
+            RevisionController,
             WorkerController,
             NodeController,
             LeadershipController,

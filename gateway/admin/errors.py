@@ -134,7 +134,8 @@ def _http_detail(error: HTTPException) -> tuple[str, str]:
     """Litestar's message and, where a query parameter is at fault, that parameter's name."""
     extra = error.extra
     if isinstance(extra, list) and extra and isinstance(extra[0], dict) and "key" in extra[0]:
-        return f"{extra[0]['key']}: {extra[0].get('message', error.detail)}", str(extra[0]["key"])
+        name = str(extra[0]["key"]).rstrip("_")  # Python's own words, as `from`, have one there
+        return f"{name}: {extra[0].get('message', error.detail)}", name
     if error.status_code == HTTP_404_NOT_FOUND:
         return "the admin API has nothing at this path", ""
     return error.detail, ""

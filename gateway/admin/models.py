@@ -1,4 +1,4 @@
-"""Routes of models: list, describe, apply, scale, delete, revisions."""
+"""Routes of models: list, describe, apply, scale, delete; `revisions` has their history."""
 
 import asyncio
 from typing import Annotated
@@ -15,31 +15,28 @@ from gateway.admin.bodies import (
 )
 from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
-from gateway.admin.errors import PreconditionError
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
+from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
 from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, model_state, restarts, variant_statuses
 from gateway.admin.views import (
-    AppliedView,
     ModelList,
-    RevisionList,
     event_view,
     iso,
     model_summary,
-    revision_view,
     variant_view,
     worker_view,
 )
+from gateway.admin.writes import WriteTerms, apply, conflict, rewrite, standing
 from pipelines.engines import runtime_of
 from pipelines.plan import refusals_of
 from pipelines.refusals import no_places
 from registry.errors import ConflictError, NotFoundError
-from registry.spec import ModelSpec
-from registry.state import Model, Principal, Snapshot
+from registry.spec import ModelSpec, RolloutPolicy
+from registry.state import Model, Snapshot
 
 EVENTS_SHOWN = 20
-_SCALE_ATTEMPTS = 5
 
 IfMatch = Annotated[str | None, HeaderParameter(name="If-Match", description="a generation")]
 IfNoneMatch = Annotated[str | None, HeaderParameter(name="If-None-Match", description="only *")]
@@ -80,13 +77,19 @@ class ModelController(Controller):
         if_match: IfMatch = None,
         if_none_match: IfNoneMatch = None,
         dry_run: FromQuery[bool] = False,
+        now: FromQuery[bool] = False,
     ) -> Response[AppliedView]:
+        """With `now` all traffic goes there in one step, whatever the spec's rollout says."""
         spec = decode_spec(body, name=name)
         generation, create_only = parse_if_match(if_match), parse_create_only(if_none_match)
-        if dry_run:
-            view = await _compare(ctx, spec, if_match=generation, create_only=create_only)
-        else:
-            view = await _apply(ctx, spec, request.auth, if_match=generation, create=create_only)
+        terms = WriteTerms(
+            by=request.auth,
+            if_match=generation,
+            create_only=create_only,
+            dry_run=dry_run,
+            policy=RolloutPolicy() if now else None,
+        )
+        view = await apply(ctx, spec, terms)
         created = view.created and not dry_run
         return Response(
             view, status_code=201 if created else 200, headers={"ETag": f'"{view.generation}"'}
@@ -100,7 +103,8 @@ class ModelController(Controller):
         status_code=200,
     )
     async def validate_model(self, ctx: Context, body: RawBody) -> AppliedView:
-        return await _compare(ctx, decode_spec(body, name=None))
+        spec = decode_spec(body, name=None)
+        return dry_run_view(await standing(ctx, spec.name), spec)
 
     @patch(
         "/models/{name:str}/scale",
@@ -116,9 +120,18 @@ class ModelController(Controller):
         name: FromPath[str],
         body: RawBody,
         if_match: IfMatch = None,
+        dry_run: FromQuery[bool] = False,
     ) -> Response[AppliedView]:
         wish, generation = decode(body, ScaleBody), parse_if_match(if_match)
-        view = await _scale(ctx, name, wish, request.auth, if_match=generation)
+        terms = WriteTerms(by=request.auth, if_match=generation, dry_run=dry_run)
+
+        async def with_counts(model: Model) -> ModelSpec:
+            return scaled(model.spec, wish)
+
+        view = await rewrite(ctx, name, with_counts, terms)
+        if not dry_run:  # also where the spec said the same number already
+            for variant, role in unscaled(view.spec, wish):
+                await ctx.store.unscale_role(name, variant, role, by=request.auth)
         return Response(view, headers={"ETag": f'"{view.generation}"'})
 
     @delete(
@@ -134,13 +147,8 @@ class ModelController(Controller):
         try:
             model = await ctx.store.delete_model(name, by=request.auth, if_match=generation)
         except ConflictError as error:
-            raise _conflict(error, conditional=generation is not None) from None
-        return _applied(model, changed=True)
-
-    @get("/models/{name:str}/revisions", operation_id="listRevisions", responses=REFUSALS)
-    async def list_revisions(self, ctx: Context, name: FromPath[str]) -> RevisionList:
-        found = await ctx.store.revisions(name)
-        return RevisionList(items=tuple(revision_view(revision) for revision in found))
+            raise conflict(error, conditional=generation is not None) from None
+        return applied_view(model, changed=True)
 
 
 async def _describe(ctx: AdminContext, name: str) -> ModelView:
@@ -206,85 +214,3 @@ def _devices_held(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
     for claim in snapshot.claims:
         held[claim.worker_id] = (*held.get(claim.worker_id, ()), claim.device_id)
     return held
-
-
-async def _apply(
-    ctx: AdminContext, spec: ModelSpec, by: Principal, *, if_match: int | None, create: bool
-) -> AppliedView:
-    existed = await _current(ctx, spec.name) is not None
-    try:
-        model, changed = await ctx.store.apply_model(
-            spec, by=by, if_match=if_match, create_only=create
-        )
-    except ConflictError as error:
-        raise _conflict(error, conditional=if_match is not None or create) from None
-    return _applied(model, changed=changed, created=changed and not existed)
-
-
-async def _compare(
-    ctx: AdminContext, spec: ModelSpec, *, if_match: int | None = None, create_only: bool = False
-) -> AppliedView:
-    """What applying *spec* would do. Raises PreconditionError where applying would."""
-    current = await _current(ctx, spec.name)
-    generation = current.generation if current else 0
-    if create_only and current:
-        raise PreconditionError(f"model {spec.name!r} exists already")
-    if if_match is not None and if_match != generation:
-        raise PreconditionError(f"model {spec.name!r} is at generation {generation}")
-    return AppliedView(
-        name=spec.name,
-        created=current is None,
-        changed=current is None or current.spec != spec,
-        dry_run=True,
-        generation=generation,
-        revision=current.revision if current else 0,
-        spec=spec,
-    )
-
-
-async def _scale(
-    ctx: AdminContext, name: str, wish: ScaleBody, by: Principal, *, if_match: int | None
-) -> AppliedView:
-    """Writes against the generation it read; without a client's If-Match it reads again when
-    somebody else wrote in between. What the roles' load asked for is void, also where their spec
-    says the same number already.
-    """
-    for attempt in range(_SCALE_ATTEMPTS):
-        model = await ctx.store.model(name)
-        spec = scaled(model.spec, wish)
-        try:
-            written, changed = await ctx.store.apply_model(
-                spec, by=by, if_match=model.generation if if_match is None else if_match
-            )
-        except ConflictError as error:
-            if if_match is not None or attempt == _SCALE_ATTEMPTS - 1:
-                raise _conflict(error, conditional=if_match is not None) from None
-        else:
-            for variant, role in unscaled(spec, wish):
-                await ctx.store.unscale_role(name, variant, role, by=by)
-            return _applied(written, changed=changed)
-    raise AssertionError("the last attempt returns or raises")
-
-
-async def _current(ctx: AdminContext, name: str) -> Model | None:
-    try:
-        return await ctx.store.model(name)
-    except NotFoundError:
-        return None
-
-
-def _applied(model: Model, *, changed: bool, created: bool = False) -> AppliedView:
-    return AppliedView(
-        name=model.name,
-        created=created,
-        changed=changed,
-        dry_run=False,
-        generation=model.generation,
-        revision=model.revision,
-        spec=model.spec,
-    )
-
-
-def _conflict(error: ConflictError, *, conditional: bool) -> Exception:
-    """A failed precondition is the client's own condition speaking: 412, not 409."""
-    return PreconditionError(str(error)) if conditional else error

@@ -10,13 +10,12 @@ import msgspec
 
 from gateway.admin.status import RoleCount, ServingState, VariantStatus, model_state
 from pipelines.engines.base import EngineMetrics
-from registry.spec import TRAITS, Disaggregated, EngineName, External, ModelSpec, Role, Variant
+from registry.spec import TRAITS, Disaggregated, EngineName, External, Role, Variant
 from registry.state import (
     Event,
     EventKind,
     Model,
     Phase,
-    Revision,
     Worker,
 )
 
@@ -221,40 +220,6 @@ class EventList(View, frozen=True, kw_only=True):
 
     items: tuple[EventView, ...]
     last_id: int
-
-
-class AppliedView(View, frozen=True, kw_only=True):
-    """What a write did. With *dry_run* nothing was written and the numbers are the current ones
-    (0 for a model that does not exist).
-    """
-
-    name: str
-    created: bool
-    changed: bool
-    dry_run: bool
-    generation: int
-    revision: int
-    spec: ModelSpec
-
-
-class RevisionView(View, frozen=True, kw_only=True):
-    number: int
-    created_at: str
-    created_by: str
-    spec: ModelSpec
-
-
-class RevisionList(View, frozen=True, kw_only=True):
-    items: tuple[RevisionView, ...]
-
-
-def revision_view(revision: Revision) -> RevisionView:
-    return RevisionView(
-        number=revision.number,
-        created_at=iso(revision.created_at),
-        created_by=revision.created_by,
-        spec=revision.spec,
-    )
 
 
 class WorkerList(View, frozen=True, kw_only=True):

@@ -47,7 +47,8 @@ class Metering:
     """*folder* is the home's, for the journals of all its gateway processes; None: in memory only.
     A journal takes at most *journal_bytes_max* of the disk.
 
-    Every request that is opened must be closed, once. Let `sweep_dead` run beside it.
+    Every request that is opened must be closed, once. Let `sweep_dead` run beside it. *lane* is
+    the number of its folder among them; None without one.
     """
 
     def __init__(
@@ -61,6 +62,7 @@ class Metering:
         self._sink = sink
         self._counts = UsageCounts()
         lane = _claim(folder) if folder is not None else None
+        self.lane = lane.number if lane else None
         self._moments = Moments(lane.number if lane else LANE_OF_NONE, wall_clock)
         self._journal: Journal | None = None
         if lane is not None:

@@ -13,6 +13,7 @@ from gateway.proxy.exchange import Exchange
 from gateway.proxy.journal import Journal
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
 from gateway.proxy.retries import RetryBudget
+from gateway.proxy.shadow import Shadows
 from gateway.proxy.splice import Splice
 from gateway.proxy.stream import Relay
 from gateway.proxy.takeover import Takeover
@@ -21,6 +22,7 @@ from gateway.routing.admission import Admission
 from gateway.routing.load import Ticket
 from gateway.routing.pick import Full, Mode, Route
 from gateway.routing.table import ModelRow
+from gateway.signals import Collector
 from pipelines.engines.base import Body, Engine
 from pipelines.engines.resume import can_resume, tokenize_body
 from registry.spec import EngineName, RoutingPolicy
@@ -38,8 +40,11 @@ class Forwarder:
         wire: Wire,
         admission: Admission,
         engines: Mapping[EngineName, Engine],
+        *,
         clock: Callable[[], float],
         row: Callable[[str], ModelRow | None],
+        signals: Collector,
+        shadows: Shadows,
     ) -> None:
         self._wire = wire
         self._admission = admission
@@ -47,6 +52,8 @@ class Forwarder:
         self._engines = engines
         self._disaggregation = Disaggregation(wire, engines)
         self._takeover = Takeover(wire, engines)
+        self._signals = signals
+        self._shadows = shadows
         self._clock = clock
         self.active = 0
         self._retries = RetryBudget(lambda: self.active)
@@ -56,16 +63,21 @@ class Forwarder:
         """Answers the client. Raises ApiError if it still has to be told that this failed."""
         request = exchange.request
         assert request is not None
+        model = _model(exchange).name
         self.active += 1
+        self._signals.began(model, exchange.opened_at)
         if request.stream and request.operation.resumes and can_resume(request.body):
             exchange.journal = Journal()
         try:
             route = await self._route(exchange)
-            failure = await self._attempt(exchange, route) if route else None
+            if route is not None and _model(exchange).shadows:
+                self._shadows.copy(exchange, self.attempt)
+            failure = await self.attempt(exchange, route) if route else None
             if failure is not None or route is None:
                 await self._serve_again(exchange, failure)
         finally:
             self.active -= 1
+            self._signals.left(model)
 
     async def _serve_again(self, exchange: Exchange, failure: LegError | None) -> None:
         """What the first try left to do, by others, within the budget for that."""
@@ -82,7 +94,7 @@ class Forwarder:
                     self._admission.freed(route.answerer)  # the place goes to the next
                     break
                 self._wire.metrics.retry(_model(exchange).name, route.variant.name, failure.reason)
-                again = await self._attempt(exchange, route)
+                again = await self.attempt(exchange, route)
                 if again is None:
                     return
                 failure = again
@@ -122,7 +134,7 @@ class Forwarder:
         began = self._clock()
         exchange.watch.until(began + model.limits.queued_s, Stop.QUEUED)
         try:
-            return await self._admission.enter(model, exchange.priority, find)
+            return await self._admission.enter(model, exchange.priority, find, tokens=ask.tokens)
         finally:
             ended = self._clock()
             exchange.queued_s = (exchange.queued_s or 0.0) + ended - began
@@ -146,9 +158,9 @@ class Forwarder:
                 )
         return None
 
-    async def _attempt(self, exchange: Exchange, route: Route) -> LegError | None:
-        """None when the client has its answer, else why another try may help. Raises
-        CannotResumeError.
+    async def attempt(self, exchange: Exchange, route: Route) -> LegError | None:
+        """Asks the workers of *route*, once. None when the client has its answer, else why another
+        try may help. Raises ApiError if none would, CannotResumeError.
         """
         if exchange.alone and route.mode is Mode.BYPASS:
             route = route._replace(mode=Mode.DEGRADED)
@@ -174,6 +186,7 @@ class Forwarder:
             return None
         except LegError as error:
             self._transferred(exchange, prepared, error.reason)
+            exchange.failed_rows += (route.variant,)
             _learn(exchange, prepared.route, error)
             return error
         finally:

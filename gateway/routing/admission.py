@@ -6,6 +6,7 @@ when the queue is full, a request pushes out the newest one of a lower priority.
 """
 
 import asyncio
+import time
 from bisect import insort
 from collections.abc import Callable
 from itertools import count, islice
@@ -14,6 +15,7 @@ from typing import Any, Generic, TypeVar
 from gateway.errors import QueueFullError
 from gateway.routing.pick import Full
 from gateway.routing.table import Endpoint, ModelRow
+from gateway.signals import Queued
 from registry.state import Priority
 
 _Route = TypeVar("_Route")
@@ -24,12 +26,22 @@ LOOKS_MAX = 8
 
 
 class _Waiter(Generic[_Route]):
-    __slots__ = ("find", "future", "number", "rank")
+    __slots__ = ("find", "future", "number", "rank", "since", "tokens")
 
-    def __init__(self, rank: int, number: int, find: Callable[[], _Route | Full]) -> None:
+    def __init__(
+        self,
+        rank: int,
+        number: int,
+        find: Callable[[], _Route | Full],
+        *,
+        tokens: int,
+        since: float,
+    ) -> None:
         self.rank = rank
         self.number = number
         self.find = find
+        self.tokens = tokens
+        self.since = since
         self.future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     def __lt__(self, other: "_Waiter[Any]") -> bool:
@@ -49,9 +61,12 @@ class _Queue:
     nobody else may, or somebody would take the place from under it.
     """
 
-    __slots__ = ("places", "turn", "waiters")
+    __slots__ = ("places", "present", "tokens", "turn", "waiters")
 
     def __init__(self) -> None:
+        # All who are here, the one with the turn, too, in the order in which they came.
+        self.present: dict[int, _Waiter[Any]] = {}
+        self.tokens = 0  # of their prompts
         self.waiters: list[_Waiter[Any]] = []  # sorted
         self.turn: _Waiter[Any] | None = None
         self.places = 0  # to be looked at, at most so many
@@ -75,7 +90,14 @@ class _Queue:
                 return
         self.places = 0
 
+    def join(self, waiter: _Waiter[Any]) -> None:
+        self.present[waiter.number] = waiter
+        self.tokens += waiter.tokens
+        insort(self.waiters, waiter)
+
     def leave(self, waiter: _Waiter[Any], *, took: bool) -> None:
+        if self.present.pop(waiter.number, None) is not None:
+            self.tokens -= waiter.tokens
         if self.turn is waiter:
             self.turn = None
             self.look(0 if took else 1)  # what it did not take is for the next
@@ -84,22 +106,40 @@ class _Queue:
 
 
 class Admission:
-    """Queues by model. They live in this process: each gateway has its own."""
+    """Queues by model. They live in this process: each gateway has its own. *wall_clock* gives
+    seconds of the epoch.
+    """
 
-    def __init__(self) -> None:
+    def __init__(self, wall_clock: Callable[[], float] = time.time) -> None:
         self._queues: dict[str, _Queue] = {}  # none is empty
         self._numbers = count()
+        self._wall_clock = wall_clock
 
     @property
     def waiting(self) -> dict[str, int]:
         """Requests in the queue, by model."""
         return {model: len(queue) for model, queue in self._queues.items()}
 
+    def queued(self) -> dict[str, Queued]:
+        """What waits, by model."""
+        return {
+            model: Queued(
+                len(queue.present), queue.tokens, next(iter(queue.present.values())).since
+            )
+            for model, queue in self._queues.items()
+            if queue.present
+        }
+
     async def enter(
-        self, model: ModelRow, priority: Priority, find: Callable[[], _Route | Full]
+        self,
+        model: ModelRow,
+        priority: Priority,
+        find: Callable[[], _Route | Full],
+        *,
+        tokens: int = 0,
     ) -> _Route:
         """What *find* finds, as soon as it is not FULL and it is this request's turn. The place is
-        the caller's to take before it awaits anything else.
+        the caller's to take before it awaits anything else. *tokens* are its prompt's.
 
         Raises QueueFullError. How long to wait is the caller's business: cancel it.
         """
@@ -109,7 +149,10 @@ class Admission:
             if not isinstance(found, Full):
                 return found
             queue = _Queue()
-        return await self._wait(queue, model, _Waiter(priority.rank, next(self._numbers), find))
+        waiter = _Waiter(
+            priority.rank, next(self._numbers), find, tokens=tokens, since=self._wall_clock()
+        )
+        return await self._wait(queue, model, waiter)
 
     def freed(self, endpoint: Endpoint) -> None:
         """A leg has left: whose turn it is may look."""
@@ -128,7 +171,7 @@ class Admission:
         self._queues[model.name] = queue
         took = False
         try:
-            insort(queue.waiters, waiter)
+            queue.join(waiter)
             if queue.turn is not None:
                 queue.look(1)  # later: it has not looked yet
             elif waiter.can_go():

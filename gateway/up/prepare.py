@@ -1,4 +1,4 @@
-"""What must be on the machine before the first worker can start: runtimes and weights."""
+"""What must be there before the first worker can start: the registry, runtimes and weights."""
 
 from gateway.up.screen import Screen
 from pipelines.cluster.inventory import device_kind
@@ -6,26 +6,26 @@ from pipelines.engines import ENGINES, runtime_of
 from pipelines.runtimes import Runtimes, parse_requirement
 from pipelines.runtimes.definitions import BUILTIN
 from pipelines.topology import expand
+from pipelines.turnover import as_applied
 from pipelines.weights import ensure_weights
 from registry.settings import Settings
 from registry.spec import ModelSpec
-from registry.state import Model, WorkerPlan
+from registry.state import WorkerPlan
+from registry.upkeep import migrate
+
+
+async def prepare_registry(settings: Settings, screen: Screen) -> None:
+    """Brings the registry's schema to this version, backed up where it held something. Raises
+    RegistryError.
+    """
+    migrated = await migrate(settings.database)
+    if migrated.backup is not None:
+        found, target = migrated.preflight.found, migrated.preflight.target
+        screen.step(f"registry {found} → {target}; backup: {migrated.backup.file}")
 
 
 def _plans(specs: tuple[ModelSpec, ...]) -> list[WorkerPlan]:
-    models = [
-        Model(
-            name=spec.name,
-            generation=0,
-            revision=0,
-            spec=spec,
-            created_at=0.0,
-            updated_at=0.0,
-            deleted=False,
-            condition="",
-        )
-        for spec in specs
-    ]
+    models = [as_applied(None, spec) for spec in specs]
     return [plan for model in models for gang in expand(model) for plan in gang]
 
 

@@ -12,11 +12,10 @@ from filelock import FileLock, Timeout
 
 from gateway.children import Children
 from gateway.credentials import ensure_admin_token, ensure_api_key
-from gateway.up.prepare import fetch_weights, install_runtimes
+from gateway.up.prepare import fetch_weights, install_runtimes, prepare_registry
 from gateway.up.screen import Screen
 from pipelines.cluster.base import Cluster, Observation
 from pipelines.cluster.open import open_cluster
-from registry import db
 from registry.settings import Settings
 from registry.spec import ModelSpec, to_json
 from registry.state import ENDED_PHASES
@@ -88,7 +87,7 @@ async def _run(
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, stop.set)
     await _check_cluster(settings)
-    await db.upgrade(settings.database)
+    await prepare_registry(settings, screen)
     store = await Store.open(settings.database)
     try:
         keys = Keys(

@@ -8,8 +8,12 @@ Revises: 0001
 Create Date: 2026-11-26
 """
 
+from collections.abc import Iterator
+
 from alembic import op
 import sqlalchemy as sa
+
+from migrations import going_back
 
 revision = "0002"
 down_revision = "0001"
@@ -22,6 +26,12 @@ def upgrade() -> None:
         "keys", sa.Column("priority", sa.String(length=16), server_default="normal", nullable=False)
     )
     op.add_column("workers", sa.Column("events_url", sa.Text(), server_default="", nullable=False))
+
+
+def losses(connection: sa.Connection) -> Iterator[str]:
+    yield from going_back.counted(
+        connection, "priorities of keys", "SELECT count(*) FROM keys WHERE priority <> 'normal'"
+    )
 
 
 def downgrade() -> None:

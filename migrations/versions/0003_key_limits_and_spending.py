@@ -5,8 +5,13 @@ Revises: 0002
 Create Date: 2026-11-26
 """
 
+from collections.abc import Iterator
+import json
+
 from alembic import op
 import sqlalchemy as sa
+
+from migrations import going_back
 
 revision = "0003"
 down_revision = "0002"
@@ -38,7 +43,23 @@ def upgrade() -> None:
     )
 
 
+def losses(connection: sa.Connection) -> Iterator[str]:
+    limits = connection.execute(sa.text("SELECT limits FROM keys WHERE revoked_at IS NULL"))
+    limited = sum(
+        any(value for value in json.loads(text).values() if isinstance(value, int))
+        for text in limits.scalars()
+    )
+    if limited:
+        yield f"the limits and budgets of {limited} keys: they may use what there is"
+    for what, query in (
+        ("secrets of before that overlap", "SELECT count(*) FROM keys WHERE old_digest NOTNULL"),
+        ("sums of what keys spent", "SELECT count(*) FROM spending"),
+    ):
+        yield from going_back.counted(connection, what, query)
+
+
 def downgrade() -> None:
+    going_back.tell_events_as(op.get_bind(), "key-created", "key-changed", "key-rotated")
     op.drop_table("spending")
     op.create_index(op.f("ix_usage_key_id_model"), "usage", ["key_id", "model"])
     op.drop_index(op.f("ix_usage_key_id_closed_at"), "usage")

@@ -5,10 +5,13 @@ Revises: 0004
 Create Date: 2026-11-26
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from alembic import op
 import sqlalchemy as sa
+
+from migrations import going_back
 
 revision = "0005"
 down_revision = "0004"
@@ -21,6 +24,11 @@ _COLUMNS = {
     "devices": ("uuid", "island", "used_bytes", "quarantine", "overuse"),
     "workers": ("departing",),
 }
+_SPEC_FIELDS = frozenset({"priority", "min_available", "locality", "island"})
+_TWICE = """
+SELECT model || '/' || variant || ' ' || role || ' ' || ordinal FROM workers
+WHERE ended_at IS NULL GROUP BY model, variant, role, ordinal, fingerprint HAVING count(*) > 1
+"""
 
 
 def _column(name: str) -> sa.Column[Any]:
@@ -70,10 +78,26 @@ def _index_slots(where: str) -> None:
     )
 
 
+def obstacles(connection: sa.Connection) -> Iterator[str]:
+    if twice := going_back.ids(connection, _TWICE):
+        yield (
+            f"these places have a worker and its successor ({going_back.named(sorted(twice))}): "
+            "wait until the moves have ended (`modelyard get workers`)"
+        )
+    yield from going_back.specs_that_use(connection, _SPEC_FIELDS)
+
+
+def losses(connection: sa.Connection) -> Iterator[str]:
+    for what, query in (
+        ("quotas", "SELECT count(*) FROM quotas"),
+        ("drains of nodes, which stay cordoned", "SELECT count(*) FROM nodes WHERE draining"),
+        ("quarantines of devices", "SELECT count(*) FROM devices WHERE quarantine <> ''"),
+    ):
+        yield from going_back.counted(connection, what, query)
+
+
 def downgrade() -> None:
-    """A slot that has a worker and its successor cannot be told with the older index: let the
-    moves end first.
-    """
+    going_back.tell_events_as(op.get_bind(), "node-changed", "quota-changed", "leader-changed")
     op.drop_table("leases")
     op.drop_table("quotas")
     _index_slots("ended_at IS NULL")

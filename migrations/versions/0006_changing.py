@@ -5,10 +5,13 @@ Revises: 0005
 Create Date: 2026-11-26
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 from alembic import op
 import sqlalchemy as sa
+
+from migrations import going_back
 
 revision = "0006"
 down_revision = "0005"
@@ -16,6 +19,16 @@ branch_labels = None
 depends_on = None
 
 _ACTIVE = "ended_at IS NULL"
+_SPEC_FIELDS = frozenset(
+    {"slo", "rollout", "idle", "pool", "fallback", "sticky", "shadow_percent", "ratio"}
+    | {"max_surge", "max_unavailable", "autoscale"}
+)
+_SLEEPING = """
+SELECT id FROM workers w WHERE ended_at IS NULL AND (
+phase IN ('falling-asleep', 'asleep', 'waking') OR EXISTS (
+SELECT 1 FROM claims c WHERE c.worker_id = w.id AND c.memory_bytes = 0)) ORDER BY id
+"""
+_TABLES = ("demand", "traffic", "proposals", "scales", "rollouts", "pools")
 
 
 def _text(name: str, length: int | None = None) -> sa.Column[Any]:
@@ -159,11 +172,37 @@ def _create_rollouts() -> None:
     )
 
 
+def obstacles(connection: sa.Connection) -> Iterator[str]:
+    if sleeping := going_back.ids(connection, _SLEEPING):
+        yield (
+            f"workers sleep, which the older version does not know ({going_back.named(sleeping)}): "
+            "wake them with a request to their models, or delete these"
+        )
+    yield from going_back.specs_that_use(connection, _SPEC_FIELDS)
+
+
+def losses(connection: sa.Connection) -> Iterator[str]:
+    rolling = going_back.ids(
+        connection, f"SELECT model FROM rollouts WHERE {_ACTIVE} ORDER BY model"
+    )
+    if rolling:
+        yield (
+            f"the rollouts under way ({going_back.named(rolling)}): all traffic goes to the newest "
+            "revisions"
+        )
+    for what, query in (
+        ("pools' settings", "SELECT count(*) FROM pools"),
+        ("sizes that roles have by their load", "SELECT count(*) FROM scales"),
+        ("proposals that nobody decided", "SELECT count(*) FROM proposals WHERE taken IS NULL"),
+    ):
+        yield from going_back.counted(connection, what, query)
+
+
 def downgrade() -> None:
-    """No worker may sleep: wake them, or let them end, first. What rollouts are under way ends with
-    the new revision taking all.
-    """
-    for table in ("demand", "traffic", "proposals", "scales", "rollouts", "pools"):
+    going_back.tell_events_as(
+        op.get_bind(), "model-condition", "pool-changed", "rollout", "model-scaled", "proposal"
+    )
+    for table in _TABLES:
         op.drop_table(table)
     _check_claims("memory_bytes > 0")
     op.drop_column("workers", "sleep_mode")

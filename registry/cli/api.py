@@ -78,11 +78,20 @@ class Api:
     def put(self, path: str, content: bytes, headers: Mapping[str, str], **params: bool) -> Answer:
         return self._call("PUT", path, content=content, headers=headers, params=params)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Answer:
-        return self._call("POST", path, content=_JSON.encode(body) if body else b"")
+    def post(
+        self,
+        path: str,
+        body: Mapping[str, Any] | None = None,
+        headers: Mapping[str, str] | None = None,
+        **params: Param,
+    ) -> Answer:
+        content = _JSON.encode(body) if body else b""
+        return self._call("POST", path, content=content, headers=headers, params=params)
 
-    def patch(self, path: str, body: Mapping[str, Any], headers: Mapping[str, str]) -> Answer:
-        return self._call("PATCH", path, content=_JSON.encode(body), headers=headers)
+    def patch(
+        self, path: str, body: Mapping[str, Any], headers: Mapping[str, str], **params: Param
+    ) -> Answer:
+        return self._call("PATCH", path, content=_JSON.encode(body), headers=headers, params=params)
 
     def delete(self, path: str, headers: Mapping[str, str] | None = None) -> Answer:
         return self._call("DELETE", path, headers=headers)

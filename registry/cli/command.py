@@ -79,6 +79,18 @@ def if_match_option(function: _F) -> _F:
     )(function)
 
 
+def dry_run_option(function: _F) -> _F:
+    return click.option(
+        "--dry-run", is_flag=True, help="Say what would change, and how; write nothing."
+    )(function)
+
+
+def now_option(function: _F) -> _F:
+    return click.option(
+        "--now", is_flag=True, help="All traffic in one step, whatever the spec's rollout says."
+    )(function)
+
+
 def wait_options(function: _F) -> _F:
     timeout = click.option(
         "--timeout",

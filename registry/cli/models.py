@@ -10,12 +10,15 @@ from registry.cli.api import Answer, Api, path
 from registry.cli.command import (
     Session,
     admin_url_option,
+    dry_run_option,
     if_match_option,
+    now_option,
     output_option,
     pass_session,
     wait_options,
 )
 from registry.cli.complete import model_names, node_names
+from registry.cli.difference import show_diff
 from registry.cli.exits import RefusedError, clean
 from registry.cli.output import emit
 from registry.cli.wait import wait_until_ready
@@ -33,7 +36,8 @@ from registry.yaml_documents import SPEC_FILE_BYTES_MAX
     help="YAML or JSON with one or several model specs; - reads standard input.",
 )
 @if_match_option
-@click.option("--dry-run", is_flag=True, help="Validate and say what would change; write nothing.")
+@dry_run_option
+@now_option
 @wait_options
 @admin_url_option
 @output_option
@@ -44,6 +48,7 @@ def apply(
     *,
     if_match: int | None,
     dry_run: bool,
+    now: bool,
     wait: bool,
     timeout_s: int,
     output: str,
@@ -61,9 +66,9 @@ def apply(
             if output == "yaml" and len(found) > 1:
                 click.echo("---")
             answer = api.put(
-                path("models", spec.name), specs.to_json(spec), headers, dry_run=dry_run
+                path("models", spec.name), specs.to_json(spec), headers, dry_run=dry_run, now=now
             )
-            _report(answer, output)
+            report(answer, output)
         if wait and not dry_run:
             wait_until_ready(api, [spec.name for spec in found], timeout_s)
 
@@ -78,7 +83,8 @@ def read_specs(file: TextIO) -> tuple[specs.ModelSpec, ...]:
         raise RefusedError(f"{file.name} cannot be read: {error}") from None
 
 
-def _report(answer: Answer, output: str) -> None:
+def report(answer: Answer, output: str) -> None:
+    """What a write did, or would do."""
     if emit(answer, output):
         return
     data = answer.data
@@ -87,6 +93,8 @@ def _report(answer: Answer, output: str) -> None:
         done = f"would be {done}"
     revision = f" (revision {data['revision']})" if data["revision"] else ""
     click.echo(f"model/{clean(data['name'])} {done}{revision}")
+    if data["dry_run"] and data["changed"]:
+        show_diff(data["diff"])
 
 
 @click.command()
@@ -96,6 +104,7 @@ def _report(answer: Answer, output: str) -> None:
 @click.option("--prefill", type=int, help="Prefill workers of a disaggregated variant.")
 @click.option("--decode", type=int, help="Decode workers of a disaggregated variant.")
 @if_match_option
+@dry_run_option
 @wait_options
 @admin_url_option
 @output_option
@@ -109,6 +118,7 @@ def scale(
     prefill: int | None,
     decode: int | None,
     if_match: int | None,
+    dry_run: bool,
     wait: bool,
     timeout_s: int,
     output: str,
@@ -120,8 +130,9 @@ def scale(
         raise click.UsageError("say what to scale: --workers, or --prefill and --decode")
     headers = {} if if_match is None else {"if-match": str(if_match)}
     with session.api() as api:
-        _report(api.patch(path("models", name, "scale"), body, headers), output)
-        if wait:
+        where = path("models", name, "scale")
+        report(api.patch(where, body, headers, dry_run=dry_run), output)
+        if wait and not dry_run:
             wait_until_ready(api, [name], timeout_s)
 
 

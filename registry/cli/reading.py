@@ -5,7 +5,6 @@ from typing import Any
 
 import click
 
-from registry.cli.api import path
 from registry.cli.command import (
     PluralGroup,
     Session,
@@ -263,46 +262,6 @@ def _key_rows(items: Items) -> Rows:
             limits_text(item["limits"]) or "-",
             ", ".join(item["models"]) or "all",
         )
-
-
-@get.command()
-@click.argument("name", shell_complete=model_names)
-@admin_url_option
-@output_option
-@pass_session
-def revisions(session: Session, name: str, output: str) -> None:
-    """A model's numbered specs (-o yaml shows them whole)."""
-    titles = ("REVISION>", "AGE", "BY", "VARIANTS")
-    _list(
-        session,
-        path("models", name, "revisions"),
-        output,
-        titles=titles,
-        rows=_revision_rows,
-        nothing="none",
-    )
-
-
-def _revision_rows(items: Items) -> Rows:
-    for item in items:
-        variants = item["spec"]["variants"]
-        yield (
-            str(item["number"]),
-            ago(item["created_at"]),
-            item["created_by"],
-            "; ".join(shape(variant) for variant in variants),
-        )
-
-
-def shape(variant: dict[str, Any]) -> str:
-    """A variant of a spec in a few words (the API leaves defaults out)."""
-    topology = variant["topology"]
-    name = variant.get("name", "default")
-    if topology["type"] == "aggregated":
-        count = topology.get("workers", 1)
-        return f"{name}: {variant['engine']}, {count} worker{'s' if count > 1 else ''}"
-    prefill, decode = (topology[role].get("workers", 1) for role in ("prefill", "decode"))
-    return f"{name}: {variant['engine']}, {prefill} prefill : {decode} decode"
 
 
 @get.command()

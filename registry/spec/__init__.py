@@ -15,6 +15,7 @@ from registry.spec.demand import (
     Ratio,
     Slo,
 )
+from registry.spec.differences import Change, ChangeKind, diff, summary_of
 from registry.spec.documents import (
     MODELS_PER_FILE_MAX,
     from_data,
@@ -69,6 +70,8 @@ __all__ = [
     "Aggregated",
     "Autoscale",
     "Bypass",
+    "Change",
+    "ChangeKind",
     "Disaggregated",
     "EngineName",
     "EngineTraits",
@@ -98,12 +101,14 @@ __all__ = [
     "Sticky",
     "Task",
     "Variant",
+    "diff",
     "from_data",
     "from_json",
     "from_yaml",
     "is_name",
     "parse_pypi_source",
     "parse_size_bytes",
+    "summary_of",
     "to_data",
     "to_json",
     "to_yaml",

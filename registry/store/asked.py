@@ -1,6 +1,6 @@
 """What principals ask for."""
 
-from registry.spec import ModelSpec, Role
+from registry.spec import ModelSpec, Role, RolloutPolicy
 from registry.state import (
     NO_KEY_LIMITS,
     Key,
@@ -12,8 +12,9 @@ from registry.state import (
     Principal,
     Priority,
     Quota,
+    Rollout,
 )
-from registry.store import keys, models, nodes, quotas, scales
+from registry.store import keys, models, nodes, quotas, rollouts, scales
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -28,14 +29,20 @@ class Asked(Scoped):
         by: Principal,
         if_match: int | None = None,
         create_only: bool = False,
+        policy: RolloutPolicy | None = None,
+        action: str = models.APPLY,
     ) -> tuple[Model, bool]:
-        """Makes *spec* the model's newest revision; (model, False) when it is that already.
+        """Makes *spec* the model's newest revision; (model, False) when it is that already. A model
+        that stands gets there by a rollout: by *policy* this once, else as *spec* says. *action* is
+        what is audited.
 
         *if_match* is the generation the caller has seen. Raises ConflictError when the model is at
         another one or not there, or when *create_only* and it is.
         """
         async with self._scopes.write(by) as write:
-            return await models.apply(write, spec, by, if_match, create_only=create_only)
+            return await models.apply(
+                write, spec, if_match, create_only=create_only, policy=policy, action=action
+            )
 
     async def delete_model(self, name: str, *, by: Principal, if_match: int | None = None) -> Model:
         """Its workers stop; its revisions stay. Raises NotFoundError, ConflictError."""
@@ -48,6 +55,23 @@ class Asked(Scoped):
         """
         async with self._scopes.write(by) as write:
             await scales.drop(write, model, variant, role)
+
+    async def pause_rollout(self, model: str, *, by: Principal) -> Rollout:
+        """It stays as far as it is. Raises NotFoundError when none is under way, ConflictError."""
+        async with self._scopes.write(by) as write:
+            return await rollouts.pause(write, model)
+
+    async def resume_rollout(self, model: str, *, by: Principal) -> Rollout:
+        """It goes on, paused or stalled. Raises NotFoundError when none is under way."""
+        async with self._scopes.write(by) as write:
+            return await rollouts.resume(write, model)
+
+    async def abort_rollout(self, model: str, *, by: Principal) -> Model:
+        """Makes what was served before it the newest revision. Raises NotFoundError when none is
+        under way.
+        """
+        async with self._scopes.write(by) as write:
+            return await models.abort(write, model)
 
     async def create_key(
         self,

@@ -6,16 +6,23 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry import rows
 from registry import tables as t
 from registry.errors import ConflictError, NotFoundError
-from registry.spec import ModelSpec, to_json
-from registry.state import EventKind, Model, Principal, Revision
+from registry.spec import ModelSpec, RolloutPolicy, to_json
+from registry.state import EventKind, Model, Revision
 from registry.store import rollouts, scales
 from registry.store.scope import Write, cut
 
 CONDITION_CHARS_MAX = 2000
+APPLY, ROLLBACK = "model.apply", "model.rollback"  # what is audited
 
 
 async def apply(
-    write: Write, spec: ModelSpec, by: Principal, if_match: int | None, *, create_only: bool
+    write: Write,
+    spec: ModelSpec,
+    if_match: int | None,
+    *,
+    create_only: bool,
+    policy: RolloutPolicy | None = None,
+    action: str = APPLY,
 ) -> tuple[Model, bool]:
     """The model and whether anything changed. Raises ConflictError."""
     row = await write.session.get(t.ModelRow, spec.name)
@@ -33,12 +40,21 @@ async def apply(
         write.session.add(row)
     if standing is None:
         row.created_at = write.now
-    return await _revise(write, row, spec, by, before), True
+    policy = policy or spec.rollout
+    return await _revise(write, row, spec, before, policy, action=action), True
 
 
 async def _revise(
-    write: Write, row: t.ModelRow, spec: ModelSpec, by: Principal, before: int | None
+    write: Write,
+    row: t.ModelRow,
+    spec: ModelSpec,
+    before: int | None,
+    policy: RolloutPolicy | None,
+    *,
+    action: str,
 ) -> Model:
+    """With a *policy* a model that stood *before* rolls over to it."""
+    assert write.by is not None, "somebody makes a revision"
     if before is not None:
         await scales.follow(write, (await _current(write.session, row)).spec, spec)
     row.generation += 1
@@ -54,13 +70,32 @@ async def _revise(
             number=row.revision,
             spec=text,
             created_at=write.now,
-            created_by=cut(by.actor),
+            created_by=cut(write.by.actor),
         )
     )
     await _assert_gap_free(write.session, row)
     write.event(EventKind.MODEL_APPLIED, f"revision {row.revision}", model=row.name)
-    write.audit("model.apply", row.name, before=before, after=row.revision)
-    return rows.model(row, text)
+    write.audit(action, row.name, before=before, after=row.revision)
+    rollout = None
+    if before is not None and policy is not None:
+        rollout = await rollouts.begin(write, row.name, before, row.revision, policy)
+    return rows.model(row, text, rollout, await scales.of(write.session, row.name))
+
+
+async def roll_back(write: Write, name: str, to_revision: int, reason: str) -> Model:
+    """What was served before becomes the newest revision. Raises PlanConflictError when no rollout
+    to *to_revision* is under way.
+    """
+    ended = await rollouts.end_rolled_back(write, name, to_revision, reason)
+    row = await _standing(write.session, name)
+    return await _revise(write, row, ended.base, row.revision, None, action=ROLLBACK)
+
+
+async def abort(write: Write, name: str) -> Model:
+    """`roll_back` because somebody asks for it. Raises NotFoundError."""
+    row = await rollouts.asked_for(write.session, name)
+    write.audit("rollout.abort", name, before=row.from_revision, after=row.to_revision)
+    return await roll_back(write, name, row.to_revision, "was aborted")
 
 
 async def _assert_gap_free(session: AsyncSession, row: t.ModelRow) -> None:
@@ -91,6 +126,7 @@ async def delete(write: Write, name: str, if_match: int | None) -> Model:
     row.updated_at = write.now
     row.deleted = True
     row.condition = ""
+    await rollouts.supersede(write, name, "the model was deleted")
     await scales.follow(write, (await _current(write.session, row)).spec, None)
     write.event(EventKind.MODEL_DELETED, f"at revision {row.revision}", model=name)
     write.audit("model.delete", name, before=row.revision)

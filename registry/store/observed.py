@@ -3,8 +3,29 @@
 from collections.abc import Collection, Sequence
 
 from registry.spec import Role
-from registry.state import Lease, NodeReport, Phase, PlannedGang, Worker, WorkerPlan
-from registry.store import gangs, history, leases, models, nodes, scales, signals, usage, workers
+from registry.state import (
+    Lease,
+    Model,
+    NodeReport,
+    Phase,
+    PlannedGang,
+    Principal,
+    Rollout,
+    Worker,
+    WorkerPlan,
+)
+from registry.store import (
+    gangs,
+    history,
+    leases,
+    models,
+    nodes,
+    rollouts,
+    scales,
+    signals,
+    usage,
+    workers,
+)
 from registry.store.scope import Scoped
 from registry.store.workers import ENDED_PER_SLOT_MAX
 from registry.traffic import Demand, Traffic
@@ -112,6 +133,49 @@ class Observed(Scoped):
         """
         async with self._scopes.write() as write:
             await scales.put(write, model, (variant, role), workers, reason)
+
+    async def enter_step(
+        self, model: str, to_revision: int, *, step: int, percent: int, reason: str
+    ) -> Rollout:
+        """The new revision takes *percent* of the traffic. With `promote: manual` it then stands
+        until somebody resumes it. Nothing happens where that step was entered already. Raises
+        PlanConflictError when it is not the next one, or it does not go on.
+        """
+        async with self._scopes.write() as write:
+            return await rollouts.enter_step(
+                write, model, to_revision, step, percent=percent, reason=reason
+            )
+
+    async def shift_traffic(
+        self, model: str, to_revision: int, *, percent: int, reason: str
+    ) -> Rollout:
+        """Between two steps: the new revision takes *percent*, since old workers must make way for
+        the rest of the new ones. Raises PlanConflictError when it takes more, or does not go on.
+        """
+        async with self._scopes.write() as write:
+            return await rollouts.shift_traffic(write, model, to_revision, percent, reason)
+
+    async def say_rollout(self, model: str, to_revision: int, reason: str) -> None:
+        """What it waits for. Raises PlanConflictError when it is not under way."""
+        async with self._scopes.write() as write:
+            await rollouts.say(write, model, to_revision, reason)
+
+    async def stall_rollout(self, model: str, to_revision: int, *, reason: str) -> Rollout:
+        """It failed, and stands until it is resumed or aborted. Raises PlanConflictError."""
+        async with self._scopes.write() as write:
+            return await rollouts.stall(write, model, to_revision, reason)
+
+    async def finish_rollout(self, model: str, to_revision: int, *, reason: str) -> Rollout:
+        """Raises PlanConflictError when it is not under way."""
+        async with self._scopes.write() as write:
+            return await rollouts.finish(write, model, to_revision, reason)
+
+    async def roll_back(self, model: str, to_revision: int, *, reason: str) -> Model:
+        """Ends the rollout and makes what was served before it the newest revision. Raises
+        PlanConflictError when it is not under way.
+        """
+        async with self._scopes.write(Principal(actor="controller")) as write:
+            return await models.roll_back(write, model, to_revision, reason)
 
     async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
         """Prunes history: old ended workers, events beyond the newest `EVENTS_KEPT`, and old

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from registry.state import AuditEntry, Event, Key, Model, Revision, Snapshot, Worker
+from registry.state import AuditEntry, Event, Key, Model, Revision, Rollout, Snapshot, Worker
 from registry.store import (
     history,
     keys,
@@ -10,6 +10,7 @@ from registry.store import (
     nodes,
     pools,
     quotas,
+    rollouts,
     signals,
     usage,
     workers,
@@ -57,6 +58,11 @@ class Reads(Scoped):
         """Oldest first. Raises NotFoundError."""
         async with self._scopes.read() as session:
             return await models.revisions(session, name)
+
+    async def rollouts(self, name: str) -> tuple[Rollout, ...]:
+        """Those of a model, ended ones too, newest first."""
+        async with self._scopes.read() as session:
+            return await rollouts.of(session, name)
 
     async def workers(
         self, *, model: str | None = None, include_ended: bool = False

@@ -15,7 +15,7 @@ from postgres_server import PostgresServer
 from registry_world import ME, serving, url_in
 from sqlalchemy import Connection, text
 
-from registry import db
+from registry import db, schema
 from registry.errors import SchemaError
 from registry.state import KeyKind, Phase, Priority
 from registry.store import Store
@@ -100,7 +100,7 @@ async def test_upgrading_makes_a_private_wal_database_and_may_be_repeated(tmp_pa
     await asyncio.gather(*(db.upgrade(url) for _ in range(3)))
     await db.upgrade(url)
 
-    assert await db.current(url) == db.head()
+    assert await db.current(url) == schema.head()
     file = tmp_path / "home" / "deep" / "modelyard.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert stat.S_IMODE(file.parent.stat().st_mode) == 0o700
@@ -162,7 +162,7 @@ async def test_0004_finds_workers_without_a_port_for_their_kv(empty: str) -> Non
 
 async def _downgrade(url: str, version: str) -> None:
     def downgrade(connection: Connection) -> None:
-        config = db.config()
+        config = schema.config()
         config.attributes["connection"] = connection
         command.downgrade(config, version)
 
@@ -187,7 +187,7 @@ async def test_a_database_at_another_version_is_refused(
     await db.upgrade(url)
     await _stamp(url, version)
     if version == "0000_older":
-        monkeypatch.setattr(db, "_known_versions", lambda: {"0000_older", db.head()})
+        monkeypatch.setattr(schema, "known_versions", lambda: ("0000_older", schema.head()))
     with pytest.raises(SchemaError, match=why):
         await Store.open(url)
 
@@ -207,7 +207,7 @@ async def test_three_who_migrate_a_postgresql_at_once_do_it_once(postgres: Postg
     url = await postgres.database(migrated=False)
     assert await db.current(url) is None
     await asyncio.gather(*(db.upgrade(url) for _ in range(3)))
-    assert await db.current(url) == db.head()
+    assert await db.current(url) == schema.head()
 
 
 async def test_a_missing_database_is_refused_and_not_made(tmp_path: Path) -> None:
