@@ -109,7 +109,7 @@ class Autoscaler:
         seat = _Seat(role=role, bounds=spec.autoscale, now=count, wish=count, least=count)
         if spec.autoscale is None:
             return seat
-        key = (model.name, variant.name, role)
+        key, stable_s = (model.name, variant.name, role), spec.autoscale.stable_s
         loads = self._loads.setdefault(key, deque())
         load = load_of(sight, role, spec.autoscale)
         if load is None or sight.blind or (loads and load.at - loads[-1].at > FRESH_S):
@@ -117,9 +117,9 @@ class Autoscaler:
         if load is None:
             return seat
         loads.append(load)
-        while len(loads) > 1 and loads[1].at <= sight.now - spec.autoscale.stable_s:
+        while len(loads) > 1 and loads[1].at <= sight.now - stable_s:
             loads.popleft()
-        settled = _settled(sight.ready(role), count, sight.now)
+        settled = _settled(sight.ready(role), count, sight.now - min(SETTLE_S, stable_s))
         if load.asked > load.ready + _ROUNDING:
             wish = min(ceil(load.asked - _ROUNDING), 2 * count)
             if settled and wish > count:
@@ -127,7 +127,7 @@ class Autoscaler:
         elif settled and _may_shrink(sight, role, spec.autoscale, loads[0].at):
             most = max(one.workers for one in loads)
             seat.least = min(count, max(1, ceil(most / FIT - _ROUNDING)))
-            seat.reason = _spare(most, count - 1, spec.autoscale.stable_s)
+            seat.reason = _spare(most, count - 1, stable_s)
         return seat
 
 
@@ -138,13 +138,11 @@ def _is_autoscaled(variant: Variant) -> bool:
     )
 
 
-def _settled(ready: Sequence[Worker], count: int, now: float) -> bool:
+def _settled(ready: Sequence[Worker], count: int, since: float) -> bool:
     """Whether all workers are ready, and have been for long enough to show in what is measured."""
     if len({worker.plan.ordinal for worker in ready}) < count:
         return False
-    return all(
-        worker.ready_at is not None and now - worker.ready_at >= SETTLE_S for worker in ready
-    )
+    return all(worker.ready_at is not None and worker.ready_at <= since for worker in ready)
 
 
 def _may_shrink(sight: Sight, role: Role, bounds: Autoscale, seen_since: float) -> bool:
