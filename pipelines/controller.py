@@ -34,6 +34,7 @@ from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
 from pipelines.rolling import Rolling
 from pipelines.rollouts import give_way
+from pipelines.scaling import Scaling
 from pipelines.scheduler import Proposal
 from pipelines.sightings import Recorder
 from pipelines.silent_watch import SilentWatch
@@ -77,6 +78,7 @@ class Controller:
         self._rolling = Rolling(store, clock)
         self._silent = SilentWatch(store, clock)
         self._sleepers = Sleepers(store, cluster, client, self._recorder, clock)
+        self._scaling = Scaling(store, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -130,6 +132,7 @@ class Controller:
         await self._sleepers.turn(snapshot, arrangement, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
+        await self._scaling.look(snapshot, measured)
         silent = await self._silent.look(snapshot, measured)
         await self._tell_conditions(snapshot, decision, proposal, room.stay, silent)
 
