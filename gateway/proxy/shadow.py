@@ -19,7 +19,7 @@ from gateway.proxy.errors import CannotResumeError, LegError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.wire import Wire
 from gateway.routing.ask import Ask
-from gateway.routing.pick import FULL, Random, Route
+from gateway.routing.pick import Full, Random, Route
 from gateway.routing.table import ModelRow, VariantRow
 from registry.spec import Sticky
 
@@ -148,7 +148,7 @@ class Shadows:
             route = self._wire.router.route(exchange.model, exchange.ask, dead=set(), avoid=set())
             if route is None:
                 return "unavailable"
-            if route is FULL:
+            if isinstance(route, Full):
                 return "busy"
             failure = await attempt(exchange, route)
             if failure is not None:
