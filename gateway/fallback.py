@@ -8,8 +8,6 @@ from gateway.errors import (
     ApiError,
     BadAnswerError,
     DeadlineError,
-    QueueFullError,
-    QueueTimeoutError,
     ShutdownError,
     UnavailableError,
 )
@@ -22,13 +20,15 @@ from registry.spec import FallbackOn
 from registry.state import Key
 
 _NO_ROOM = 429  # as a worker says it that limits its own requests
+# What a request is told that has waited in vain, for room or for a worker to wake up.
+_WAITED = frozenset({"queue_full", "queue_timeout", "wake_timeout"})
 
 
 def reason_of(error: ApiError, *, asked: bool) -> FallbackOn | None:
     """What *error*, told before the first byte, is to a model's fallbacks; None if it is nothing
     that another model would do better. *asked*: a worker was asked.
     """
-    if isinstance(error, QueueFullError | QueueTimeoutError):
+    if type(error) is not ApiError and error.code in _WAITED:
         return FallbackOn.NO_CAPACITY
     if isinstance(error, UnavailableError):
         return FallbackOn.ERROR if asked else FallbackOn.NO_CAPACITY
