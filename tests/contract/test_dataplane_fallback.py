@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 
+import msgspec
 import pytest
 from gateway_world import (
     DISAGGREGATED,
@@ -17,7 +18,7 @@ from gateway_world import (
     token,
 )
 
-from registry.state import KeyLimits
+from registry.state import KeyLimits, Phase
 
 TOO_LONG = {
     "error": {
@@ -277,3 +278,30 @@ async def test_a_client_that_leaves_while_a_fallback_answers_is_let_go():
         await gateway.assert_quiet()
         (record,) = await gateway.usage()
         assert (record.model, record.status) == ("b", "cancelled")
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("wakes", [True, False])
+async def test_a_model_that_sleeps_is_waited_for_and_only_then_another_one_answers(stream, wakes):
+    models = [
+        a_declared("m", fallback={"models": ["b"]}, idle={"after_s": 60, "wake_s": 1}),
+        a_declared("b"),
+    ]
+    async with FakeWorker(good) as sleeper, FakeWorker(good) as other, Gateway() as gateway:
+        awake = a_fleet(models[0], unified=[sleeper.url])
+        asleep = [msgspec.structs.replace(worker, phase=Phase.ASLEEP) for worker in awake]
+        others = a_fleet(models[1], unified=[other.url])
+        gateway.plane.table = a_table(models=models, workers=asleep + others)
+        hurried = asyncio.Event()
+        gateway.plane.signals.on_hurry = hurried.set
+        request = asyncio.create_task(gateway.post(stream=stream))
+        await hurried.wait()
+        await asyncio.sleep(0)
+        row = gateway.plane.signals.demand("g", 0.0)["m"]
+        assert (row.queued, row.in_flight, request.done()) == (1, 0, False)
+        if wakes:
+            gateway.plane.table = a_table(models=models, workers=awake + others, version=2)
+        assert (await request).status_code == 200
+        assert (len(sleeper.calls), len(other.calls)) == ((1, 0) if wakes else (0, 1))
+        (record,) = await gateway.usage()
+        assert (record.model, record.status) == ("m" if wakes else "b", "ok")
