@@ -234,11 +234,12 @@ def _want(
 
 
 def _together(missing: Gang, *, lives: bool, small: bool) -> list[Gang]:
-    """Which of the missing are placed with which. *small*: one worker of each role first."""
+    """Which of the missing are placed with which. *small*: one worker of each role now, the others
+    once these have their places.
+    """
     if lives:
         return [(plan,) for plan in missing]
     if not small:
         return [missing]
     first = {plan.role: plan for plan in reversed(missing)}
-    begun = tuple(plan for plan in missing if first[plan.role] is plan)
-    return [begun, *((plan,) for plan in missing if first[plan.role] is not plan)]
+    return [tuple(plan for plan in missing if first[plan.role] is plan)]

@@ -18,7 +18,7 @@ from pipelines.rollouts.targets import (
     time_is_over_at,
 )
 from registry.spec import Promote
-from registry.state import Rollout, RolloutState, Worker
+from registry.state import LEAVING_PHASES, Rollout, RolloutState, Worker
 from registry.traffic import Traffic
 
 
@@ -109,7 +109,9 @@ def _go_on(goal: Targets, refused: Collection[Slot]) -> Move:
 
 
 def _is_all_there_will_be(goal: Targets) -> bool:
-    """Nobody is left to make way, and of each new role all that found room serve."""
+    """Nobody is left to make way or leaves, and of each new role all that found room serve."""
+    if any(worker.phase in LEAVING_PHASES for worker in goal.scene.workers):
+        return False
     new = [goal.scene.filling(part) for lane in goal.difference.lanes for part in lane.new]
     return not _old(goal) and all(
         workers and all(worker.phase in PROVEN_PHASES for worker in workers) for workers in new
