@@ -87,9 +87,11 @@ def test_what_never_gets_ready_is_rolled_back_and_apply_says_so(yard, tmp_path):
     ("topology", "why"), [(FAILING, "of its requests fail"), (SLOWER, "its median TTFT is")]
 )
 def test_what_does_worse_is_rolled_back_and_clients_do_not_notice(yard, tmp_path, topology, why):
-    """Whose requests fail are served by the old revision, and count for the gate all the same."""
+    """Whose requests fail are served by the old revision, and count for the gate all the same.
+    Streams alone tell how long a first token took.
+    """
     policy = "{canary: [30, 100], gate: {watch_s: 3, requests_min: 5}}"
-    with SteadyLoad(yard, MODEL) as load:
+    with SteadyLoad(yard, MODEL, all_stream=True) as load:
         failed = apply(yard, spec(tmp_path, topology, policy), "--wait", check=False)
 
     assert failed.returncode == 9
