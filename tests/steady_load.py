@@ -28,8 +28,8 @@ class Got(NamedTuple):
 
 
 class SteadyLoad:
-    """Half of the *clients* stream. Each asks for exactly *tokens*, again *pause_s* after an
-    answer. Used as a context; then *got* has every answer.
+    """Every second one of the *clients* streams, or all of them. Each asks for exactly *tokens*,
+    again *pause_s* after an answer. Used as a context; then *got* has every answer.
     """
 
     def __init__(
@@ -41,6 +41,7 @@ class SteadyLoad:
         tokens: int = 16,
         pause_s: float = 0.02,
         timeout_s: float = 60.0,
+        all_stream: bool = False,
     ) -> None:
         self.got: list[Got] = []
         self._yard = yard
@@ -51,7 +52,9 @@ class SteadyLoad:
         self._numbers = count()
         self._over = threading.Event()
         self._threads = [
-            threading.Thread(target=self._ask_on, args=(number % 2 == 0,), daemon=True)
+            threading.Thread(
+                target=self._ask_on, args=(all_stream or number % 2 == 0,), daemon=True
+            )
             for number in range(clients)
         ]
 

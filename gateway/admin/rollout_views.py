@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from gateway.admin.views import View, iso, iso_or_none
+from pipelines.rollouts.gate import Seen, seen
 from pipelines.topology import expand
 from registry.spec import Gate, ModelSpec, Promote, Role
 from registry.state import Model, Phase, Rollout, RolloutState, Worker
@@ -86,7 +87,7 @@ def rollout_view(
     """*newest* is the spec of its `to_revision`; *traffic* may have other models and times."""
     mine = [worker for worker in workers if worker.plan.model == model.name]
     until = float("inf") if rollout.ended_at is None else rollout.ended_at
-    told = [row for row in traffic if row.model == model.name and rollout.step_at <= row.at < until]
+    of_old, of_new = seen(rollout, [row for row in traffic if row.at < until])
     old = _as_of(model, rollout.base, rollout.from_revision)
     new = _as_of(model, newest, rollout.to_revision)
     policy = rollout.policy
@@ -105,8 +106,8 @@ def rollout_view(
         created_at=iso(rollout.created_at),
         step_at=iso(rollout.step_at),
         ended_at=iso_or_none(rollout.ended_at),
-        old=_side(old, _WHOLE - rollout.percent, mine, told),
-        new=_side(new, rollout.percent, mine, told),
+        old=_side(old, _WHOLE - rollout.percent, mine, of_old),
+        new=_side(new, rollout.percent, mine, of_new),
     )
 
 
@@ -124,17 +125,15 @@ def _as_of(model: Model, spec: ModelSpec, revision: int) -> Model:
     return msgspec.structs.replace(model, spec=spec, revision=revision, rollout=None)
 
 
-def _side(model: Model, percent: int, workers: list[Worker], told: list[Traffic]) -> RolledSide:
-    mine = [row for row in told if row.revision == model.revision]
-    requests = sum(row.requests for row in mine)
+def _side(model: Model, percent: int, workers: list[Worker], did: Seen) -> RolledSide:
     return RolledSide(
         revision=model.revision,
         percent=percent,
         roles=tuple(_roles(model, workers)),
-        requests=requests,
-        error_rate=sum(row.errors for row in mine) / requests if requests else None,
-        ttft_s=_median_s(row.ttft for row in mine),
-        tpot_s=_median_s(row.tpot for row in mine),
+        requests=did.requests,
+        error_rate=did.error_rate if did.requests else None,
+        ttft_s=_median_s(did.ttft),
+        tpot_s=_median_s(did.tpot),
     )
 
 
@@ -153,6 +152,5 @@ def _roles(model: Model, workers: list[Worker]) -> Iterator[RolledRole]:
         )
 
 
-def _median_s(found: Iterable[Latencies]) -> float | None:
-    whole = sum(found, Latencies())
-    return whole.quantile_s(_MEDIAN) if whole.total else None
+def _median_s(times: Latencies) -> float | None:
+    return times.quantile_s(_MEDIAN) if times.total else None

@@ -21,7 +21,7 @@ class Verdict(msgspec.Struct, frozen=True):
     why: str = ""  # a sentence; "" when it passed
 
 
-class _Sum(msgspec.Struct, frozen=True, kw_only=True):
+class Seen(msgspec.Struct, frozen=True, kw_only=True):
     """The requests of one revision."""
 
     requests: int = 0
@@ -38,9 +38,7 @@ def judge(gate: Gate, rollout: Rollout, traffic: Iterable[Traffic], now: float) 
     """By the *traffic* since the rollout's step was entered. Errors are told as soon as there are
     enough requests; speed, which is worse with cold caches, not before the gate's time is over.
     """
-    rows = [row for row in traffic if row.model == rollout.model and row.at >= rollout.step_at]
-    old = _sum(row for row in rows if row.revision == rollout.from_revision)
-    new = _sum(row for row in rows if row.revision == rollout.to_revision)
+    old, new = seen(rollout, traffic)
     enough = new.requests >= gate.requests_min
     if enough and new.error_rate > old.error_rate + gate.error_rate_max:
         return Verdict(
@@ -60,6 +58,15 @@ def judge(gate: Gate, rollout: Rollout, traffic: Iterable[Traffic], now: float) 
     return Verdict(Outcome.FAILED, slow) if slow else Verdict(Outcome.PASSED)
 
 
+def seen(rollout: Rollout, traffic: Iterable[Traffic]) -> tuple[Seen, Seen]:
+    """What the old and the new revision did since the rollout's step was entered."""
+    rows = [row for row in traffic if row.model == rollout.model and row.at >= rollout.step_at]
+    return (
+        _sum(row for row in rows if row.revision == rollout.from_revision),
+        _sum(row for row in rows if row.revision == rollout.to_revision),
+    )
+
+
 def _slower(name: str, new: Latencies, old: Latencies, ratio_max: float, least: int) -> str:
     """Why its median is too long, or "": also where either revision has too few values to say."""
     if min(new.total, old.total) < least:
@@ -73,10 +80,10 @@ def _slower(name: str, new: Latencies, old: Latencies, ratio_max: float, least: 
     )
 
 
-def _sum(rows: Iterable[Traffic]) -> _Sum:
-    total = _Sum()
+def _sum(rows: Iterable[Traffic]) -> Seen:
+    total = Seen()
     for row in rows:
-        total = _Sum(
+        total = Seen(
             requests=total.requests + row.requests,
             errors=total.errors + row.errors,
             ttft=total.ttft + row.ttft,

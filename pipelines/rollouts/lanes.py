@@ -87,12 +87,10 @@ def base_of(model: Model, rollout: Rollout) -> Model:
 def difference(model: Model, rollout: Rollout) -> Difference:
     old_gangs, gangs = expand(base_of(model, rollout)), expand(model)
     old, new = _by_part(old_gangs), _by_part(gangs)
-    standing: list[WorkerPlan] = []
-    for key, plans in new.items():
-        changed = _changed(plans, old.get(key, ()))
-        standing += [plan for plan in plans if plan not in changed]
     old_parts = {key: _changed(plans, new.get(key, ())) for key, plans in old.items()}
     new_parts = {key: _changed(plans, old.get(key, ())) for key, plans in new.items()}
+    changed = {plan.slot for plans in new_parts.values() for plan in plans}
+    standing = (plan for plans in new.values() for plan in plans if plan.slot not in changed)
     limits = {**_limits(rollout.base), **_limits(model.spec)}
     return Difference(
         lanes=_lanes(

@@ -6,7 +6,7 @@ traffic's shares and `max_unavailable` leave. Nothing is remembered: all of it i
 rollout's step and percent, and from who lives.
 """
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -191,16 +191,19 @@ def _may_go(scene: Scene, lane: Lane, staying: set[str]) -> Iterator[Worker]:
     if scene.rollout.state is not RolloutState.PROGRESSING or lane.is_external:
         return
     moving = moves_on(scene.rollout, scene.now)
-    allowed = sum(part.unavailable for part in lane.new) if moving else 0
+    allowed = [part.unavailable for part in lane.new] if moving else [0]
+    # Where nobody may come beside the old ones, a pair needs the room of one for each role.
+    missing = max(allowed, default=0) if lane.workers_max is None else sum(allowed)
     new_ready = sum(scene.proven(part) for part in lane.new)
     for part in lane.old:
-        missing = max(allowed, part.unavailable) if moving and lane.is_crossing else allowed
-        floor = part.needed(WHOLE - scene.rollout.percent) - missing
+        needed = part.needed(WHOLE - scene.rollout.percent)
         if lane.is_crossing:
-            floor = max(floor, part.minimum)
+            own = part.unavailable if moving else 0
+            floor = max(needed - max(missing, own), part.minimum)
         else:
             size = min(len(part.plans), *(len(other.plans) for other in lane.new))
-            floor = max(floor, size - missing - new_ready, part.minimum - new_ready)
+            least = max(size - missing, part.minimum) - new_ready
+            floor = max(needed - missing, least)
         mine = [worker for worker in scene.filling(part) if worker.id in staying]
         left = len({worker.plan.slot for worker in mine})
         yield from sorted(mine, key=_first_to_go)[: max(0, left - floor)]
@@ -273,13 +276,15 @@ def _old_shares(differing: Difference, starts: set[Slot]) -> Iterator[Share]:
 
 def _new_shares(scene: Scene, differing: Difference, starts: set[Slot]) -> Iterator[Share]:
     changing = {p.slot for lane in differing.lanes for part in lane.new for p in part.plans}
-    alive: dict[Slot, set[str]] = defaultdict(set)
-    for worker in scene.workers:
-        if worker.phase not in LEAVING_PHASES:
-            alive[worker.plan.slot].add(worker.plan.fingerprint)
+    alive = {
+        (worker.plan.slot, worker.plan.fingerprint)
+        for worker in scene.workers
+        if worker.phase not in LEAVING_PHASES
+    }
     for gang in differing.gangs:
-        living = [plan for plan in gang if plan.fingerprint in alive[plan.slot]]
-        mine = tuple(plan for plan in gang if plan in living or plan.slot in starts)
+        mine = tuple(
+            plan for plan in gang if plan.slot in starts or (plan.slot, plan.fingerprint) in alive
+        )
         whole = {plan.role for plan in gang} == {plan.role for plan in mine}
         may_start = frozenset(plan.slot for plan in mine) & starts if whole else frozenset()
         small = any(plan.slot in changing for plan in gang) and gang[0].locality is Locality.PREFER

@@ -14,6 +14,8 @@ MODEL = "emu"
 AGGREGATED = "{type: aggregated, workers: 1, memory: 256MiB}"
 PAIRS = "{type: disaggregated, prefill: {workers: 2, memory: 256MiB}, decode: {memory: 256MiB}}"
 BROKEN = "{type: aggregated, memory: 256MiB, args: {no-such: 1}}"
+FAILING = "{type: aggregated, memory: 256MiB, args: {failure-rate: 0.5}}"
+SLOWER = "{type: aggregated, memory: 256MiB, args: {ttft-ms: 3000}}"
 CANARY = "{canary: [25, 100], pause_s: 2}"
 
 
@@ -77,6 +79,27 @@ def test_what_never_gets_ready_is_rolled_back_and_apply_says_so(yard, tmp_path):
     assert load.failed == []
     assert {mode for _, mode in load.seen()} == {"disaggregated"}
     assert rollout(yard)["state"] == "rolled-back"
+    eventually("as before", lambda: yard.is_ready(MODEL))
+    assert roles(yard) == ["decode", "prefill", "prefill"]
+
+
+@pytest.mark.parametrize(
+    ("topology", "why"), [(FAILING, "of its requests fail"), (SLOWER, "its median TTFT is")]
+)
+def test_what_does_worse_is_rolled_back_and_clients_do_not_notice(yard, tmp_path, topology, why):
+    """Whose requests fail are served by the old revision, and count for the gate all the same.
+    Streams alone tell how long a first token took.
+    """
+    policy = "{canary: [30, 100], gate: {watch_s: 3, requests_min: 5}}"
+    with SteadyLoad(yard, MODEL, all_stream=True) as load:
+        failed = apply(yard, spec(tmp_path, topology, policy), "--wait", check=False)
+
+    assert failed.returncode == 9
+    assert "was rolled back: the gate failed: " in failed.stderr
+    assert why in failed.stderr
+    assert load.failed == []
+    told = rollout(yard)
+    assert told["state"] == "rolled-back"
     eventually("as before", lambda: yard.is_ready(MODEL))
     assert roles(yard) == ["decode", "prefill", "prefill"]
 

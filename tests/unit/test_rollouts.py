@@ -3,11 +3,13 @@
 import msgspec
 import pytest
 from courses import Course, capacity
-from fleets import disaggregated, external, unified, with_spec
+from fleets import a_snapshot, disaggregated, external, unified, with_spec, workers_of
 
+from pipelines.plan import with_specs
+from pipelines.reconciler import reconcile
 from pipelines.rollouts import Step
 from registry.spec import Locality, Role, from_data
-from registry.state import Phase, RolloutState
+from registry.state import NodeState, Phase, RolloutState
 
 CANARY = {"canary": [25, 100]}
 
@@ -299,9 +301,75 @@ def test_rolled_back_without_room_the_new_ones_serve_until_the_old_ones_are_back
     assert course.ready() == 4
 
 
+def two_variants(model, *names):
+    variant = msgspec.to_builtins(model.spec)["variants"][0]
+    data = {**msgspec.to_builtins(model.spec), "variants": [{**variant, "name": n} for n in names]}
+    return from_data(data)
+
+
+def test_a_variant_that_is_only_removed_goes_at_the_last_step():
+    model = unified("m")
+    model = msgspec.structs.replace(model, spec=two_variants(model, "one", "two"))
+    course = Course(capacity(model, slots=2), two_variants(model, "one"))
+    course.run()
+    assert course.moves == [(Step.ENTER, 100), (Step.FINISH, 100)]
+    course.turn()
+    assert [worker.plan.variant for worker in course.snapshot.workers] == ["one"]
+
+
+def test_a_variant_that_is_added_is_ready_before_it_takes_traffic():
+    model = unified("m")
+    model = msgspec.structs.replace(model, spec=two_variants(model, "one"))
+    course = Course(capacity(model, slots=3), two_variants(model, "one", "two"), ready_after=3)
+    course.turns(3)
+    assert course.rollout.percent == 0
+    course.run()
+    assert {w.plan.variant for w in course.snapshot.workers} == {"one", "two"}
+
+
+def test_what_a_superseded_one_started_ends_and_the_base_serves_on():
+    model = unified("m", workers=2)
+    course = Course(capacity(model, slots=6), changed(model, rollout={"canary": [50, 100]}))
+    course.turns(2)
+    assert course.rollout.percent == 50
+    third = with_spec(model, topology={"args": {"seed": 3}}).spec
+    course.snapshot, _ = with_specs(course.snapshot, [third], course.now)
+    assert (course.rollout.from_revision, course.rollout.to_revision) == (1, 3)
+    course.run(look=lambda course: course.ready() >= 2 or pytest.fail("too few serve"))
+    assert len(course.of(3, Phase.READY)) == len(course.snapshot.workers) == 2
+
+
+def test_back_to_what_serves_is_over_at_once():
+    model = unified("m", workers=2)
+    course = Course(capacity(model, slots=6), changed(model))
+    course.turns(1)
+    course.snapshot, _ = with_specs(course.snapshot, [model.spec], course.now)
+    course.turns(2)
+    assert course.moves == [(Step.FINISH, 100)]
+    assert {worker.plan.revision for worker in course.snapshot.workers} == {1}
+
+
+def test_where_a_node_is_drained_the_old_workers_move_too():
+    model = unified("m", workers=2)
+    policy = {"canary": [50, 100], "pause_s": 1000.0}
+    course = Course(capacity(model, slots=4, nodes=("a", "b")), changed(model, rollout=policy))
+    course.turns(3)
+    drained = tuple(
+        msgspec.structs.replace(n, state=NodeState.DRAINING) if n.name == "a" else n
+        for n in course.snapshot.nodes
+    )
+    course.snapshot = msgspec.structs.replace(course.snapshot, nodes=drained)
+    for _ in range(10):
+        course.turn()
+        assert course.ready() >= 2
+    assert {worker.node for worker in course.snapshot.workers} == {"b"}
+    assert (len(course.of(1)), len(course.of(2))) == (2, 1)
+
+
 def test_external_workers_roll_over_without_any_room():
     model = external("m", urls=["http://10.0.0.1:1"])
     spec = external("m", urls=["http://10.0.0.2:1"]).spec
-    course = Course(capacity(model, slots=1), spec)
-    course.turn()
-    assert len(course.of(1, Phase.READY)) == 1
+    snapshot, _ = with_specs(a_snapshot(models=[model], workers=workers_of(model)), [spec], 0.0)
+    decision = reconcile(snapshot, 0.0)
+    (new,) = decision.reach
+    assert (new.external.url, decision.drain) == ("http://10.0.0.2:1", {})

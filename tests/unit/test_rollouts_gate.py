@@ -33,14 +33,14 @@ def a_rollout(**changes):
     return msgspec.structs.replace(rollout, **changes)
 
 
-def seen(revision, requests=100, errors=0, at=110.0, ttft_s=0.0, tpot_s=0.0, **more):
+def seen(revision, *, requests=100, errors=0, at=110.0, ttft_s=0.0, tpot_s=0.0, model="m"):
     def times(seconds):
         return Latencies.of((seconds,) * requests) if seconds else Latencies()
 
     return Traffic(
         at=at,
         gateway="g",
-        model=more.get("model", "m"),
+        model=model,
         variant="default",
         revision=revision,
         requests=requests,
