@@ -158,6 +158,14 @@ def test_the_old_ones_of_other_roles_make_way_as_few_as_suffice():
     assert len(course.of(2, Phase.READY)) == 3
 
 
+def test_more_may_lack_than_have_to():
+    model = unified("m", workers=4)
+    lenient = with_spec(disaggregated("m", prefill=2), topology={"prefill": {"max_unavailable": 4}})
+    course = Course(capacity(model, slots=5), other(model, lenient))
+    course.turn()
+    assert len(course.of(1)) == 3
+
+
 def test_nobody_makes_way_where_that_would_not_suffice():
     model = unified("m", workers=2)
     topology = disaggregated("m", prefill=1, devices=2)
@@ -172,10 +180,10 @@ def test_not_more_than_the_surge_live_at_once():
     model = with_spec(unified("m", workers=4), topology={"max_surge": 1, "max_unavailable": 0})
 
     def look(course):
-        assert len(course.snapshot.workers) <= 5
+        assert len(course.snapshot.workers) <= 5  # with those that leave
         assert course.ready() >= 4
 
-    course = Course(capacity(model, slots=12), changed(model), ready_after=2)
+    course = Course(capacity(model, slots=12), changed(model), ready_after=2, gone_after=3)
     course.run(look=look)
     assert len(course.of(2, Phase.READY)) == 4
 
