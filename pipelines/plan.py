@@ -253,6 +253,9 @@ class _Course:
             for gang in expand(model)
             for plan in gang
         }
+        for rollout in decision.rollouts.values():
+            # Whoever is replaced by workers of another shape is outdated, too.
+            wanted |= dict.fromkeys(rollout.replaced() - wanted.keys(), "")
         workers = {worker.id: worker for worker in self.snapshot.workers}
         ends: dict[str, tuple[Cause, str]] = {}
         for worker in self.snapshot.workers:

@@ -35,15 +35,27 @@ def capacity(model, *, slots, nodes=("a",)):
 
 class Course:
     """*snapshot* from turn to turn. New workers are ready *ready_after* turns after they were
-    placed, those that *never* names (by a predicate) not at all.
+    placed, those that *never* names (by a predicate) not at all; who is drained has ended
+    *gone_after* turns later.
     """
 
-    def __init__(self, snapshot, spec, *, ready_after=1, never=lambda worker: False, traffic=()):
+    def __init__(
+        self,
+        snapshot,
+        spec,
+        *,
+        ready_after=1,
+        gone_after=1,
+        never=lambda worker: False,
+        traffic=(),
+    ):
         self.snapshot, _ = with_specs(snapshot, [spec], 0.0)
         self.now = 0.0
         self.moves = []
         self.traffic = traffic
         self._ready_after = ready_after
+        self._gone_after = gone_after
+        self._drained = {}
         self._never = never
         self._count = 0
         self._refused = set()
@@ -187,7 +199,9 @@ class Course:
         self.now += TURN_S
         for worker in self.snapshot.workers:
             if worker.phase in LEAVING_PHASES:
-                self.end(worker)
+                since = self._drained.setdefault(worker.id, self.now - TURN_S)
+                if self.now - since >= self._gone_after * TURN_S:
+                    self.end(worker)
             elif self._is_up(worker):
                 self.phase(worker, Phase.READY, ready_at=self.now)
 

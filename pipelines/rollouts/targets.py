@@ -107,6 +107,11 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     is_squeezed: bool
     difference: Difference
 
+    def replaced(self) -> frozenset[Slot]:
+        """The slots of the old revision that others take the place of, or nobody."""
+        lanes = self.difference.lanes
+        return frozenset(p.slot for lane in lanes for part in lane.old for p in part.plans)
+
     def makes_way(self, gang: Gang) -> tuple[Worker, ...] | None:
         """The old workers that may go for a gang of the new revision; None for any other gang."""
         slots = {(plan.slot, plan.fingerprint) for plan in gang}

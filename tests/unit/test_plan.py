@@ -92,6 +92,26 @@ def test_a_change_without_room_beside_the_old_worker_comes_when_that_has_ended()
     assert found.is_complete
 
 
+def test_another_topology_starts_beside_the_old_workers_which_stop_once_it_is_ready():
+    pair = disaggregated("m", prefill=2)
+    found = thought(a_fleet(unified("m", workers=2), slots=5), pair)
+
+    starts = sorted((start.turn, start.worker.plan.role) for start in found.starts)
+    assert starts == [(1, "decode"), (1, "prefill"), (2, "prefill")]
+    assert {(stop.cause, stop.turn) for stop in found.stops} == {(Cause.OUTDATED, 3)}
+    assert found.is_complete
+
+
+def test_a_rollout_without_room_is_thought_to_its_end():
+    fleet = a_fleet(unified("m", workers=4), slots=4)
+    found = thought(fleet, unified("m", workers=4, args={"seed": 1}))
+
+    assert len(found.starts) == len(found.stops) == 4
+    assert found.is_complete
+    turns = [start.turn for start in found.starts]
+    assert turns == sorted(set(turns)), "one after the other"
+
+
 def test_fewer_workers_stop_the_last_ones_at_once():
     found = thought(a_fleet(unified("m", workers=2)), unified("m", workers=1))
 

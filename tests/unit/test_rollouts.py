@@ -5,6 +5,7 @@ import pytest
 from courses import Course, capacity
 from fleets import a_snapshot, disaggregated, external, unified, with_spec, workers_of
 
+from pipelines.conditions import condition
 from pipelines.plan import with_specs
 from pipelines.reconciler import reconcile
 from pipelines.rollouts import Step
@@ -158,6 +159,30 @@ def test_the_old_ones_of_other_roles_make_way_as_few_as_suffice():
     assert len(course.of(2, Phase.READY)) == 3
 
 
+def test_its_model_s_condition_says_how_far_it_is_and_what_it_waits_for():
+    model = unified("m", workers=4)
+    policy = {**CANARY, "pause_s": 60.0}
+    course = Course(capacity(model, slots=8), changed(model, rollout=policy))
+    course.turns(4)
+    text = condition(course.model, course.snapshot.workers, "no place for it", "who stays")
+    assert text == (
+        "rollout to revision 2: 25 % of the traffic, stays there for 60 s; no place for it; "
+        "who stays"
+    )
+    course.change_rollout(state=RolloutState.PAUSED, reason="was paused: resume to go on")
+    assert condition(course.model, (), "") == (
+        "rollout to revision 2 paused: 25 % of the traffic, was paused: resume to go on"
+    )
+
+
+def test_more_may_lack_than_have_to():
+    model = unified("m", workers=4)
+    lenient = with_spec(disaggregated("m", prefill=2), topology={"prefill": {"max_unavailable": 4}})
+    course = Course(capacity(model, slots=5), other(model, lenient))
+    course.turn()
+    assert len(course.of(1)) == 3
+
+
 def test_nobody_makes_way_where_that_would_not_suffice():
     model = unified("m", workers=2)
     topology = disaggregated("m", prefill=1, devices=2)
@@ -172,10 +197,10 @@ def test_not_more_than_the_surge_live_at_once():
     model = with_spec(unified("m", workers=4), topology={"max_surge": 1, "max_unavailable": 0})
 
     def look(course):
-        assert len(course.snapshot.workers) <= 5
+        assert len(course.snapshot.workers) <= 5  # with those that leave
         assert course.ready() >= 4
 
-    course = Course(capacity(model, slots=12), changed(model), ready_after=2)
+    course = Course(capacity(model, slots=12), changed(model), ready_after=2, gone_after=3)
     course.run(look=look)
     assert len(course.of(2, Phase.READY)) == 4
 
