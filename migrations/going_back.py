@@ -31,10 +31,10 @@ def named(names: list[str]) -> str:
 
 
 def counted(connection: Connection, what: str, query: str) -> Iterator[str]:
-    """``3 quotas``, or nothing; *query* counts, *what* is for more than one."""
+    """``quotas (3)``, or nothing where *query* counts none."""
     count = connection.execute(sa.text(query)).scalar_one()
     if count:
-        yield f"{count} {what}"
+        yield f"{what} ({count})"
 
 
 def specs_that_use(connection: Connection, fields: frozenset[str]) -> Iterator[str]:

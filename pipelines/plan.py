@@ -17,6 +17,7 @@ from pipelines.reconciler import Decision, reconcile, workers_of
 from pipelines.rollouts import Step, decide, give_way, targets
 from pipelines.scheduler import Proposal, Refusal, RuntimeOf
 from pipelines.topology import expand
+from pipelines.turnover import as_applied
 from registry.spec import ModelSpec, Promote
 from registry.state import (
     LEAVING_PHASES,
@@ -160,18 +161,9 @@ def with_specs(
             continue
         new = before is None or before.deleted
         changes[spec.name] = Change.CREATED if new else Change.CHANGED
-        models[spec.name] = Model(
-            rollout=_rollout(None if new else before, spec, now),
-            scales=before.scales if before else (),
-            name=spec.name,
-            generation=1 + (before.generation if before else 0),
-            revision=1 + (before.revision if before else 0),
-            spec=spec,
-            created_at=before.created_at if before else now,
-            updated_at=now,
-            deleted=False,
-            condition="",
-        )
+        applied = as_applied(before, spec, now)
+        rollout = _rollout(None if new else before, spec, now)
+        models[spec.name] = msgspec.structs.replace(applied, rollout=rollout)
     ordered = tuple(models[name] for name in sorted(models))
     return msgspec.structs.replace(snapshot, models=ordered), changes
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from gateway.admin.views import View, iso
 from pipelines.turnover import ComingRollout, Turnover, as_applied, coming_rollout, turnover
-from registry.spec import Change, ModelSpec, Promote, RolloutPolicy, diff, summary_of
+from registry.spec import Change, ModelSpec, Promote, RolloutPolicy, diff, summary_of, to_json
 from registry.state import Model, Revision
 
 WHOLE_PERCENT = 100
@@ -157,30 +157,34 @@ def revision_list(
     model: Model, revisions: tuple[Revision, ...], key_names: Mapping[str, str]
 ) -> RevisionList:
     """*revisions* are all of the model, oldest first."""
-    return RevisionList(
-        items=tuple(
+    views = []
+    numbers: dict[bytes, int] = {}  # the newest revision that had this content
+    before: Revision | None = None
+    for revision in revisions:
+        content = to_json(revision.spec)
+        views.append(
             RevisionView(
                 number=revision.number,
                 created_at=iso(revision.created_at),
                 created_by=revision.created_by,
                 created_by_name=key_names.get(revision.created_by, ""),
-                changes=_in_words(revisions[:index], revision),
+                changes=_in_words(before, revision, numbers.get(content)),
                 newest=revision.number == model.revision,
                 traffic_percent=_traffic_percent(model, revision.number),
                 spec=revision.spec,
             )
-            for index, revision in enumerate(revisions)
         )
-    )
+        numbers[content] = revision.number
+        before = revision
+    return RevisionList(items=tuple(views))
 
 
-def _in_words(before: tuple[Revision, ...], revision: Revision) -> str:
-    if not before:
+def _in_words(before: Revision | None, revision: Revision, same_as: int | None) -> str:
+    if before is None:
         return "created"
-    for earlier in reversed(before[:-1]):
-        if earlier.spec == revision.spec:
-            return f"as revision {earlier.number}"
-    return summary_of(diff(before[-1].spec, revision.spec)) or "nothing"
+    if same_as is not None:
+        return f"as revision {same_as}"
+    return summary_of(diff(before.spec, revision.spec))
 
 
 def _traffic_percent(model: Model, number: int) -> int:

@@ -7,7 +7,7 @@ from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter
 
 from gateway.admin.bodies import decode_plan, parse_if_match
 from gateway.admin.context import AdminContext, AdminRequest, Context
-from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesPlan
+from gateway.admin.documented import REFUSALS, THINKING_REFUSALS, WRITE_REFUSALS, TakesPlan
 from gateway.admin.revision_views import (
     AppliedView,
     DiffList,
@@ -71,14 +71,16 @@ class RevisionController(Controller):
         "/models:diff",
         operation_id="diffModels",
         operation_class=TakesPlan,
-        responses=REFUSALS,
+        responses=THINKING_REFUSALS,
         status_code=200,
     )
     async def diff_models(self, ctx: Context, body: RawBody) -> DiffList:
         """What applying these specs would change. Nothing is written."""
         specs = decode_plan(body)
         models = {model.name: model for model in await ctx.store.models()}
-        return DiffList(items=tuple(coming_diff(models.get(spec.name), spec) for spec in specs))
+        return await ctx.think(
+            lambda: DiffList(items=tuple(coming_diff(models.get(s.name), s) for s in specs))
+        )
 
     @post(
         "/models/{name:str}/rollback",

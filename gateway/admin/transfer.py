@@ -4,7 +4,7 @@ from litestar import Controller, Response, get, post
 from litestar.params import FromQuery, RawBody
 
 from gateway.admin.context import AdminRequest, Context
-from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesYaml
+from gateway.admin.documented import THINKING_REFUSALS, WRITE_REFUSALS, TakesYaml
 from gateway.admin.errors import BadRequestError
 from gateway.admin.revision_views import DiffView, coming_diff
 from gateway.admin.views import View
@@ -34,7 +34,7 @@ class TransferController(Controller):
     path = "/admin/v1"
     tags = ("transfer",)
 
-    @get("/export", operation_id="export", media_type=YAML, responses=REFUSALS)
+    @get("/export", operation_id="export", media_type=YAML, responses=THINKING_REFUSALS)
     async def export(
         self, ctx: Context, request: AdminRequest, with_keys: FromQuery[bool] = False
     ) -> Response[str]:
@@ -42,20 +42,21 @@ class TransferController(Controller):
         pools. With `with_keys` the keys, too, as digests: keep that to yourself.
         """
         found = await ctx.store.export(with_keys=with_keys, by=request.auth)
-        return Response(exports.write(found), media_type=YAML)
+        return Response(await ctx.think(lambda: exports.write(found)), media_type=YAML)
 
     @post(
         "/restore",
         operation_id="restore",
         operation_class=TakesYaml,
-        responses=WRITE_REFUSALS,
+        responses={**WRITE_REFUSALS, **THINKING_REFUSALS},
         status_code=200,
     )
     async def restore(
         self, ctx: Context, request: AdminRequest, body: RawBody, dry_run: FromQuery[bool] = False
     ) -> RestoredView:
         """Makes everything in an export be there, or nothing. What is there beside it stays."""
-        wanted = exports.read(_text(body))
+        text = _text(body)
+        wanted = await ctx.think(lambda: exports.read(text))
         models = {model.name: model for model in await ctx.store.models()}
         done = await ctx.store.restore(wanted, by=request.auth, dry_run=dry_run)
         diffs = (coming_diff(models.get(spec.name), spec) for spec in wanted.models)

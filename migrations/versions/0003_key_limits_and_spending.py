@@ -50,7 +50,7 @@ def losses(connection: sa.Connection) -> Iterator[str]:
         for text in limits.scalars()
     )
     if limited:
-        yield f"the limits and budgets of {limited} keys: they may use what there is"
+        yield f"limits and budgets of keys, which then may use what there is ({limited})"
     for what, query in (
         ("secrets of before that overlap", "SELECT count(*) FROM keys WHERE old_digest NOTNULL"),
         ("sums of what keys spent", "SELECT count(*) FROM spending"),

@@ -25,7 +25,7 @@ def upgrade() -> None:
 def losses(connection: sa.Connection) -> Iterator[str]:
     yield from going_back.counted(
         connection,
-        "ports where workers hand KV over: SGLang pairs must be started anew",
+        "ports where workers hand KV over, so that SGLang pairs must be started anew",
         "SELECT count(*) FROM workers WHERE ended_at IS NULL AND kv_port <> 0",
     )
 

@@ -104,11 +104,11 @@ async def test_the_newest_goes_back_to_every_earlier_one_and_says_what_is_lost(
     told = "; ".join(preflight.losses)
     for words, since in (
         ("the rollouts under way (m)", "0006"),
-        ("1 pools' settings", "0006"),
-        ("1 quotas", "0005"),
-        ("1 ports", "0004"),
-        ("limits and budgets of 1 keys", "0003"),
-        ("1 priorities", "0002"),
+        ("pools' settings (1)", "0006"),
+        ("quotas (1)", "0005"),
+        ("started anew (1)", "0004"),
+        ("what there is (1)", "0003"),
+        ("priorities of keys (1)", "0002"),
     ):
         assert (words in told) == (since > version), told
 

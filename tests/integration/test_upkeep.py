@@ -11,8 +11,11 @@ from migration_rows import dump, insert, rows_of
 from postgres_server import PostgresServer
 from registry_world import url_in
 
+from gateway.up.prepare import prepare_registry
+from gateway.up.screen import Screen
 from registry import backups, db, schema, upkeep
 from registry.errors import BackupError, SchemaError, UnavailableError
+from registry.settings import Settings
 from registry.store import Store
 
 HEAD = schema.head()
@@ -212,3 +215,16 @@ async def test_a_newer_schema_is_left_alone(tmp_path: Path):
     for work in (upkeep.migrate(url), upkeep.look(url), upkeep.status(url), Store.open(url)):
         with pytest.raises(SchemaError, match="written by a newer Modelyard"):
             await work
+
+
+async def test_up_brings_an_older_registry_along_and_says_where_its_backup_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+):
+    await at(tmp_path, "0005")
+    await prepare_registry(Settings(home=tmp_path), Screen())
+    (backup,) = backups.automatic(file_of(tmp_path))
+    said = "".join(capsys.readouterr().out.split())  # as it may be wrapped
+    assert said == f"registry0005→{HEAD};backup:{backup.file}"
+    await prepare_registry(Settings(home=tmp_path), Screen())
+    assert capsys.readouterr().out == ""
+    await (await Store.open(url_in(tmp_path))).aclose()
