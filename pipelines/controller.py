@@ -118,9 +118,9 @@ class Controller:
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         arrangement = await asyncio.to_thread(arrange, snapshot, self._clock())
-        await self._sleepers.turn(snapshot, arrangement, commands)
+        asleep = await self._sleepers.turn(snapshot, arrangement, commands)
         readiness.look(snapshot.workers)
-        await self._tell_conditions(snapshot, decision, proposal, room.stay)
+        await self._tell_conditions(snapshot, decision, proposal, {**asleep, **room.stay})
 
     async def _newest(self, snapshot: Snapshot) -> Snapshot:
         if await self._store.version() == snapshot.version:
