@@ -5,7 +5,7 @@ PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help up init fmt check test test-fast runtimes test-engines lock clean
-.PHONY: bench-gateway bench-soak bench-routing bench-scheduler
+.PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -64,6 +64,9 @@ bench-routing: $(VENV)/.installed ## the routing policies on a production trace,
 
 bench-scheduler: init ## how fast and how well models are placed, beside the optimum (ARGS=--help)
 	@PYTHONPATH=tests $(BIN)/python -m simulation.scheduling $(ARGS)
+
+bench-pooling: init ## how many devices forty models need that sleep and wake in a pool, simulated (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.pooling $(ARGS)
 
 lock: init ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --upgrade --extra dev $(LOCK_FLAGS) -o requirements-dev.lock pyproject.toml

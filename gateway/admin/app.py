@@ -24,6 +24,7 @@ from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
+from gateway.admin.pools import PoolController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.sleep import SleepController
 from gateway.admin.usage import UsageController
@@ -74,6 +75,7 @@ def create_admin_app(
             LeadershipController,
             PlanController,
             QuotaController,
+            PoolController,
             KeyController,
             HistoryController,
             UsageController,

@@ -20,7 +20,7 @@ from registry.spec import (
     from_data,
     parse_size_bytes,
 )
-from registry.state import NANO, BudgetPeriod, KeyKind, Priority, Quota
+from registry.state import NANO, BudgetPeriod, KeyKind, Pool, Priority, Quota
 from registry.store.keys import (
     BUDGET_NANO_MAX,
     NAME_CHARS_MAX,
@@ -28,6 +28,7 @@ from registry.store.keys import (
     KeyChange,
     KeyLimitsChange,
 )
+from registry.store.pools import AWAKE_MIN_S_MAX, OVERCOMMIT_MAX
 from registry.store.quotas import DEVICES_MAX
 
 BODY_BYTES_MAX = 4 * 1024 * 1024
@@ -60,6 +61,8 @@ Time = Annotated[str, _documented_as(format="date-time")]
 Count = Annotated[int, _documented_as(minimum=0, maximum=LIMIT_MAX)]
 Devices = Annotated[int, _documented_as(minimum=0, maximum=DEVICES_MAX)]
 Size = Annotated[str, _documented_as(examples=["640GiB"])]
+Overcommit = Annotated[float, _documented_as(minimum=1, maximum=OVERCOMMIT_MAX)]
+AwakeSeconds = Annotated[float, _documented_as(minimum=0, maximum=AWAKE_MIN_S_MAX)]
 Amount = Annotated[Decimal, _documented_as(minimum=0, maximum=AMOUNT_MAX)]
 
 
@@ -109,6 +112,18 @@ class QuotaBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
             return parse_size_bytes(self.memory)
         except ValueError as error:
             raise SpecError("memory", str(error)) from None
+
+
+class PoolBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How a pool's models share devices: placed up to *overcommit* times what fits awake, each
+    awake for *awake_min_s* at least.
+    """
+
+    overcommit: Overcommit = 4.0
+    awake_min_s: AwakeSeconds = 30.0
+
+    def pool(self, name: str) -> Pool:
+        return Pool(name=name, overcommit=self.overcommit, awake_min_s=self.awake_min_s)
 
 
 class BudgetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

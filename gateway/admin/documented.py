@@ -13,6 +13,7 @@ from gateway.admin.bodies import (
     KeyBody,
     KeyPatchBody,
     PlanBody,
+    PoolBody,
     QuotaBody,
     RotateBody,
     ScaleBody,
@@ -89,6 +90,7 @@ TakesKeyPatch = _taking(KeyPatchBody)
 TakesRotate = _taking(RotateBody)
 TakesPlan = _taking(PlanBody, required=False)
 TakesQuota = _taking(QuotaBody)
+TakesPool = _taking(PoolBody)
 
 REFUSALS = {
     400: _refusal("The request is malformed"),

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
+from pipelines.awake.elsewhere import Elsewhere
 from pipelines.awake.room import Room
 from pipelines.awake.units import Part, Unit, part_of
 from pipelines.awake.wishes import NOTHING, Wish
@@ -68,6 +69,7 @@ class Line:
         everyone = [unit for mine in by_model.values() for unit in mine]
         self._ready = Counter(part_of(worker) for unit in everyone for worker in unit.ready)
         self._least = _minima(snapshot)
+        self._elsewhere = Elsewhere(snapshot, everyone, asked, self._room, now)
         self._in_pool: dict[str, list[Unit]] = defaultdict(list)
         for unit in everyone:
             if unit.pool:
@@ -118,8 +120,8 @@ class Line:
                 return
         for unit, need in needs:
             if self._can_ever(unit, need):
-                self._free_for(one, need)
-                self._room.promise(need)
+                if not self._free_for(one, unit, need):
+                    self._room.promise(need)
                 return
         if self._now - one.since > LEAVE_AFTER_S:
             reason = "could not wake: others have taken its place"
@@ -140,25 +142,49 @@ class Line:
 
     # Who makes room.
 
-    def _free_for(self, one: _Waiting, need: Mapping[str, int]) -> None:
-        """Sends to sleep who is needed for it, and nobody if that is not enough yet."""
+    def _free_for(self, one: _Waiting, unit: Unit, need: Mapping[str, int]) -> bool:
+        """Sends to sleep who is needed for it, and nobody if that is not enough yet. Whether it
+        leaves instead: before busy ones go for it, it goes where it is calmer.
+        """
         lacking = self._room.lacking(need)
+        if not lacking:
+            return False
+        taken = self._enough_of(self._victims(one, lacking), lacking)
+        if taken and self._is_less_asked_for(one, taken) and self._elsewhere.takes(unit):
+            reason = "goes where it is calmer: those it shares its device with are busy"
+            self.leave |= {worker.id: reason for worker in unit.asleep}
+            return True
+        for victim in taken:
+            self._send_to_sleep(victim, f"makes room for {one.model.name} (pool {unit.pool})")
+        return False
+
+    def _enough_of(self, victims: Sequence[Unit], lacking: Mapping[str, int]) -> list[Unit]:
+        """The first of them that are enough, without who is not needed; else none."""
         taken: list[Unit] = []
         freed: Counter[str] = Counter()
-        for unit in self._victims(one, lacking):
-            if not lacking or _covers(freed, lacking):
+        for unit in victims:
+            if _covers(freed, lacking):
                 break
             taken.append(unit)
             freed.update(self._room.held(unit.ready))
         if not _covers(freed, lacking):
-            return
+            return []
         for unit in taken[:-1]:  # the last one is needed; of the others perhaps not all
             less = freed - self._room.held(unit.ready)
             if _covers(less, lacking):
                 freed = less
                 taken.remove(unit)
-        for unit in taken:
-            self._send_to_sleep(unit, f"makes room for {one.model.name} (pool {unit.pool})")
+        return taken
+
+    def _is_less_asked_for(self, one: _Waiting, others: Sequence[Unit]) -> bool:
+        """Than these, which are busy."""
+        theirs = [self._asked.get(unit.model.name, NOTHING) for unit in others]
+        mine = self._asked.get(one.model.name, NOTHING)
+        return mine.queued <= sum(wish.queued + wish.in_flight for wish in theirs)
+
+    def _is_due(self, one: _Waiting) -> bool:
+        """So that busy ones sleep for it."""
+        return self._now - one.since >= BUSY_AFTER_SHARE * one.ttft_s
 
     def _send_to_sleep(self, unit: Unit, reason: str) -> None:
         self._chosen.add(unit.name)
@@ -170,7 +196,7 @@ class Line:
         """Idle ones first, then those of lower priority and with fewer requests, then those that
         were asked longest ago. Busy ones only once the waiting one's time runs out.
         """
-        patient = self._now - one.since < BUSY_AFTER_SHARE * one.ttft_s
+        is_due = self._is_due(one)
         found = []
         for unit in self._in_pool.get(one.model.spec.pool, ()):
             wish = self._asked.get(unit.model.name, NOTHING)
@@ -183,7 +209,7 @@ class Line:
             )
             if (
                 unit.model.name != one.model.name
-                and not (patient and not wish.is_idle)
+                and (is_due or wish.is_idle)
                 and self._may_sleep(unit)
                 and any(self._room.held(unit.ready)[device] for device in lacking)
             ):
@@ -204,12 +230,11 @@ class Line:
 
     def _can_ever(self, unit: Unit, need: Mapping[str, int]) -> bool:
         """Whether there would be room once all of its pool slept that may."""
-        lacking = self._room.lacking(need)
         could: Counter[str] = Counter()
-        for other in self._in_pool.get(unit.pool, ()) if lacking else ():
-            if other is not unit and other.name not in self._chosen:
+        for other in self._in_pool.get(unit.pool, ()):
+            if other is not unit:
                 could.update(self._room.held(w for w in other.up if not self._least[part_of(w)]))
-        return _covers(could, lacking)
+        return self._room.could_ever_hold(need, could)
 
 
 def _minima(snapshot: Snapshot) -> Counter[Part]:

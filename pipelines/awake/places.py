@@ -6,11 +6,12 @@ the fleet in which just that much is free.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from pipelines.awake.line import pools_of
+from pipelines.awake.wishes import wishes
 from pipelines.scheduler import Proposal, RuntimeOf, place
 from pipelines.topology import Gang
 from registry.state import (
@@ -62,7 +63,8 @@ def place_awake_or_asleep(
 class _Crowd:
     """Who is on each device, as one pool sees it. Bytes by device: *awake* is what the pool's own
     workers take once all of them are awake, *others* what anybody else holds, *kept* what its own
-    hold while they sleep; *held* is all that is claimed now.
+    hold while they sleep, *busy* what those need that are asked for; *held* is all that is claimed
+    now.
     """
 
     def __init__(self, snapshot: Snapshot, pool: Pool, pool_of: dict[str, str]) -> None:
@@ -73,8 +75,11 @@ class _Crowd:
         self._awake: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
         self._kept: Counter[str] = Counter()
+        self._busy: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
         workers = {worker.id: worker for worker in snapshot.workers}
+        now = max((told.at for told in snapshot.demand), default=0.0)
+        asked = wishes(snapshot.demand, now)
         for claim in snapshot.claims:
             device_id, worker = claim.device_id, workers.get(claim.worker_id)
             self._held[device_id] += claim.memory_bytes
@@ -85,6 +90,9 @@ class _Crowd:
                 continue
             awake_bytes = worker.plan.memory_bytes or self._size(device_id)
             self._awake[device_id] += awake_bytes
+            wish = asked.get(worker.plan.model)
+            if wish is not None and not wish.is_calm(now):
+                self._busy[device_id] += awake_bytes
             if claim.memory_bytes < awake_bytes:
                 self._kept[device_id] += claim.memory_bytes
 
@@ -98,25 +106,30 @@ class _Crowd:
                 (self._awake if own else self._others)[device_id] += full
 
     def place(self, gangs: Sequence[Gang], runtime_of: RuntimeOf) -> list[PlannedGang]:
-        """One time round seats as many as are ever awake together; so it is gone round again."""
+        """Where those that are asked for leave room, then anywhere; and the emptiest devices first:
+        those that have room at a low overcommit, then at higher ones. One time round seats no more
+        than can be awake together, so it is gone round again.
+        """
         found: list[PlannedGang] = []
         wanting = list(gangs)
-        while wanting:
-            placed = place(self._view(), wanting, runtime_of).placed
-            if not placed:
-                break
-            for gang in placed:
-                self.add(gang)
-            found += map(_asleep, placed)
-            seated = {worker.plan.slot for gang in placed for worker in gang.workers}
-            wanting = [gang for gang in wanting if gang[0].slot not in seated]
+        for busy in (self._busy, Counter[str]()):
+            for overcommit in _steps(self._pool.overcommit):
+                while wanting:
+                    placed = place(self._view(overcommit, busy), wanting, runtime_of).placed
+                    if not placed:
+                        break
+                    for gang in placed:
+                        self.add(gang)
+                    found += map(_asleep, placed)
+                    seated = {worker.plan.slot for gang in placed for worker in gang.workers}
+                    wanting = [gang for gang in wanting if gang[0].slot not in seated]
         return found
 
-    def _view(self) -> Snapshot:
+    def _view(self, overcommit: float, busy: Counter[str]) -> Snapshot:
         """The fleet without any other rest than what this pool may still take."""
         claims, devices = [], []
         for device in self._snapshot.devices:
-            taken = device.memory_bytes - self._free(device)
+            taken = device.memory_bytes - self._free(device, overcommit, busy[device.id])
             claims.append(Claim(worker_id=_NOBODY, device_id=device.id, memory_bytes=taken))
             foreign = max(0, device.used_bytes - self._held[device.id])
             devices.append(replace(device, used_bytes=foreign and foreign + taken))
@@ -127,15 +140,24 @@ class _Crowd:
             quotas=(),  # they count what is held, and a sleeper that is placed holds nothing
         )
 
-    def _free(self, device: Device) -> int:
+    def _free(self, device: Device, overcommit: float, busy_bytes: int) -> int:
         """What of it the pool may still place."""
         rest = device.memory_bytes - self._others[device.id]
-        more = int(self._pool.overcommit * rest) - self._awake[device.id]
-        return max(0, min(rest - self._kept[device.id], more))
+        more = int(overcommit * rest) - self._awake[device.id]
+        return max(0, min(rest - self._kept[device.id] - busy_bytes, more))
 
     def _size(self, device_id: str) -> int:
         device = self._devices.get(device_id)
         return device.memory_bytes if device else 0
+
+
+def _steps(most: float) -> Iterator[float]:
+    """1, 1.5, 2.25 … and *most*."""
+    step = 1.0
+    while step < most:
+        yield step
+        step *= 1.5
+    yield most
 
 
 _NOBODY = ""  # whose claims are those of a view

@@ -28,6 +28,12 @@ class Room:
             self.left[claim.device_id] -= claim.memory_bytes
             if phases.get(claim.worker_id) in _GOING:
                 self.coming[claim.device_id] += claim.memory_bytes
+        self._in_the_end = Counter(self.left)  # without any promise
+        self._in_the_end.update(self.coming)
+
+    def held_on(self, worker: Worker) -> tuple[str, ...]:
+        """The devices it is on, asleep or awake."""
+        return tuple(self._claims.get(worker.id, ()))
 
     def held(self, workers: Iterable[Worker]) -> Counter[str]:
         """What they claim now."""
@@ -67,3 +73,8 @@ class Room:
             if missing > 0:
                 lacking[device] = missing
         return lacking
+
+    def could_ever_hold(self, need: Mapping[str, int], freed: Mapping[str, int]) -> bool:
+        """Whether it would fit if *freed* were free and nobody else waited."""
+        rest = self._in_the_end
+        return all(size <= rest[device] + freed.get(device, 0) for device, size in need.items())

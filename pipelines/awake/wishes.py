@@ -8,6 +8,8 @@ from registry.traffic import Demand
 
 # What a gateway told longer ago is no longer so, except when a model was last asked.
 FRESH_S = 15.0
+# Who was not asked for so long may sleep at no great cost.
+CALM_S = 30.0
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +25,9 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def is_idle(self) -> bool:
         return not (self.queued or self.in_flight)
+
+    def is_calm(self, now: float) -> bool:
+        return self.is_idle and now - self.asked_at >= CALM_S
 
 
 NOTHING = Wish()

@@ -31,5 +31,9 @@ def owner_names(context: click.Context, _parameter: click.Parameter, text: str) 
     return _names(context, "quotas", "owner", text)
 
 
+def pool_names(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    return _names(context, "pools", "name", text)
+
+
 def key_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
     return _names(context, "keys", "id", text)

@@ -12,6 +12,7 @@ from registry.cli import (
     machine,
     models,
     plan,
+    pools,
     quotas,
     reading,
     sleep,
@@ -23,7 +24,10 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "apply", "scale", "delete"),
     "Look": ("get", "describe", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "cordon", "drain", "uncordon", "defragment", "sleep", "wake"),
+    "Operate": (
+        *("keys", "quotas", "pools", "cordon", "drain", "uncordon", "defragment"),
+        *("sleep", "wake"),
+    ),
     "More": ("completion", "version"),
 }
 
@@ -43,12 +47,15 @@ for _command in (
     *(machine.up, machine.gateway, machine.controller, machine.runtimes, machine.db),
     *(plan.plan, models.apply, models.scale, models.delete),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
-    *(access.keys, quotas.quotas, fleet.cordon, drain.drain, fleet.uncordon),
+    *(access.keys, quotas.quotas, pools.pools, fleet.cordon, drain.drain, fleet.uncordon),
     plan.defragment,
     *(sleep.sleep, sleep.wake),
     *(machine.completion, machine.version),
 ):
     cli.add_command(_command)
+
+
+reading.get.add_command(pools.get_pools)
 
 
 def main() -> None:

@@ -24,7 +24,7 @@ Rows = Iterator[tuple[Cell, ...]]
 
 @click.group(cls=PluralGroup)
 def get() -> None:
-    """List models, workers, nodes, quotas, keys and more."""
+    """List models, workers, nodes, quotas, pools, keys and more."""
 
 
 @get.command()

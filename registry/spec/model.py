@@ -225,8 +225,19 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
                 refuse("variants", f"has {name!r} twice, allowed is each name once")
         if not any(variant.weight for variant in self.variants):
             refuse("variants", "all have weight 0, at least one must take traffic")
+        if self.pool:
+            self._check_pooled()
         if self.task is not Task.GENERATE:
             self._check_answers_at_once()
+
+    def _check_pooled(self) -> None:
+        for variant in self.variants:
+            if isinstance(variant.topology, External):
+                refuse(
+                    "pool",
+                    f"is {self.pool!r}, which is for workers that we start and stop: variant "
+                    f"{variant.name} is external, leave pool out",
+                )
 
     def _check_answers_at_once(self) -> None:
         """Such models give no tokens: they have no decode phase, and no KV that anyone reads."""

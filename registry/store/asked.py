@@ -11,13 +11,14 @@ from registry.state import (
     Model,
     Node,
     NodeState,
+    Pool,
     Principal,
     Priority,
     Quota,
     SleepMode,
     Worker,
 )
-from registry.store import keys, models, nodes, quotas, sleeping
+from registry.store import keys, models, nodes, pools, quotas, sleeping
 from registry.store.keys import KeyChange, KeyWish
 from registry.store.scope import Scoped
 
@@ -132,3 +133,13 @@ class Asked(Scoped):
         """Raises NotFoundError."""
         async with self._scopes.write(by) as write:
             await quotas.delete(write, owner)
+
+    async def put_pool(self, pool: Pool, *, by: Principal) -> Pool:
+        """Workers that a lower overcommit would not place stay. Raises SpecError."""
+        async with self._scopes.write(by) as write:
+            return await pools.put(write, pool)
+
+    async def delete_pool(self, name: str, *, by: Principal) -> None:
+        """Its models go on sharing, as is usual. Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            await pools.delete(write, name)

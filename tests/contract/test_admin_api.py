@@ -96,6 +96,7 @@ async def test_no_answer_carries_a_token_a_digest_or_a_stored_secret(
         "nodes",
         "nodes/local",
         "quotas",
+        "pools",
         "controllers",
         "defragmentation",
         "keys",

@@ -24,6 +24,7 @@ SCALE_PD = "PATCH /admin/v1/models/smollm2-pd/scale"
 SCALE_CANARY = "PATCH /admin/v1/models/canary/scale"
 PLAN = "POST /admin/v1/plan"
 QUOTA = "PUT /admin/v1/quotas/team"
+POOL = "PUT /admin/v1/pools/tail"
 KEY = "POST /admin/v1/keys"
 CHANGE = "PATCH /admin/v1/keys/{key}"
 ROTATE = "POST /admin/v1/keys/{key}/rotate"
@@ -119,6 +120,12 @@ TABLE = [
     (QUOTA, {"gpus": 5}, {}, 422, "gpus"),
     ("PUT /admin/v1/quotas/-", {"devices": 1}, {}, 422, "owner"),
     ("DELETE /admin/v1/quotas/none", None, {}, 404, ""),
+    (POOL, {"overcommit": 0.5}, {}, 422, "overcommit"),
+    (POOL, {"overcommit": "much"}, {}, 422, "overcommit"),
+    (POOL, {"awake_min_s": -1}, {}, 422, "awake_min_s"),
+    (POOL, {"asleep_min_s": 1}, {}, 422, "asleep_min_s"),
+    ("PUT /admin/v1/pools/-", {}, {}, 422, "name"),
+    ("DELETE /admin/v1/pools/none", None, {}, 404, ""),
     (KEY, {}, {}, 422, "name"),
     (KEY, {"name": ""}, {}, 422, "name"),
     (KEY, {"name": "x" * 65}, {}, 422, "name"),

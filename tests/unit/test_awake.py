@@ -5,6 +5,7 @@ from awake_world import NOW, Pooled, asked, sleeping, waiting
 from fleets import GIB, a_device, a_node, a_snapshot, disaggregated, unified, with_spec, workers_of
 
 from pipelines.awake import Arrangement, arrange
+from pipelines.awake.crowds import crowds
 from registry.spec import RolloutPolicy
 from registry.state import Claim, Phase, Rollout, RolloutState
 
@@ -230,6 +231,13 @@ def test_a_place_that_is_freed_is_not_taken_by_who_comes_later():
     assert arrange(pool.snapshot(), NOW).wake.keys() == {"small"}
 
 
+def test_who_only_waits_for_its_turn_does_not_leave():
+    pool = Pooled(memory_gib=4).awake("a", since=NOW - 1).asleep("b", "c")
+    pool.asks("b", NOW - 20).asks("c", NOW - 15)
+
+    assert arrange(pool.snapshot(), NOW) == NOTHING
+
+
 def test_only_as_many_make_room_as_are_needed():
     pool = Pooled(memory_gib=16).awake("a", "b", gib=2).awake("c", gib=10).asleep("d", gib=8)
     pool.asks("d", NOW - 1).asked("a", NOW - 50).asked("b", NOW - 45).asked("c", NOW - 40)
@@ -288,3 +296,53 @@ def test_who_wants_a_whole_device_wakes_when_all_of_it_is_free():
     assert arrange(snapshot, NOW).wake.keys() == {worker.id}
     taken = Claim(worker_id="other", device_id="a/cpu0", memory_bytes=1)
     assert arrange(replace(snapshot, claims=(claim, taken)), NOW).wake == {}
+
+
+def crowded(*, calm=True, created_at=1.0, b_queued=1):
+    """b waits beside a, which is busy; on another device c sleeps, or is asked for, too."""
+    pool = Pooled(memory_gib=4).awake("a").asleep("b").busy("a", 3)
+    pool.asks("b", NOW - 5, queued=b_queued).awake("c")
+    pool.asked("c", NOW - (60 if calm else 10))
+    snapshot = pool.snapshot()
+    (claim,) = (claim for claim in snapshot.claims if claim.worker_id == "c")
+    moved = replace(claim, device_id="a/cpu1")
+    return replace(
+        snapshot,
+        devices=(*snapshot.devices, a_device("a", 1)),
+        claims=(*(one for one in snapshot.claims if one is not claim), moved),
+        workers=tuple(replace(worker, created_at=created_at) for worker in snapshot.workers),
+    )
+
+
+def test_before_busy_ones_sleep_for_it_it_goes_where_it_is_calmer():
+    told = arrange(crowded(), NOW)
+
+    reason = "goes where it is calmer: those it shares its device with are busy"
+    assert told == Arrangement(wake={}, sleep={}, leave={"b": reason})
+
+
+def test_who_was_placed_lately_or_is_asked_for_more_or_finds_nothing_calmer_stays():
+    for snapshot in (crowded(created_at=NOW - 59), crowded(b_queued=4), crowded(calm=False)):
+        told = arrange(snapshot, NOW)
+        assert told.leave == {}
+        assert told.sleep == {"a": "makes room for b (pool tail)"}
+
+
+# --- as people see it
+
+
+def test_a_pool_is_told_by_device_and_by_model():
+    pool = Pooled(memory_gib=16).awake("a", gib=8).asleep("b", gib=12, held_gib=1)
+    pool.awake("x", gib=2, pool="other").asks("b", NOW - 1, queued=3).busy("a")
+
+    (other, tail) = crowds(pool.snapshot(), NOW)
+
+    assert [(m.model, m.awake, m.asleep, m.queued, m.in_flight) for m in tail.members] == [
+        ("a", 1, 0, 0, 1),
+        ("b", 0, 1, 3, 0),
+    ]
+    (device,) = tail.devices
+    assert (device.awake, device.asleep) == (("a",), ("b",))
+    sizes = (device.claimed_bytes, device.all_awake_bytes, device.others_bytes)
+    assert [size // GIB for size in sizes] == [9, 20, 2]
+    assert (tail.is_set, other.is_set, other.pool.name) == (True, False, "other")

@@ -97,6 +97,8 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("limits.colour", 1, "limits.colour", "allowed are connect_s"),
     ("limits.total_s\x1f", 1, "limits.total_s\\x1f", "is not known here"),
     ("limits.\x1b[31m", 1, "limits.\\x1b[31m", "is not known here"),
+    ("pool", "Long Tail", "pool", "allowed are"),
+    ("pool", 7, "pool", "is 7"),
     # choices
     ("task", "draw", "task", "allowed are generate, embed, rerank"),
     ("limits.in_flight_per_worker", 0, "limits.in_flight_per_worker", "allowed is 1 to"),
@@ -236,6 +238,14 @@ def test_as_json_it_gets_the_same_error(path: str, value: Any, field: str, words
     with pytest.raises(SpecError) as from_json:
         specs.from_json(text)
     assert (from_json.value.field, from_json.value.message) == (field, from_data.value.message)
+
+
+def test_a_model_with_external_workers_is_in_no_pool() -> None:
+    data = spoiled("pool", "tail")
+    specs.from_data(data)
+    data["variants"][1]["topology"] = {"type": "external", "workers": [{"url": "http://h:1"}]}
+    with pytest.raises(SpecError, match="pool: is 'tail', which is for workers that we start"):
+        specs.from_data(data)
 
 
 def test_all_weights_zero_take_no_traffic() -> None:
