@@ -129,12 +129,13 @@ class Controller:
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         arrangement = await asyncio.to_thread(arrange, snapshot, self._clock())
-        await self._sleepers.turn(snapshot, arrangement, commands)
+        asleep = await self._sleepers.turn(snapshot, arrangement, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
         await self._scaling.look(snapshot, measured)
         silent = await self._silent.look(snapshot, measured)
-        await self._tell_conditions(snapshot, decision, proposal, room.stay, silent)
+        stay = {**asleep, **room.stay}
+        await self._tell_conditions(snapshot, decision, proposal, stay, silent)
 
     async def _newest(self, snapshot: Snapshot) -> Snapshot:
         if await self._store.version() == snapshot.version:

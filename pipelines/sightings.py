@@ -81,10 +81,12 @@ class Recorder:
         elif phase in ENDED_PHASES:
             if phase is Phase.STOPPED and worker.phase in LEAVING_PHASES:
                 reason = worker.reason or reason  # why it was asked to says more
+            elif phase is Phase.STOPPED and worker.phase is Phase.WAKING:
+                phase, reason = Phase.FAILED, worker.reason  # it was told to end, and not to wake
             await self._store.set_worker(worker.id, phase, reason=reason)
             self._forget(observation, commands)
         elif phase is Phase.STOPPING:
-            if worker.phase not in LEAVING_PHASES:
+            if worker.phase not in LEAVING_PHASES | {Phase.WAKING}:
                 await self._store.set_worker(worker.id, phase, reason=reason)
         elif worker.phase is Phase.STOPPING:
             self._stop(observation, commands)  # it was asked once, in vain

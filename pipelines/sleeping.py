@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from functools import partial
 
 import httpx
-import structlog
 
 from pipelines.awake import Arrangement
 from pipelines.cluster.base import Cluster, ClusterError
@@ -29,14 +28,13 @@ from registry.spec import IdleAction
 from registry.state import DeviceKind, Phase, SleepMode, Snapshot, Worker
 from registry.store import Store
 
-log = structlog.get_logger()
-
 # An engine copies its weights into the host's memory, or back.
 TOLD_S_MAX = 120.0
 # An engine that has not fallen asleep by then is stopped instead,
 FALL_S_MAX = 60.0
-# and one that has not woken by then is given up: its slot is placed anew.
+# and one that has not woken by then has failed: its slot is placed anew, after a while.
 WAKE_S_MAX = 180.0
+_DID_NOT_WAKE = "did not wake"
 
 
 def how_it_sleeps(worker: Worker, kind: DeviceKind, then: IdleAction) -> SleepMode:
@@ -64,17 +62,21 @@ class Sleepers:
         self._since: dict[str, float] = {}  # when a worker was first seen to fall asleep
         self._due_at: dict[str, float] = {}  # since when it is idle, and to be told
 
-    async def turn(self, snapshot: Snapshot, arrangement: Arrangement, commands: Commands) -> None:
-        await self._begin(snapshot, arrangement, commands)
+    async def turn(
+        self, snapshot: Snapshot, arrangement: Arrangement, commands: Commands
+    ) -> dict[str, str]:
+        """By model, why a worker of it that is to wake cannot."""
+        refused = await self._begin(snapshot, arrangement, commands)
         kinds = {node.name: node.device_kind for node in snapshot.nodes}
         await self._put_to_sleep(snapshot, kinds, commands)
         for worker in snapshot.workers:
             if worker.phase is Phase.WAKING:
                 await self._wake_up(worker, kinds, commands)
+        return refused
 
     async def _begin(
         self, snapshot: Snapshot, arrangement: Arrangement, commands: Commands
-    ) -> None:
+    ) -> dict[str, str]:
         workers = {worker.id: worker for worker in snapshot.workers}
         kinds = {node.name: node.device_kind for node in snapshot.nodes}
         then = {model.name: model.spec.idle.then for model in snapshot.models}
@@ -85,14 +87,16 @@ class Sleepers:
             mode = how_it_sleeps(worker, kinds[worker.node], then[worker.plan.model])
             await self._store.sleep_worker(worker_id, mode, reason=reason)
         held = devices_held(snapshot)
+        refused: dict[str, str] = {}
         for worker_id, reason in arrangement.wake.items():
             try:
                 woken = await self._store.wake_worker(worker_id, reason=reason)
             except PlanConflictError as error:
-                log.info("cannot wake now", worker=worker_id, error=str(error))
+                refused[workers[worker_id].plan.model] = f"cannot wake now: {error}"
                 continue
             if woken.phase is Phase.ASSIGNED:
                 self._recorder.start(woken, held.get(worker_id, ()), commands)
+        return refused
 
     # Falling asleep.
 
@@ -151,9 +155,13 @@ class Sleepers:
         """Until it says that it is awake nobody may ask it for anything, not even a probe."""
         way = sleeping_of(worker.plan, kinds[worker.node], worker.sleep_mode)
         if way is None or self._clock() - worker.begun_at > WAKE_S_MAX:
-            why = commands.failures.get(worker.id, "no answer")
-            reason = f"did not wake within {WAKE_S_MAX:.0f} s: {why}"
-            await self._store.set_worker(worker.id, Phase.STOPPING, reason=reason)
+            if not worker.reason.startswith(_DID_NOT_WAKE):
+                why = commands.failures.get(worker.id, "no answer")
+                reason = f"{_DID_NOT_WAKE} within {WAKE_S_MAX:.0f} s: {why}"
+                await self._store.set_worker(worker.id, Phase.WAKING, reason=reason)
+            # Once it is gone, the recorder says that it has failed.
+            stop = partial(self._cluster.stop, worker.node, worker.id)
+            commands.ask(worker.node, worker.id, "stop", stop)
             return
         call = partial(self._tell_to_wake, worker, way)
         commands.ask(worker.node, worker.id, "wake", call, timeout_s=TOLD_S_MAX)

@@ -143,8 +143,8 @@ async def test_describe_shows_the_pair_where_it_runs_and_its_transfers(client: h
     assert view["state"] == "degraded"
     (variant,) = view["variants"]
     assert variant["roles"] == [
-        {"role": "prefill", "desired": 1, "live": 1, "ready": 1},
-        {"role": "decode", "desired": 2, "live": 2, "ready": 1},
+        {"role": "prefill", "desired": 1, "live": 1, "ready": 1, "asleep": 0},
+        {"role": "decode", "desired": 2, "live": 2, "ready": 1, "asleep": 0},
     ]
     assert [worker["role"] for worker in variant["workers"]] == ["prefill", "decode", "decode"]
     prefill, silent, starting = variant["workers"]

@@ -170,11 +170,16 @@ async def test_the_total_time_is_kept_while_it_is_held():
 
 
 async def test_the_time_to_the_first_token_begins_when_there_is_a_worker():
-    async with FakeWorker(good) as worker, Gateway() as gateway:
-        gateway.plane.table = the_table(worker, limits={"first_token_s": 0.2}, **ASLEEP)
+    async def slowly(call):
+        await asyncio.sleep(0.3)
+        await good(call)
+
+    limits = {"first_token_s": 1.0}
+    async with FakeWorker(slowly) as worker, Gateway() as gateway:
+        gateway.plane.table = the_table(worker, limits=limits, **ASLEEP)
         asked = asyncio.create_task(gateway.post(stream=True))
-        await asyncio.sleep(0.4)
-        gateway.plane.table = the_table(worker, version=2, limits={"first_token_s": 0.2})
+        await asyncio.sleep(1.2)
+        gateway.plane.table = the_table(worker, version=2, limits=limits)
         answer = await asked
     assert answer.text.endswith("data: [DONE]\n\n")
 

@@ -18,7 +18,7 @@ from sleep_world import (
 )
 
 from pipelines import sleeping
-from registry.state import Phase, SleepMode, Snapshot
+from registry.state import Phase, Quota, SleepMode, Snapshot
 from registry.store import Store
 
 LIGHTLY = {"idle": {"after_s": 60, "then": "sleep"}}
@@ -169,22 +169,38 @@ async def test_an_engine_that_refuses_to_sleep_is_stopped_instead(
     assert "/sleep: 404" in asleep.reason
 
 
-async def test_one_that_does_not_wake_is_stopped_and_its_slot_placed_anew(
+async def test_one_that_does_not_wake_has_failed_and_its_slot_is_placed_anew(
     store: Store, node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = await ready(store, node, LIGHTLY)
     (worker,) = await store.workers()
     await fall_asleep(store)
     await world.turns(all_are(Phase.ASLEEP))
-    monkeypatch.setattr(sleeping, "WAKE_S_MAX", 0.2)
+    monkeypatch.setattr(sleeping, "WAKE_S_MAX", 2.0)
     node.workers[worker.id].engine._routes.pop("/wake_up")
     await world.ask()
     snapshot = await world.turns(
         lambda seen: all_are(Phase.READY)(seen) and seen.workers[0].id != worker.id
     )
     gone = next(one for one in snapshot.ended if one.id == worker.id)
-    assert gone.phase is Phase.STOPPED
-    assert "did not wake" in gone.reason
+    assert gone.phase is Phase.FAILED, "so that back-off holds the next one back"
+    assert gone.reason.startswith("did not wake within")
+    assert "/wake_up: 404" in gone.reason
+
+
+async def test_who_cannot_wake_says_why_until_it_can(store: Store, node: OneNode) -> None:
+    world = await ready(store, node, STOPPED)
+    await fall_asleep(store)
+    await world.turns(all_are(Phase.ASLEEP))
+    await store.put_quota(Quota(owner="default", devices=0), by=ME)
+    await world.ask()
+    await world.turns(
+        lambda seen: "cannot wake now: owner default may hold 0" in seen.models[0].condition
+    )
+    await store.delete_quota("default", by=ME)
+    snapshot = await world.turns(all_are(Phase.READY))
+    await world.turns(lambda seen: seen.models[0].condition == "")
+    assert snapshot.ended == ()
 
 
 async def test_an_engine_that_dies_asleep_has_failed_and_comes_back(

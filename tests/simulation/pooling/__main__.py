@@ -53,7 +53,7 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--exponents", type=float, nargs="+", default=[1.0, 1.5, 2.0], help="of Zipf (1 1.5 2)"
     )
-    parser.add_argument("--until-s", type=float, default=1800.0, help="of the trace (1800)")
+    parser.add_argument("--until-s", type=float, default=1500.0, help="of the trace (1500)")
     parser.add_argument("--from-s", type=float, default=600.0, help="what counts begins (600)")
     parser.add_argument("--awake-min-s", type=float, default=5.0, help="of the pool (5)")
     parser.add_argument("--seed", type=int, default=1, help="(1)")

@@ -28,7 +28,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
 
     exponent: float
     models: int = 40
-    until_s: float = 1800.0
+    until_s: float = 1500.0
     from_s: float = 600.0
     awake_min_s: float = 5.0
     seed: int = 1
@@ -78,15 +78,16 @@ def _fixed(
 
 def pooled(models: Sequence[Served], case: Case, *, most: int) -> Found:
     """By halving between one device and *most*; what is told was itself tried."""
+    return _fewest("pool", lambda devices: pooled_on(models, case, devices), most)
 
-    def attempt(devices: int) -> Outcome | None:
-        try:
-            fleet = Pooled(models, devices, sleeps=LIGHTLY, awake_min_s=case.awake_min_s)
-        except NoPlaceError:
-            return None
-        return _outcome("pool", devices, fleet, _requests(models, case), case)
 
-    return _fewest("pool", attempt, most)
+def pooled_on(models: Sequence[Served], case: Case, devices: int) -> Outcome | None:
+    """None where a model finds no place at all."""
+    try:
+        fleet = Pooled(models, devices, sleeps=LIGHTLY, awake_min_s=case.awake_min_s)
+    except NoPlaceError:
+        return None
+    return _outcome("pool", devices, fleet, _requests(models, case), case)
 
 
 def _fewest(way: str, attempt: Callable[[int], Outcome | None], most: int) -> Found:
