@@ -254,6 +254,13 @@ def test_nobody_of_another_pool_and_none_that_is_never_taken_makes_room():
     assert arrange(kept.snapshot(), NOW + 6).leave.keys() == {"b"}, "a never goes"
 
 
+def test_whom_its_spec_keeps_available_is_passed_over_for_another():
+    pool = Pooled(memory_gib=8).awake("a", min_available=1).awake("c").asleep("b")
+    pool.asked("a", NOW - 90).asked("c", NOW - 50).asks("b", NOW - 1)
+
+    assert arrange(pool.snapshot(), NOW).sleep.keys() == {"c"}
+
+
 def test_a_promise_that_is_due_earlier_is_kept_first():
     pool = Pooled(memory_gib=4).asleep("a", "b")
     pool.asks("a", NOW - 3, ttft_s=20).asks("b", NOW - 1, ttft_s=5)
@@ -326,6 +333,15 @@ def test_who_was_placed_lately_or_is_asked_for_more_or_finds_nothing_calmer_stay
         told = arrange(snapshot, NOW)
         assert told.leave == {}
         assert told.sleep == {"a": "makes room for b (pool tail)"}
+
+
+def test_its_own_device_is_no_calmer_place():
+    pool = Pooled(memory_gib=8).awake("a").awake("d", since=NOW - 1).asleep("b").busy("a", 3)
+    pool.asked("d", NOW - 60).asks("b", NOW - 5)
+
+    told = arrange(pool.snapshot(), NOW)
+
+    assert (told.leave, told.sleep.keys()) == ({}, {"a"})
 
 
 # --- as people see it

@@ -11,6 +11,7 @@ from pipelines.awake.places import place_awake_or_asleep
 from pipelines.plan import plan
 from pipelines.topology import expand
 from registry.state import Claim, Phase, Pool, Worker
+from registry.traffic import Demand
 
 replace = msgspec.structs.replace
 
@@ -109,6 +110,47 @@ def test_sleepers_block_nobody_of_no_pool():
 
     (gang,) = place_awake_or_asleep(snapshot, expand(new), runtime_of).placed
     assert not gang.asleep
+
+
+def devices_of(proposal):
+    return [gang.workers[0].claims[0].device_id for gang in proposal.placed]
+
+
+def test_sleepers_go_where_the_fewest_would_be_awake():
+    awake = [a_sleeper(pooled(f"w{n}", memory="8GiB"), f"a/cpu{n}", held_gib=8) for n in range(2)]
+    models = [pooled("w0", memory="8GiB"), pooled("w1", memory="8GiB")]
+    new = [pooled("x"), pooled("y")]
+    snapshot = a_fleet(
+        models + new,
+        devices=2,
+        overcommit=4.0,
+        workers=[replace(worker, phase=Phase.READY) for worker, _ in awake],
+        claims=[claim for _, claim in awake],
+    )
+
+    gangs = [gang for model in new for gang in expand(model)]
+
+    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of)
+
+    assert sorted(devices_of(proposal)) == ["a/cpu0", "a/cpu1"]
+
+
+def test_sleepers_go_where_nobody_is_asked_for():
+    awake = [a_sleeper(pooled(f"w{n}", memory="8GiB"), f"a/cpu{n}", held_gib=8) for n in range(2)]
+    new = pooled("x")
+    demand = [Demand(at=100.0, gateway="g", model="w0", in_flight=1, asked_at=99.0)]
+    snapshot = a_fleet(
+        [pooled("w0", memory="8GiB"), pooled("w1", memory="8GiB"), new],
+        devices=2,
+        overcommit=4.0,
+        workers=[replace(worker, phase=Phase.READY) for worker, _ in awake],
+        claims=[claim for _, claim in awake],
+        demand=demand,
+    )
+
+    assert devices_of(place_awake_or_asleep(snapshot, expand(new), runtime_of)) == ["a/cpu1"]
+    other = replace(snapshot, demand=(replace(demand[0], model="w1"),))
+    assert devices_of(place_awake_or_asleep(other, expand(new), runtime_of)) == ["a/cpu0"]
 
 
 def test_a_successor_is_not_placed_asleep_beside_who_serves():
