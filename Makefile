@@ -5,7 +5,7 @@ PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help up init fmt check test test-fast runtimes test-engines lock clean
-.PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling
+.PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling bench-autoscaling
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -61,6 +61,9 @@ bench-soak: $(VENV)/.installed ## 2,000 streams for 5 minutes (ARGS=--help)
 
 bench-routing: $(VENV)/.installed ## the routing policies on a production trace, simulated (ARGS=--help)
 	@PYTHONPATH=tests $(BIN)/python -m simulation.routing $(ARGS)
+
+bench-autoscaling: init ## targets met and GPU-hours on production traces, simulated (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.autoscaling $(ARGS)
 
 bench-scheduler: init ## how fast and how well models are placed, beside the optimum (ARGS=--help)
 	@PYTHONPATH=tests $(BIN)/python -m simulation.scheduling $(ARGS)

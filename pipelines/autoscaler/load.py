@@ -27,7 +27,7 @@ from pipelines.autoscaler.sight import REQUESTS_MIN, WINDOW_S, Crowd, Sight, slo
 from registry.spec import Autoscale, Role
 from registry.traffic import Latencies
 
-BUSY_MAX = 0.9  # share of its time that a prefill worker may have something to do
+BUSY_MAX = 0.8  # share of its time that a prefill worker may have something to do
 DRAIN_S = 60.0  # in which what waits is to be done
 _PREFILLS = frozenset({Role.PREFILL, Role.UNIFIED})
 _DECODES = frozenset({Role.DECODE, Role.UNIFIED})

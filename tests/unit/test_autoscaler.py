@@ -29,8 +29,8 @@ class World:
         self.missing = set()  # roles whose last worker was not heard of
         self.ttft_s = self.tpot_s = None
         self.demand = ()
-        self.phases = {}  # of ordinals
         self.unready = 0  # workers of each role that still come up
+        self.unready_phase = Phase.STARTING
 
     def look(self, times=1, *, every_s=5.0):
         """The last decisions, by role."""
@@ -42,7 +42,7 @@ class World:
             for index, worker in enumerate(workers):
                 role, last = worker.plan.role, self._count(worker.plan.role) - 1
                 if worker.plan.ordinal > last - self.unready:
-                    workers[index] = msgspec.structs.replace(worker, phase=Phase.STARTING)
+                    workers[index] = msgspec.structs.replace(worker, phase=self.unready_phase)
                 elif not (role in self.missing and worker.plan.ordinal == last):
                     at = self.now - 1
                     samples[worker.id] = (Sample(at=at, metrics=self.metrics[role]),)
@@ -183,9 +183,13 @@ def test_too_few_requests_have_no_percentile():
 def test_nothing_more_is_asked_for_while_workers_come_up():
     world = World(pair())
     world.metrics["decode"] = full(0.99)
+    world.metrics["prefill"] = EngineMetrics(requests_running=1, requests_waiting=20)
+    world.ttft_s = 0.1
     world.unready = 1
-
     assert world.look(20) == {}
+
+    world.unready = 0
+    assert world.look().keys() == {Role.PREFILL, Role.DECODE}
 
 
 def test_bounds_hold():
@@ -293,12 +297,14 @@ def test_nobody_goes_during_a_rollout_nor_soon_after_somebody_changed_the_model(
 
 
 @pytest.mark.parametrize("phase", [Phase.FALLING_ASLEEP, Phase.ASLEEP, Phase.WAKING])
-def test_a_sleeping_model_is_left_alone(phase):
-    world = World(pair())
-    workers = workers_of(world.model, phase)
-    snapshot = a_snapshot(models=[world.model], workers=workers)
+def test_a_sleeping_model_is_left_alone_and_so_for_a_while_when_it_wakes(phase):
+    world = World(pair(prefill=1, decode=4))
+    world.unready, world.unready_phase = 1, phase
+    assert world.look(100) == {}
+    world.unready = 0
 
-    assert world.autoscaler.look(snapshot, (), {}, world.now) == ()
+    assert world.look(int(STABLE_S / 5)) == {}
+    assert world.look()
 
 
 def test_a_quick_target_lets_workers_go_though_idle_ones_are_not_much_quicker():

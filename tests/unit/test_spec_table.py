@@ -68,6 +68,57 @@ TABLE: list[tuple[str, Any, str, str]] = [
     ("fallback", {"models": list("abcdefghi")}, "fallback.models", "are 9, allowed are at most 8"),
     ("fallback", {"models": ["a"], "on": []}, "fallback.on", "no_capacity, error, context_length"),
     ("fallback", {"models": ["a"], "on": ["slow"]}, "fallback.on[0]", "no_capacity, error"),
+    # workers by load
+    (
+        "variants.0.topology.decode.autoscale",
+        {},
+        f"{_T}.decode.autoscale.workers_max",
+        "is missing",
+    ),
+    (
+        "variants.0.topology.decode.autoscale",
+        {"workers_max": 0},
+        f"{_T}.decode.autoscale.workers_max",
+        "1 to 1024",
+    ),
+    (
+        "variants.0.topology.decode.autoscale",
+        {"workers_min": 3, "workers_max": 2},
+        f"{_T}.decode.autoscale.workers_min",
+        "1 to 2",
+    ),
+    (
+        "variants.0.topology.decode.autoscale",
+        {"workers_max": 2, "kv_usage_max": 1.5},
+        f"{_T}.decode.autoscale.kv_usage_max",
+        "to 1",
+    ),
+    (
+        "variants.0.topology.decode.autoscale",
+        {"workers_max": 2, "queued_prompt_tokens_max": 0},
+        f"{_T}.decode.autoscale.queued_prompt_tokens_max",
+        "is 0",
+    ),
+    (
+        "variants.0.topology.decode.autoscale",
+        {"workers_max": 2, "stable_s": 0},
+        f"{_T}.decode.autoscale.stable_s",
+        "is 0",
+    ),
+    (
+        "variants.0.topology.prefill.autoscale",
+        {"workers_max": 1},
+        f"{_T}.prefill.workers",
+        "is 2, allowed is 1 to 1",
+    ),
+    (
+        "variants.0.topology.ratio",
+        {"min": 2, "max": 1},
+        f"{_T}.ratio.min",
+        "is 2",
+    ),
+    ("slo", {"ttft_s": -1}, "slo.ttft_s", "is -1"),
+    ("slo", {"tpot_s": math.inf}, "slo.tpot_s", ""),
     # sources
     ("source", _DROP, "source", "is missing"),
     ("source", "meta/llama", "source", "hf://org/name"),
