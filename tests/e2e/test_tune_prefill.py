@@ -49,7 +49,7 @@ def test_the_smallest_batch_that_saturates_is_measured_taken_and_started_with(ya
     tuned = json.loads(told.stdout)
 
     assert [point["tokens"] for point in tuned["points"]] == [64, 128, 256, 512, 1024]
-    assert all(point["rounds"] >= 2 for point in tuned["points"]), told.stderr
+    assert all(point["rounds"] >= 1 for point in tuned["points"]), told.stderr
     (knee,) = [point for point in tuned["points"] if point["knee"]]
     # A batch of 64 tokens leaves an engine's fixed costs in view; 1,024 are more than it takes.
     assert tuned["points"][0]["throughput"] < knee["throughput"] or knee["tokens"] == 64
