@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Mapping
 
-from gateway.errors import AuthenticationError
+from gateway.errors import AuthenticationError, BadRequestError
 from registry.keys import SECRET_CHARS_MAX
-from registry.state import Key
+from registry.state import Key, Priority
 
 _BEARER = b"Bearer "
 _KNOWN_MAX = 10_000
@@ -57,3 +57,17 @@ class KeyRing:
             if authorization is not None and len(self._known) < _KNOWN_MAX:
                 self._known[authorization] = key
         return key
+
+
+def priority(asked: bytes, allowed: Priority) -> Priority:
+    """What the client asks for, but never more than its key has. Raises BadRequestError."""
+    if not asked:
+        return allowed
+    try:
+        wanted = Priority(asked.decode("latin-1").strip().lower())
+    except ValueError:
+        raise BadRequestError(
+            "The x-modelyard-priority header must be high, normal or low.",
+            param="x-modelyard-priority",
+        ) from None
+    return max(wanted, allowed, key=lambda each: each.rank)

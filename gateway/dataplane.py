@@ -19,10 +19,9 @@ from gateway.api.body import read_body
 from gateway.api.envelope import render, render_event
 from gateway.api.operations import OPERATIONS, Operation, dialect_of
 from gateway.api.request import parse_request
-from gateway.auth import KeyRing, credential
+from gateway.auth import KeyRing, credential, priority
 from gateway.errors import (
     ApiError,
-    BadRequestError,
     BodyTimeoutError,
     BodyTooLargeError,
     DeadlineError,
@@ -37,6 +36,7 @@ from gateway.errors import (
     UnknownRouteError,
     UnsupportedOperationError,
 )
+from gateway.fallback import Fallbacks
 from gateway.kv_feed import KvFeed
 from gateway.limits import Limiter, estimate
 from gateway.listener import ClientGoneError, ClientRequest
@@ -47,6 +47,7 @@ from gateway.pages import is_page, render_page
 from gateway.proxy.deadline import TOO_LATE, Stop, Sweep, Watch
 from gateway.proxy.exchange import JSON, Exchange
 from gateway.proxy.forward import Forwarder
+from gateway.proxy.shadow import Shadows
 from gateway.proxy.upstream import Upstream
 from gateway.proxy.vigil import PING_S, SILENT_S, Vigil
 from gateway.proxy.wire import Wire
@@ -60,7 +61,7 @@ from gateway.tracing import Tracer
 from pipelines.engines import ENGINES
 from pipelines.engines.base import Engine
 from registry.spec import EngineName
-from registry.state import Key, Priority
+from registry.state import Key
 
 _REQUEST_ID = re.compile(rb"[A-Za-z0-9._-]{1,64}")
 _BODY_TIMEOUT_S = 30.0
@@ -113,9 +114,22 @@ class DataPlane:
         self._limiter = limiter or Limiter(wall_clock=wall_clock)
         self._tracer = tracer
         self._reporter = Reporter(metrics, self._metering, self._access_log, self.signals, tracer)
+        self._fallbacks = Fallbacks(self._reporter, metrics, clock, wall_clock)
         self._wire = Wire(self.router, self.upstream, metrics, clock)
+        self.shadows = Shadows(
+            self._wire,
+            self._sweep,
+            clock,
+            lambda copy: self._reporter.copied(copy, self._wall_clock()),
+        )
         self._forwarder = Forwarder(
-            self._wire, self.admission, engines, clock=clock, row=self._row, signals=self.signals
+            self._wire,
+            self.admission,
+            engines,
+            clock=clock,
+            row=self._row,
+            signals=self.signals,
+            shadows=self.shadows,
         )
         self._vigil = Vigil(
             self.upstream,
@@ -169,6 +183,7 @@ class DataPlane:
 
     async def aclose(self) -> None:
         """Closes every connection to workers and writes the usage that still waits."""
+        await self.shadows.aclose()
         self.upstream.close()
         self._sweep.close()
         self._limiter.close()
@@ -196,6 +211,8 @@ class DataPlane:
         work = self._show(exchange) if operation is None else self._infer(exchange, operation)
         try:
             error = await self._outcome(exchange, work)
+            if error is not None and operation is not None:
+                error = await self._fallbacks.answer(exchange, error, self._table, self._again)
             if error is not None:
                 self._tell(exchange, error)
         finally:
@@ -249,8 +266,8 @@ class DataPlane:
             )
         shown = credential(client.authorization, client.api_key)
         key = self._keys.authenticate(shown, self._wall_clock())
-        exchange.key_id = key.id
-        exchange.priority = _priority(client.priority, key.priority)
+        exchange.key = key
+        exchange.priority = priority(client.priority, key.priority)
         watch.until(self._clock() + self._body_timeout_s, Stop.BODY)
         data = await read_body(client, table.body_bytes_max)
         request = exchange.request = parse_request(operation, data)
@@ -258,8 +275,22 @@ class DataPlane:
         if model is None:
             raise UnknownModelError(request.model)
         exchange.model = model
+        exchange.body_bytes = len(data)
+        await self._answer(exchange, operation, key, model)
+
+    def _again(self, exchange: Exchange, key: Key, model: ModelRow) -> Awaitable[ApiError | None]:
+        """Asks another *model*, as `Fallbacks` wants it."""
+        assert exchange.request is not None
+        operation = exchange.request.operation
+        return self._outcome(exchange, self._answer(exchange, operation, key, model))
+
+    async def _answer(
+        self, exchange: Exchange, operation: Operation, key: Key, model: ModelRow
+    ) -> None:
+        client, watch, request = exchange.client, exchange.watch, exchange.request
+        assert request is not None
         limits = model.limits
-        if len(data) > limits.body_bytes:
+        if exchange.body_bytes > limits.body_bytes:
             raise BodyTooLargeError(limits.body_bytes)
         if operation.name not in model.operations:
             raise UnsupportedOperationError.of_model(model.name, operation.path, model.operations)
@@ -273,13 +304,14 @@ class DataPlane:
             prompt_tokens=request.prompt_tokens(),
             fits_pair=exchange.fits_pair,
             session=_session(client.session) or request.session(),
+            key_id=key.id,
             operation=operation.name,
             generates=operation.generates,
         )
         await self._let_in(exchange, key, model)
-        exchange.first_token_at = exchange.began + limits.first_token_s
-        watch.total_at = exchange.began + limits.total_s
-        if operation.metered:
+        exchange.first_token_at = exchange.since + limits.first_token_s
+        watch.total_at = exchange.since + limits.total_s
+        if operation.metered and exchange.opened is None:
             exchange.opened = self._metering.open(
                 request_id=exchange.request_id,
                 key_id=key.id,
@@ -293,13 +325,16 @@ class DataPlane:
         request, ask = exchange.request, exchange.ask
         assert request is not None
         assert ask is not None
-        if not self._limiter.limits(key, model):
+        if exchange.permit is None and not self._limiter.limits(key, model):
             return
         wanted = estimate(
             ask.prompt, ask.tokens, request.answer_tokens_max(), answers=request.answers
         )
         try:
-            exchange.permit = await self._limiter.admit(key, model, wanted)
+            if exchange.permit is None:
+                exchange.permit = await self._limiter.admit(key, model, wanted)
+            else:
+                await self._limiter.move(exchange.permit, model, wanted)
         except (RateLimitError, OverLimitError) as error:
             self._metrics.limited(model.name, error.reason)
             raise
@@ -343,20 +378,6 @@ class DataPlane:
         if client.request_id and _REQUEST_ID.fullmatch(client.request_id):
             return client.request_id.decode()
         return f"{self._id_prefix}{next(self._id_numbers):012x}"
-
-
-def _priority(asked: bytes, allowed: Priority) -> Priority:
-    """What the client asks for, but never more than its key has. Raises BadRequestError."""
-    if not asked:
-        return allowed
-    try:
-        wanted = Priority(asked.decode("latin-1").strip().lower())
-    except ValueError:
-        raise BadRequestError(
-            "The x-modelyard-priority header must be high, normal or low.",
-            param="x-modelyard-priority",
-        ) from None
-    return max(wanted, allowed, key=lambda priority: priority.rank)
 
 
 def _session(header: bytes) -> str:

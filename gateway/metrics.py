@@ -55,6 +55,8 @@ class GatewayMetrics:
         self._retries = Count()
         self._takeovers = Count()
         self._degraded = Count()
+        self._shadowed = Count()
+        self._fallbacks = Count()
         self._errors = Count()
         self._limited = Count()
         self.spans = Count()
@@ -64,7 +66,21 @@ class GatewayMetrics:
             _KvTransfers(self._pairs),
         ):
             registry.register(collector)
-        self.watch(
+        self.watch(*self._families())
+        self.loop_lag = Histogram(
+            "modelyard_event_loop_lag_seconds",
+            "How late the event loop came to what was due.",
+            buckets=_LAG_SECONDS,
+            registry=registry,
+        )
+        self.table_version = Gauge(
+            "modelyard_routing_table_version",
+            "The registry event that the routing table reflects.",
+            registry=registry,
+        )
+
+    def _families(self) -> tuple[Asked, ...]:
+        return (
             _counted(
                 "modelyard_request_errors",
                 "Requests that were told an error, by its code: refused, too late, or failed.",
@@ -97,23 +113,25 @@ class GatewayMetrics:
                 self._degraded,
             ),
             _counted(
+                "modelyard_shadow_requests",
+                "Copies for a shadow variant: ok, refused by it, failed (error), without room for "
+                "it (busy), without a worker (unavailable), or cancelled.",
+                ("model", "variant", "outcome"),
+                self._shadowed,
+            ),
+            _counted(
+                "modelyard_fallbacks",
+                "Requests that another model was asked to answer, by why.",
+                ("model", "fallback", "reason"),
+                self._fallbacks,
+            ),
+            _counted(
                 "modelyard_trace_spans",
                 "Spans of traces: made, exported to the collector, failed to be. What is missing "
                 "from made waits, or was dropped for want of room.",
                 ("outcome",),
                 self.spans,
             ),
-        )
-        self.loop_lag = Histogram(
-            "modelyard_event_loop_lag_seconds",
-            "How late the event loop came to what was due.",
-            buckets=_LAG_SECONDS,
-            registry=registry,
-        )
-        self.table_version = Gauge(
-            "modelyard_routing_table_version",
-            "The registry event that the routing table reflects.",
-            registry=registry,
         )
 
     def watch_usage(self, read: Callable[[], UsageCounts]) -> None:
@@ -154,6 +172,12 @@ class GatewayMetrics:
 
     def takeover(self, model: str, variant: str, outcome: str) -> None:
         self._takeovers.add(model, variant, outcome)
+
+    def shadowed(self, model: str, variant: str, outcome: str) -> None:
+        self._shadowed.add(model, variant, outcome)
+
+    def fallback(self, model: str, fallback: str, reason: str) -> None:
+        self._fallbacks.add(model, fallback, reason)
 
     def degraded(self, model: str, variant: str) -> None:
         self._degraded.add(model, variant)

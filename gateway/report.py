@@ -58,8 +58,8 @@ class Reporter:
             self._metering.close(_record(exchange, exchange.opened, now))
         if exchange.first_at is not None:
             self._observe(exchange, exchange.first_at, served)
-        if route is not None:
-            self._signal(exchange, route, now)
+        if route is not None and not exchange.passed_on:
+            self._signal(exchange, route, exchange.error, now)
         failed = exchange.error is not None and exchange.error.status >= _SERVER_ERROR
         self._access.add(
             AccessLine(
@@ -95,21 +95,35 @@ class Reporter:
                 streamed_s = exchange.ended_at - first_at
                 served.per_token.observe(streamed_s / (usage.completion_tokens - 1))
 
-    def _signal(self, exchange: Exchange, route: Route, now: float) -> None:
+    def copied(self, exchange: Exchange, now: float) -> None:
+        """A copy for a shadow variant is over: its traffic is all that remains of it."""
+        assert exchange.model is not None
+        assert exchange.route is not None
+        model, row = exchange.model.name, exchange.route.variant
+        self._signals.ended(model, row.name, row.revision, _outcome(exchange, exchange.error), now)
+
+    def passed_on(self, exchange: Exchange, error: ApiError, now: float) -> None:
+        """Another model is to answer, because of *error*."""
+        if exchange.route is not None:
+            self._signal(exchange, exchange.route, error, now)
+        exchange.passed_on = True
+
+    def _signal(self, exchange: Exchange, route: Route, error: ApiError | None, now: float) -> None:
         assert exchange.model is not None
         model, row = exchange.model.name, route.variant
-        self._signals.ended(model, row.name, route.answerer.revision, _outcome(exchange), now)
+        outcome = _outcome(exchange, error)
+        self._signals.ended(model, row.name, row.revision, outcome, now)
         # Whoever else failed at it must not look well because another one stood in.
         for other in {(failed.name, failed.revision) for failed in exchange.failed_rows}:
             if other != (row.name, row.revision):
                 self._signals.ended(model, *other, Outcome(failed=True), now)
 
 
-def _outcome(exchange: Exchange) -> Outcome:
-    usage, first_at, error = exchange.usage, exchange.first_at, exchange.error
+def _outcome(exchange: Exchange, error: ApiError | None) -> Outcome:
+    usage, first_at = exchange.usage, exchange.first_at
     ttft_s = tpot_s = None
     if exchange.streaming and first_at is not None:
-        ttft_s = first_at - exchange.began
+        ttft_s = first_at - exchange.since
         if usage.completion_tokens > 1:
             tpot_s = (exchange.ended_at - first_at) / (usage.completion_tokens - 1)
     return Outcome(
@@ -163,9 +177,9 @@ def _record(exchange: Exchange, opened: Opened, now: float) -> UsageRecord:
     return UsageRecord(
         request_id=opened.request_id,
         key_id=opened.key_id,
-        model=opened.model,
+        model=exchange.model.name,
         variant=route.variant.name if route else "",
-        revision=route.answerer.revision if route else 0,
+        revision=route.variant.revision if route else 0,
         mode=route.mode if route else "",
         status=status,
         prompt_tokens=usage.prompt_tokens,

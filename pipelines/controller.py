@@ -30,6 +30,7 @@ from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
+from pipelines.scaling import Scaling
 from pipelines.scheduler import Proposal, place
 from pipelines.sightings import Recorder
 from pipelines.silent_watch import SilentWatch
@@ -70,6 +71,7 @@ class Controller:
         self._recorder = Recorder(store, cluster, clock)
         self._drains = Drains(store, cluster, client, clock)
         self._silent = SilentWatch(store, clock)
+        self._scaling = Scaling(store, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -119,6 +121,7 @@ class Controller:
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
+        await self._scaling.look(snapshot, measured)
         silent = await self._silent.look(snapshot, measured)
         await self._tell_conditions(snapshot, decision, proposal, room.stay, silent)
 

@@ -11,15 +11,20 @@ SPEC_FILE_BYTES_MAX = 4 * 1024 * 1024
 ALIASES_MAX = 1000
 KEYS_MAX = 1000  # of one mapping, merged ones included
 
+_BOOL, _TEXT = "tag:yaml.org,2002:bool", "tag:yaml.org,2002:str"
 # libyaml is ten times faster and bounds the depth, but not every PyYAML has it.
 _Base: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 class _Loader(_Base):  # type: ignore[misc]
     def flatten_mapping(self, node: yaml.MappingNode) -> None:
-        """Refuses what YAML forbids and PyYAML lets pass (a key twice), and merges that explode."""
+        """Refuses what YAML forbids and PyYAML lets pass (a key twice), and merges that explode.
+        A key like `on` is the text that it is since YAML 1.2, no boolean.
+        """
         seen: set[object] = set()
         for key, _ in node.value:
+            if key.tag == _BOOL and key.value.lower() not in ("true", "false"):
+                key.tag = _TEXT
             if _identity(key) in seen:
                 raise _refusal(f"has {key.value[:80]!r} twice", key)
             seen.add(_identity(key))

@@ -11,6 +11,8 @@ from registry.state import (
     Node,
     NodeState,
     Phase,
+    Rollout,
+    RolloutState,
     Snapshot,
     Worker,
 )
@@ -154,3 +156,23 @@ def a_worker(plan, phase=Phase.READY, **change):
         ended_at=None,
     )
     return msgspec.structs.replace(worker, **change)
+
+
+def rolling_out(base, newest, percent, **change):
+    """*newest* (of the next revision) on its way from *base*, where it takes *percent*."""
+    rollout = Rollout(
+        model=base.name,
+        from_revision=base.revision,
+        to_revision=base.revision + 1,
+        base=base.spec,
+        policy=newest.spec.rollout,
+        state=RolloutState.PROGRESSING,
+        step=0,
+        percent=percent,
+        step_at=0.0,
+        reason="",
+        created_at=0.0,
+        ended_at=None,
+    )
+    rollout = msgspec.structs.replace(rollout, **change)
+    return msgspec.structs.replace(newest, revision=base.revision + 1, rollout=rollout)

@@ -18,7 +18,7 @@ from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, Takes
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
-from gateway.admin.scale import scaled
+from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, model_state, restarts, variant_statuses
 from gateway.admin.views import (
     ModelList,
@@ -129,6 +129,9 @@ class ModelController(Controller):
             return scaled(model.spec, wish)
 
         view = await rewrite(ctx, name, with_counts, terms)
+        if not dry_run:  # also where the spec said the same number already
+            for variant, role in unscaled(view.spec, wish):
+                await ctx.store.unscale_role(name, variant, role, by=request.auth)
         return Response(view, headers={"ETag": f'"{view.generation}"'})
 
     @delete(

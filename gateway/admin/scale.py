@@ -1,10 +1,13 @@
-"""A spec with other worker counts. Pure."""
+"""A spec with other worker counts. Pure.
+
+An autoscaled role begins anew with the count, and its load leads on from there.
+"""
 
 from msgspec.structs import replace
 
 from gateway.admin.bodies import ScaleBody
 from registry.errors import SpecError
-from registry.spec import Aggregated, Disaggregated, External, ModelSpec, RoleSpec, Variant
+from registry.spec import Aggregated, Disaggregated, External, ModelSpec, Role, RoleSpec, Variant
 
 
 def scaled(spec: ModelSpec, wish: ScaleBody) -> ModelSpec:
@@ -43,7 +46,7 @@ def _aggregated(variant: Variant, topology: Aggregated, wish: ScaleBody) -> Aggr
         if getattr(wish, field) is not None:
             raise SpecError(field, f"variant {variant.name!r} is aggregated: scale its workers")
     assert wish.workers is not None
-    _check_minimum("workers", topology, wish.workers)
+    _check_bounds("workers", topology, wish.workers)
     return replace(topology, workers=wish.workers)
 
 
@@ -62,11 +65,33 @@ def _disaggregated(variant: Variant, topology: Disaggregated, wish: ScaleBody) -
 def _sized(field: str, role: RoleSpec, workers: int | None) -> RoleSpec:
     if workers is None:
         return role
-    _check_minimum(field, role, workers)
+    _check_bounds(field, role, workers)
     return replace(role, workers=workers)
 
 
-def _check_minimum(field: str, role: RoleSpec, workers: int) -> None:
+def unscaled(spec: ModelSpec, wish: ScaleBody) -> tuple[tuple[str, Role], ...]:
+    """The autoscaled roles that *wish* names: what their load asked for until now is void."""
+    chosen = _choose(spec, wish.variant)
+    named = {
+        Role.UNIFIED: wish.workers,
+        Role.PREFILL: wish.prefill,
+        Role.DECODE: wish.decode,
+    }
+    return tuple(
+        (chosen.name, role)
+        for role, role_spec in chosen.topology.roles()
+        if role_spec.autoscale is not None and named[role] is not None
+    )
+
+
+def _check_bounds(field: str, role: RoleSpec, workers: int) -> None:
+    bounds = role.autoscale
+    if bounds is not None and not bounds.workers_min <= workers <= bounds.workers_max:
+        raise SpecError(
+            field,
+            f"is {workers}, allowed is {bounds.workers_min} to {bounds.workers_max} "
+            "(its autoscale): apply a spec with other bounds first",
+        )
     if workers < role.min_available:
         raise SpecError(
             field,

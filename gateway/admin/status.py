@@ -5,8 +5,8 @@ from enum import StrEnum
 
 import msgspec
 
-from pipelines.topology import expand
-from registry.spec import Role, Variant
+from pipelines.topology import expand, workers_of
+from registry.spec import Role, RoleSpec, Variant
 from registry.state import LIVE_PHASES, Model, Phase, Snapshot, Worker
 
 _ANSWERING = frozenset({Role.UNIFIED, Role.DECODE})  # a role that can answer alone
@@ -23,15 +23,26 @@ class ServingState(StrEnum):
     DELETING = "deleting"  # its last workers stop
 
 
-class RoleCount(msgspec.Struct, frozen=True, kw_only=True):
-    """*desired* by the spec; *live* and *ready* of those, counting only workers that run what the
-    current revision asks for.
+class AutoscaleCount(msgspec.Struct, frozen=True, kw_only=True):
+    """That a role's number of workers follows its load between two bounds; *reason* is why it has
+    those it has, "" as long as they are those of its spec.
+    """
+
+    workers_min: int
+    workers_max: int
+    reason: str
+
+
+class RoleCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """*desired* by the spec, or by its load where it is autoscaled; *live* and *ready* of those,
+    counting only workers that run what the current revision asks for.
     """
 
     role: Role
     desired: int
     live: int
     ready: int
+    autoscale: AutoscaleCount | None = None
 
 
 class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,7 +67,7 @@ def variant_statuses(model: Model, snapshot: Snapshot) -> tuple[VariantStatus, .
             declared.get(name),
             wanted,
             tuple(worker for worker in workers if worker.plan.variant == name),
-            deleted=model.deleted,
+            model,
         )
         for name in [*declared, *leftover]
     )
@@ -96,29 +107,42 @@ def _variant_status(
     variant: Variant | None,
     wanted: dict[Slot, str],
     workers: tuple[Worker, ...],
-    *,
-    deleted: bool,
+    model: Model,
 ) -> VariantStatus:
     current = [w for w in workers if wanted.get(w.plan.slot) == w.plan.fingerprint]
-    roles = tuple(_role_counts(variant, current)) if variant is not None else ()
+    roles = tuple(_role_counts(model, variant, current)) if variant is not None else ()
     return VariantStatus(
         name=name,
         variant=variant,
-        state=ServingState.DELETING if deleted or variant is None else _state(roles, workers),
+        state=ServingState.DELETING if model.deleted or variant is None else _state(roles, workers),
         roles=roles,
         workers=tuple(sorted(workers, key=worker_order)),
     )
 
 
-def _role_counts(variant: Variant, current: list[Worker]) -> Iterable[RoleCount]:
+def _role_counts(model: Model, variant: Variant, current: list[Worker]) -> Iterable[RoleCount]:
     for role, spec in variant.topology.roles():
         of_role = [worker.phase for worker in current if worker.plan.role is role]
         yield RoleCount(
             role=role,
-            desired=spec.workers,
+            desired=workers_of(model, variant, role, spec),
             live=sum(phase in LIVE_PHASES for phase in of_role),
             ready=of_role.count(Phase.READY),
+            autoscale=_autoscale_count(model, variant, role, spec),
         )
+
+
+def _autoscale_count(
+    model: Model, variant: Variant, role: Role, spec: RoleSpec
+) -> AutoscaleCount | None:
+    if spec.autoscale is None:
+        return None
+    slot = (variant.name, role)
+    return AutoscaleCount(
+        workers_min=spec.autoscale.workers_min,
+        workers_max=spec.autoscale.workers_max,
+        reason=next((one.reason for one in model.scales if (one.variant, one.role) == slot), ""),
+    )
 
 
 def _state(roles: tuple[RoleCount, ...], workers: tuple[Worker, ...]) -> ServingState:

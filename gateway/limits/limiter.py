@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import lru_cache
+from typing import TypeVar
 
 import structlog
 
@@ -25,6 +26,10 @@ _CHECK_S = 1.0
 _REAP_EVERY_S = 0.05
 _COMPLAIN_EVERY_S = 60.0
 _READING_S_MAX = 5.0  # from when the registry says what was spent until we have it
+
+_MODEL = "model"  # a side's kind, as errors name it
+
+_Done = TypeVar("_Done")
 
 _log = structlog.get_logger("gateway.limits")
 
@@ -94,11 +99,25 @@ class Limiter:
 
         Raises RateLimitError, OverLimitError, or LimitsUnavailableError; then nothing is taken.
         """
+        return await self._locked(lambda: self._admit(key, model, estimate))
+
+    async def move(self, permit: Permit, model: ModelRow, estimate: Estimate) -> None:
+        """Another *model* is to answer: what *permit* took from the limits of the one before is
+        given back, and taken from its. What it took from the key's stays as it is: for the key it
+        is one request.
+
+        Raises RateLimitError, OverLimitError, or LimitsUnavailableError; then nothing is taken from
+        *model*'s.
+        """
+        await self._locked(lambda: self._move_to(permit, model, estimate))
+
+    async def _locked(self, work: Callable[[], _Done]) -> _Done:
+        """What *work* does under the ledger's lock. Raises LimitsUnavailableError."""
         ledger = self._ledger()
         if not ledger.lock():
             ledger = await self._lock_patiently()
         try:
-            return self._admit(key, model, estimate)
+            return work()
         except LedgerError as error:
             self._complain(error)
             raise LimitsUnavailableError from error
@@ -170,23 +189,38 @@ class Limiter:
         raise LimitsUnavailableError
 
     def _admit(self, key: Key, model: ModelRow, estimate: Estimate) -> Permit:
+        wishes = self._wishes(key, model, estimate)
+        holds = self._take(wishes, key.spent_nano)
+        permit = Permit(self, holds, head_of([side for side, _, _ in wishes]))
+        self._open.add(permit)
+        return permit
+
+    def _move_to(self, permit: Permit, model: ModelRow, estimate: Estimate) -> None:
+        second = int(self._clock())
+        for side, _ in permit.holds:
+            side.account.open(second)
+        of_model = [held for held in permit.holds if held[0].kind == _MODEL]
+        permit.holds = [held for held in permit.holds if held[0].kind != _MODEL]
+        for side, hold in of_model:
+            side.account.settle(hold, 0, 0)
+        permit.holds += self._take(self._wishes_of_model(model, estimate), 0)
+        permit.head = head_of([side for side, _ in permit.holds])
+
+    def _take(self, wishes: list[_Wish], spent_nano: int) -> list[tuple[Side, Hold]]:
+        """All of them, or none. *spent_nano* is by the registry's word of the key's budget."""
         if self._late:
             self._apply_late()
         now = self._clock()
         second = int(now)
         fits = True
-        wishes = self._wishes(key, model, estimate)
         for side, tokens, cost_nano in wishes:
             side.account.open(second)
             if side.budget_nano:
-                self._begin_period(side, key.spent_nano)
+                self._begin_period(side, spent_nano)
             fits = fits and side.fits(tokens, cost_nano)
         if not fits:
             self._look_closely(wishes, now)
-        holds = [(side, side.account.hold(tokens, cost)) for side, tokens, cost in wishes]
-        permit = Permit(self, holds, head_of([side for side, _, _ in wishes]))
-        self._open.add(permit)
-        return permit
+        return [(side, side.account.hold(tokens, cost)) for side, tokens, cost in wishes]
 
     def _wishes(self, key: Key, model: ModelRow, estimate: Estimate) -> list[_Wish]:
         wishes = []
@@ -199,12 +233,15 @@ class Limiter:
             if side.budget_nano:
                 cost_nano = estimate.cost_within(side.budget_nano, model.price)
             wishes.append((side, estimate.tokens_within(side.tokens_most), cost_nano))
-        if _limited(model.limits):
-            side = self._models.get(model.name)
-            if side is None or side.limits is not model.limits:
-                side = self._side_of_model(model)
-            wishes.append((side, estimate.tokens_within(side.tokens_most), 0))
-        return wishes
+        return wishes + self._wishes_of_model(model, estimate)
+
+    def _wishes_of_model(self, model: ModelRow, estimate: Estimate) -> list[_Wish]:
+        if not _limited(model.limits):
+            return []
+        side = self._models.get(model.name)
+        if side is None or side.limits is not model.limits:
+            side = self._side_of_model(model)
+        return [(side, estimate.tokens_within(side.tokens_most), 0)]
 
     def _side_of_key(self, key: Key) -> Side:
         return _remember(
@@ -222,7 +259,7 @@ class Limiter:
 
     def _side_of_model(self, model: ModelRow) -> Side:
         account = Account(self._ledger(), f"model {model.name}")
-        side = Side(account, model.limits, "model", model.name)
+        side = Side(account, model.limits, _MODEL, model.name)
         return _remember(self._models, model.name, side)
 
     def _look_closely(self, wishes: list[_Wish], now: float) -> None:

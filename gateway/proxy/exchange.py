@@ -2,6 +2,8 @@
 
 from functools import lru_cache
 
+import msgspec
+
 from gateway.api.answer import NO_USAGE
 from gateway.api.operations import Dialect
 from gateway.api.request import InferenceRequest
@@ -18,7 +20,7 @@ from gateway.routing.pick import Mode, Route
 from gateway.routing.table import Endpoint, ModelRow, VariantRow
 from gateway.tracing import Trace
 from registry.spec import Role
-from registry.state import Priority
+from registry.state import Key, Priority
 
 JSON = b"content-type: application/json\r\n"
 EVENT_STREAM = (
@@ -35,6 +37,7 @@ class Exchange:
         "ask",
         "avoid",
         "began",
+        "body_bytes",
         "cached_tokens",
         "client",
         "client_gone",
@@ -44,16 +47,18 @@ class Exchange:
         "error",
         "events",
         "failed_rows",
+        "fallback_from",
         "finished",
         "first_at",
         "first_token_at",
         "journal",
-        "key_id",
+        "key",
         "leg",
         "model",
         "opened",
         "opened_at",
         "pairs_failed",
+        "passed_on",
         "permit",
         "prefilled_at",
         "priority",
@@ -62,6 +67,7 @@ class Exchange:
         "request_id",
         "resumption",
         "route",
+        "since",
         "started",
         "status",
         "streaming",
@@ -87,12 +93,16 @@ class Exchange:
         self.watch = watch
         self.opened_at = opened_at
         self.began = began
+        self.since = began  # when the model that is to answer was asked
         self.dialect = dialect
         self.trace: Trace | None = None
-        self.key_id = ""
+        self.key: Key | None = None
         self.priority = Priority.NORMAL
         self.model: ModelRow | None = None
+        self.fallback_from = ""  # the model that the client asked for, where another answers
+        self.passed_on = False  # what its workers did has been told
         self.request: InferenceRequest | None = None
+        self.body_bytes = 0
         self.opened: Opened | None = None  # its usage, once it has been let in
         self.permit: Permit | None = None  # of its limits, if its key or its model has any
         self.ask: Ask | None = None
@@ -121,6 +131,10 @@ class Exchange:
         self.journal: Journal | None = None  # of a stream that another worker could go on with
         self.resumption: Resumption | None = None  # once one does
         self.turn: Turn | None = None  # in the budget for second tries
+
+    @property
+    def key_id(self) -> str:
+        return self.key.id if self.key is not None else ""
 
     @property
     def mode(self) -> Mode | None:
@@ -166,6 +180,29 @@ class Exchange:
             cost_nano = self.model.price.cost_nano(usage.prompt_tokens, usage.completion_tokens)
             permit.settle(tokens, cost_nano)
 
+    def turn_to(self, model: ModelRow, now: float) -> None:
+        """Another *model* is to answer, as if nobody had been asked yet."""
+        assert self.model is not None
+        assert self.request is not None
+        assert not self.started, "the client has a part of an answer"
+        self.turn_over()
+        self.fallback_from = self.fallback_from or self.model.name
+        self.model = model
+        named = msgspec.Raw(msgspec.json.encode(model.name))
+        body = {**self.request.body, "model": named}
+        self.request = msgspec.structs.replace(self.request, body=body, model=model.name)
+        self.since = now
+        self.dead, self.avoid, self.failed_rows = set(), set(), ()
+        self.pairs_failed, self.alone = 0, False
+        self.route = self.leg = self.journal = None
+        self.first_at = self.token_at = self.prefilled_at = self.cached_tokens = None
+        self.passed_on = False
+
+    def turn_back(self, model: ModelRow, route: Route | None) -> None:
+        """To the one that the client asked for, since no other answered."""
+        self.model, self.route = model, route
+        self.fallback_from = ""
+
     def headers(self, form: bytes) -> bytes:
         """Of the answer, as lines: who asked what, which workers served it how, what is left of
         its limits.
@@ -177,6 +214,8 @@ class Exchange:
             form += b"request-id: %b\r\n" % request_id
         if route is None:
             return b"%bx-request-id: %b\r\n" % (form, request_id)
+        if self.fallback_from:
+            form += b"x-modelyard-fallback-from: %b\r\n" % self.fallback_from.encode()
         answerer, prefill = route.answerer, route.prefill
         return b"%bx-request-id: %b\r\n%b" % (
             form,

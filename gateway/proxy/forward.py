@@ -13,6 +13,7 @@ from gateway.proxy.exchange import Exchange
 from gateway.proxy.journal import Journal
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
 from gateway.proxy.retries import RetryBudget
+from gateway.proxy.shadow import Shadows
 from gateway.proxy.splice import Splice
 from gateway.proxy.stream import Relay
 from gateway.proxy.takeover import Takeover
@@ -43,6 +44,7 @@ class Forwarder:
         clock: Callable[[], float],
         row: Callable[[str], ModelRow | None],
         signals: Collector,
+        shadows: Shadows,
     ) -> None:
         self._wire = wire
         self._admission = admission
@@ -51,6 +53,7 @@ class Forwarder:
         self._disaggregation = Disaggregation(wire, engines)
         self._takeover = Takeover(wire, engines)
         self._signals = signals
+        self._shadows = shadows
         self._clock = clock
         self.active = 0
         self._retries = RetryBudget(lambda: self.active)
@@ -67,7 +70,9 @@ class Forwarder:
             exchange.journal = Journal()
         try:
             route = await self._route(exchange)
-            failure = await self._attempt(exchange, route) if route else None
+            if route is not None and _model(exchange).shadows:
+                self._shadows.copy(exchange, self.attempt)
+            failure = await self.attempt(exchange, route) if route else None
             if failure is not None or route is None:
                 await self._serve_again(exchange, failure)
         finally:
@@ -89,7 +94,7 @@ class Forwarder:
                     self._admission.freed(route.answerer)  # the place goes to the next
                     break
                 self._wire.metrics.retry(_model(exchange).name, route.variant.name, failure.reason)
-                again = await self._attempt(exchange, route)
+                again = await self.attempt(exchange, route)
                 if again is None:
                     return
                 failure = again
@@ -153,9 +158,9 @@ class Forwarder:
                 )
         return None
 
-    async def _attempt(self, exchange: Exchange, route: Route) -> LegError | None:
-        """None when the client has its answer, else why another try may help. Raises
-        CannotResumeError.
+    async def attempt(self, exchange: Exchange, route: Route) -> LegError | None:
+        """Asks the workers of *route*, once. None when the client has its answer, else why another
+        try may help. Raises ApiError if none would, CannotResumeError.
         """
         if exchange.alone and route.mode is Mode.BYPASS:
             route = route._replace(mode=Mode.DEGRADED)

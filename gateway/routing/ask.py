@@ -15,7 +15,8 @@ class Ask:
     """Made once for each request, asked again for each try.
 
     *prompt* is the raw JSON of `messages` or `prompt`, *prompt_tokens* an estimate of its length
-    (None: several prompts), *session* what the client calls its conversation, or empty.
+    (None: several prompts), *session* what the client calls its conversation, or empty, *key_id*
+    whose request it is.
     *operation* is what is asked for; where nothing *generates* half of a pair is enough.
     *token_ids* are the prompt's, once an engine has been asked for them; only `kv_events` needs
     them. What the last route found is kept for `enter`: the model's *policy*, and *cached_tokens*,
@@ -28,6 +29,7 @@ class Ask:
         "cached_tokens",
         "fits_pair",
         "generates",
+        "key_id",
         "operation",
         "policy",
         "prompt",
@@ -44,6 +46,7 @@ class Ask:
         prompt_tokens: int | None,
         fits_pair: Callable[[VariantRow], bool],
         session: str = "",
+        key_id: str = "",
         operation: str = "chat.completions",
         generates: bool = True,
     ) -> None:
@@ -51,6 +54,7 @@ class Ask:
         self.prompt_tokens = prompt_tokens
         self.fits_pair = fits_pair
         self.session = session
+        self.key_id = key_id
         self.operation = operation
         self.generates = generates
         self.token_ids: tuple[int, ...] | None = None

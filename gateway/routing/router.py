@@ -23,9 +23,10 @@ from gateway.routing.pick import (
 )
 from gateway.routing.prefix import PrefixMemory
 from gateway.routing.session import of_session
-from gateway.routing.table import Endpoint, ModelRow
+from gateway.routing.sticky import stick
+from gateway.routing.table import Endpoint, ModelRow, VariantRow
 from gateway.tallies import Prefixes
-from registry.spec import Role, RoutingPolicy
+from registry.spec import Role, RoutingPolicy, Sticky
 
 _BY_CONTENT = (RoutingPolicy.PREFIX, RoutingPolicy.KV_EVENTS)
 
@@ -42,7 +43,7 @@ class Router:
         self._loads: dict[str, Load] = {}
         self._clock = clock
         self._random = random
-        self._turns: Counter[tuple[str, Role]] = Counter()
+        self._turns: Counter[tuple[str, str, Role]] = Counter()
 
     @property
     def in_flight(self) -> Mapping[str, int]:
@@ -69,9 +70,9 @@ class Router:
         variants = model.variants
         if any(ask.operation not in row.operations for row in variants):
             variants = tuple(row for row in variants if ask.operation in row.operations)
-        full = False
+        full, again = False, None
         while variants:
-            variant = variants[0] if len(variants) == 1 else choose_variant(variants, self._random)
+            variant = variants[0] if len(variants) == 1 else self._variant(model, variants, ask)
             wanted = variant.disaggregated and ask.fits_pair(variant)
             route = plan_route(
                 variant,
@@ -81,10 +82,14 @@ class Router:
                 choose=choose,
             )
             if isinstance(route, Route):
-                return route
+                if route.answerer.worker_id not in avoid:
+                    return route
+                again = again or route  # it has failed there: better another variant
             full = full or route is FULL
             variants = tuple(row for row in variants if row is not variant)
-        return FULL if full else None
+            if full and not any(row.weight for row in variants):
+                break  # a revision without a share is for want of others, not for want of room
+        return again or (FULL if full else None)
 
     def other_prefill(
         self,
@@ -130,6 +135,12 @@ class Router:
         for key in [key for key in self._turns if key[0] not in models]:
             del self._turns[key]
 
+    def _variant(self, model: ModelRow, rows: Sequence[VariantRow], ask: Ask) -> VariantRow:
+        if model.sticky is Sticky.NONE:
+            return choose_variant(rows, self._random)
+        session = ask.session if model.sticky is Sticky.SESSION else ""
+        return stick(rows, session or ask.key_id)
+
     def _choose(self, model: ModelRow, ask: Ask, endpoints: Sequence[Endpoint]) -> Endpoint | None:
         """None if each of them has as many legs as it may have."""
         allowed = model.limits.in_flight_per_worker
@@ -144,7 +155,7 @@ class Router:
             return endpoints[0]
         policy = model.policy
         if policy is RoutingPolicy.ROUND_ROBIN:
-            key = (model.name, endpoints[0].role)
+            key = (model.name, endpoints[0].variant, endpoints[0].role)
             turn = self._turns[key]
             self._turns[key] = turn + 1
             return endpoints[turn % len(endpoints)]

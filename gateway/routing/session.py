@@ -17,12 +17,12 @@ _OVER_SHARE = 1.25
 _MASK = (1 << 64) - 1
 
 
-def _digest(text: str) -> int:
+def digest(text: str) -> int:
     """The same in every process, so that several gateways agree."""
     return int.from_bytes(blake2b(text.encode(), digest_size=8).digest(), "little")
 
 
-_worker_digest = lru_cache(maxsize=4096)(_digest)
+_worker_digest = lru_cache(maxsize=4096)(digest)
 
 
 def _weight(session: int, worker: int) -> int:
@@ -32,7 +32,7 @@ def _weight(session: int, worker: int) -> int:
 
 def of_session(endpoints: Sequence[Endpoint], session: str, loads: Mapping[str, Load]) -> Endpoint:
     """The session's own among *endpoints* (not empty)."""
-    mine = _digest(session)
+    mine = digest(session)
     legs = [loads.get(endpoint.worker_id, IDLE).legs for endpoint in endpoints]
     allowed = math.ceil((sum(legs) + 1) * _OVER_SHARE / len(endpoints))
     within = [e for e, count in zip(endpoints, legs, strict=True) if count < allowed]

@@ -5,17 +5,30 @@ with one table ends with it.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
 
 from gateway.api.operations import BY_NAME
+from gateway.routing.split import belonging, shares
 from pipelines.engines import ENGINES
 from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pairing
 from registry.keys import by_digest
-from registry.spec import EngineName, Limits, Locality, Price, Role, RoutingPolicy, Task, Variant
-from registry.state import Key, KeyKind, Model, Phase, Snapshot, Worker
+from registry.spec import (
+    EngineName,
+    Fallback,
+    Limits,
+    Locality,
+    ModelSpec,
+    Price,
+    Role,
+    RoutingPolicy,
+    Sticky,
+    Task,
+    Variant,
+)
+from registry.state import Key, KeyKind, Model, Phase, Rollout, Snapshot, Worker
 
 # A worker whose phase changes rarely gets a longer list than this in a reason.
 _PHASES_SHOWN = 6
@@ -24,7 +37,8 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     """A ready worker's address. *authority* is the Host header, *identity* what an answer says
-    of it; *kin* is equal for workers that can hand KV blocks to each other.
+    of it, the row's revision included (*revision* is the one that it was started with); *kin* is
+    equal for workers that can hand KV blocks to each other.
 
     *served_name* replaces the client's model name ("" leaves it), *bootstrap_port* is where a
     prefill worker of a concurrent engine meets decode, *events_url* where the worker tells of its
@@ -52,8 +66,10 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A variant and its ready workers. *partners* are the prefill workers that can serve each
-    decode worker, by its id: those of the same revision where there are any.
+    """A variant of a *revision*, and its ready workers. *weight* is its share of the model's
+    traffic; with 0 it is asked only where no other can answer. Of a shadow, *shadow_percent* is how
+    much of the traffic it gets copies of. *partners* are the prefill workers
+    that can serve each decode worker, by its id: those of the same revision where there are any.
 
     Where *pairing* is concurrent, neither role generates alone: a request needs a pair. Of its
     *operations*, the *paired_operations* are those that a pair shares.
@@ -72,10 +88,16 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
     operations: frozenset[str] = EVERY_OPERATION
     paired_operations: frozenset[str] = EVERY_OPERATION
     revision: int = 0
+    shadow_percent: float = 0.0
 
     @property
     def servable(self) -> bool:
-        return self.weight > 0 and bool(self.unified or self._halves_serve)
+        return self.weight > 0 and self.has_workers
+
+    @property
+    def has_workers(self) -> bool:
+        """Whether some of its ready workers could answer, if they were asked."""
+        return bool(self.unified or self._halves_serve)
 
     @property
     def _halves_serve(self) -> bool:
@@ -84,10 +106,14 @@ class VariantRow(msgspec.Struct, frozen=True, kw_only=True):
         return bool(self.decode or self.prefill)
 
 
+Rows = tuple[VariantRow, ...]
+
+
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
-    """A declared model. *variants* are the servable ones; with none of them *reason* says why.
-    With some, *reason* says what is missing, or is empty. *operations* are what the variants answer
-    when they are served, all together.
+    """A declared model. *variants* are the servable ones, while it rolls out those of two
+    revisions; with none of them *reason* says why. With some, *reason* says what is missing, or is
+    empty. *operations* are what the variants answer when they are served, all together. *shadows*
+    get copies of its requests.
     """
 
     name: str
@@ -99,6 +125,9 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     task: Task = Task.GENERATE
     operations: frozenset[str] = EVERY_OPERATION
     price: Price = Price()
+    sticky: Sticky = Sticky.NONE
+    shadows: tuple[VariantRow, ...] = ()
+    fallback: Fallback = Fallback()
 
 
 class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
@@ -123,13 +152,20 @@ class RoutingTable(msgspec.Struct, frozen=True, kw_only=True):
             return tuple(self.models.values())
         return tuple(row for name, row in self.models.items() if name in key.models)
 
-    def endpoints(self) -> Iterator[Endpoint]:
-        for model in self.models.values():
-            for variant in model.variants:
-                yield from (*variant.unified, *variant.prefill, *variant.decode)
+    def endpoints(self) -> Iterable[Endpoint]:
+        """Each worker's once, also where two revisions share it."""
+        return self._by_id().values()
 
     def worker_ids(self) -> frozenset[str]:
-        return frozenset(endpoint.worker_id for endpoint in self.endpoints())
+        return frozenset(self._by_id())
+
+    def _by_id(self) -> dict[str, Endpoint]:
+        return {
+            endpoint.worker_id: endpoint
+            for model in self.models.values()
+            for variant in (*model.variants, *model.shadows)
+            for endpoint in (*variant.unified, *variant.prefill, *variant.decode)
+        }
 
 
 # Before the first snapshot nothing is known, and version -1 says so.
@@ -162,8 +198,12 @@ def build_table(snapshot: Snapshot) -> RoutingTable:
 
 def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
     task = model.spec.task
-    rows = [_variant_row(variant, workers, task) for variant in model.spec.variants]
-    servable = tuple(row for row in rows if row.servable)
+    rollout = model.rollout
+    if rollout is None or not rollout.is_active:
+        rows = _variant_rows(model.spec, model.revision, workers)
+        servable = _servable(rows)
+    else:
+        rows, servable = _split_rows(model, rollout, workers)
     return ModelRow(
         name=model.name,
         created_at=model.created_at,
@@ -174,14 +214,64 @@ def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
         task=task,
         operations=frozenset[str]().union(*(row.operations for row in rows)),
         price=model.spec.price,
+        sticky=model.spec.routing.sticky,
+        shadows=_shadows(model.spec, rows),
+        fallback=model.spec.fallback,
     )
 
 
-def _variant_row(variant: Variant, workers: list[Worker], task: Task) -> VariantRow:
+def _split_rows(model: Model, rollout: Rollout, workers: list[Worker]) -> tuple[Rows, Rows]:
+    """The rows of both revisions, and the servable ones of them with their parts of the traffic.
+    Where one revision cannot serve, the other one has it all.
+    """
+    parts = belonging(model, rollout, workers)
+    base, base_revision = rollout.base, rollout.from_revision
+    old = _variant_rows(base, base_revision, parts.old)
+    new = _variant_rows(model.spec, model.revision, parts.new)
+    # Where a rollout superseded another one, workers of neither may be all that is left.
+    serving_old = (
+        _servable(old)
+        or _servable(_variant_rows(base, base_revision, parts.neither))
+        or _servable(_variant_rows(model.spec, base_revision, parts.neither))
+    )
+    serving_new = _servable(new)
+    if not serving_old or not serving_new:
+        return (*old, *new), serving_old or serving_new
+    serving = (*serving_old, *serving_new)
+    old_weights, new_weights = shares(
+        [row.weight for row in serving_old], [row.weight for row in serving_new], rollout.percent
+    )
+    weighted = zip(serving, (*old_weights, *new_weights), strict=True)
+    return (*old, *new), tuple(
+        msgspec.structs.replace(row, weight=weight) for row, weight in weighted
+    )
+
+
+def _shadows(spec: ModelSpec, rows: Iterable[VariantRow]) -> Rows:
+    """Those that *spec* has, of the newest revision that has workers for it; *rows* are of the old
+    one first.
+    """
+    percents = {variant.name: variant.shadow_percent for variant in spec.variants}
+    found = {row.name: row for row in rows if percents.get(row.name) and row.has_workers}
+    return tuple(
+        msgspec.structs.replace(row, weight=0, shadow_percent=percents[name])
+        for name, row in found.items()
+    )
+
+
+def _variant_rows(spec: ModelSpec, revision: int, workers: list[Worker]) -> Rows:
+    return tuple(_variant_row(variant, revision, workers, spec.task) for variant in spec.variants)
+
+
+def _servable(rows: Rows) -> Rows:
+    return tuple(row for row in rows if row.servable)
+
+
+def _variant_row(variant: Variant, revision: int, workers: list[Worker], task: Task) -> VariantRow:
     ready: dict[Role, list[Endpoint]] = {role: [] for role in Role}
     for worker in workers:
         if worker.plan.variant == variant.name and worker.plan.engine == variant.engine:
-            endpoint = _endpoint(worker)
+            endpoint = _endpoint(worker, revision)
             if endpoint is not None:
                 ready[worker.plan.role].append(endpoint)
     topology, engine = variant.topology, ENGINES[variant.engine]
@@ -202,6 +292,7 @@ def _variant_row(variant: Variant, workers: list[Worker], task: Task) -> Variant
         pairing=engine.pairing,
         operations=TASK_OPERATIONS[task] & _answered(engine, apart=apart),
         paired_operations=engine.paired_operations,
+        revision=revision,
     )
 
 
@@ -221,8 +312,10 @@ def _partners(decode: Endpoint, prefills: list[Endpoint]) -> tuple[Endpoint, ...
     return tuple(same or kin)
 
 
-def _endpoint(worker: Worker) -> Endpoint | None:
-    """None for a worker that may not get requests, or whose address cannot be one."""
+def _endpoint(worker: Worker, revision: int) -> Endpoint | None:
+    """As the row of *revision* has it. None for a worker that may not get requests, or whose
+    address cannot be one.
+    """
     if worker.phase is not Phase.READY:
         return None
     try:
@@ -251,7 +344,7 @@ def _endpoint(worker: Worker) -> Endpoint | None:
             worker.node if plan.locality is Locality.NODE else "",
         ),
         identity=b"x-modelyard-model: %b\r\nx-modelyard-variant: %b\r\nx-modelyard-revision: %d\r\n"
-        % (plan.model.encode(), plan.variant.encode(), plan.revision),
+        % (plan.model.encode(), plan.variant.encode(), revision),
         model=plan.model,
         variant=plan.variant,
         tls=tls,
@@ -264,6 +357,8 @@ def _endpoint(worker: Worker) -> Endpoint | None:
 def _shortfall(variants: Iterable[VariantRow]) -> str:
     """What a servable model still lacks."""
     for row in variants:
+        if not row.weight:
+            continue
         if row.disaggregated and row.decode and not row.prefill:
             return f"degraded: variant {row.name} has no prefill worker, decode serves alone"
         if row.disaggregated and row.prefill and not row.decode:

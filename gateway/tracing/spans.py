@@ -116,7 +116,7 @@ def _of_request(
     if route is not None:
         attributes["gen_ai.provider.name"] = str(route.variant.engine)
         attributes["modelyard.variant"] = route.variant.name
-        attributes["modelyard.revision"] = route.answerer.revision
+        attributes["modelyard.revision"] = route.variant.revision
         attributes["modelyard.mode"] = str(route.mode)
         attributes["modelyard.worker"] = route.answerer.worker_id
         if route.prefill is not None:

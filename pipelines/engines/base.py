@@ -4,6 +4,7 @@ An adapter is pure: it turns values into values and never runs, reads or calls a
 """
 
 import math
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Protocol
@@ -17,6 +18,8 @@ from registry.state import DeviceKind
 # A request body with its top level parsed and every value still as it came: cheap to read, and
 # what we do not touch goes on byte for byte.
 Body = dict[str, msgspec.Raw]
+
+_BAD_REQUEST = 400
 
 
 # What clients may ask for, by its name: `gateway/api/operations.py` has the paths.
@@ -187,6 +190,17 @@ class Engine(Protocol):
         """What both legs get at once, of CONCURRENT engines: *bootstrap_host* and
         *bootstrap_port* are the prefill worker's, *room* is for this one request.
         """
+
+
+_TOO_LONG = re.compile(r"context[ _]length|max_model_len")
+
+
+def is_too_long(status: int, message: str, code: object) -> bool:
+    """Whether a worker refused a request for its length: the prompt, or prompt and answer together,
+    are more than the model's context. All engines say so with a 400 and about these words.
+    """
+    too_long = _TOO_LONG.search(message) or code == "context_length_exceeded"
+    return status == _BAD_REQUEST and bool(too_long)
 
 
 class Unpaired:

@@ -222,10 +222,20 @@ def _draw_variant(branch: Tree, variant: View) -> None:
         if role == "decode":
             branch.add(_transfers(variant))
         label = Text(f"{role}  {count['ready']}/{count['desired']} ready")
+        label.append(f"  {autoscaled(count)}".rstrip(), style="dim")
         workers = [item for item in variant["workers"] if item["role"] == role]
         _draw_workers(branch.add(label), workers)
     if not variant["roles"]:
         _draw_workers(branch, variant["workers"])
+
+
+def autoscaled(count: View) -> str:
+    """Between which bounds a role's load moves its number of workers, and why it is what it is."""
+    bounds = count.get("autoscale")
+    if not bounds:
+        return ""
+    reason = clean(bounds["reason"]) or "as its spec says"
+    return f"(autoscaled {bounds['workers_min']} to {bounds['workers_max']}: {reason})"
 
 
 def _transfers(variant: View) -> Text:

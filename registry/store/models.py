@@ -126,8 +126,8 @@ async def delete(write: Write, name: str, if_match: int | None) -> Model:
     row.updated_at = write.now
     row.deleted = True
     row.condition, row.degraded = "", False
-    await scales.follow(write, (await _current(write.session, row)).spec, None)
     await rollouts.supersede(write, name, "the model was deleted")
+    await scales.follow(write, (await _current(write.session, row)).spec, None)
     write.event(EventKind.MODEL_DELETED, f"at revision {row.revision}", model=name)
     write.audit("model.delete", name, before=row.revision)
     return await _current(write.session, row)

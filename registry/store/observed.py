@@ -134,7 +134,7 @@ class Observed(Scoped):
         Raises NotFoundError where there is no such role, or it is not autoscaled.
         """
         async with self._scopes.write() as write:
-            await scales.put(write, model, variant, role, workers, reason)
+            await scales.put(write, model, (variant, role), workers, reason)
 
     async def enter_step(
         self, model: str, to_revision: int, *, step: int, percent: int, reason: str

@@ -28,10 +28,9 @@ async def of(session: AsyncSession, model: str) -> tuple[RoleScale, ...]:
     return tuple(map(rows.scale, found))
 
 
-async def put(
-    write: Write, model: str, variant: str, role: Role, workers: int, reason: str
-) -> None:
+async def put(write: Write, model: str, slot: tuple[str, Role], workers: int, reason: str) -> None:
     """Nothing where it has so many. Raises NotFoundError unless its role is autoscaled."""
+    variant, role = slot
     spec = _autoscaled(await _spec(write.session, model)).get((variant, role))
     if spec is None or spec.autoscale is None:
         raise NotFoundError("autoscaled role", f"{role} of {model}/{variant}")
@@ -43,7 +42,7 @@ async def put(
         row = t.ScaleRow(model=model, variant=variant, role=role)
         write.session.add(row)
     row.workers, row.reason, row.at = workers, cut(reason, REASON_CHARS_MAX), write.now
-    _tell(write, model, variant, role, (before, workers), reason)
+    _tell(write, model, slot, (before, workers), reason)
 
 
 async def drop(write: Write, model: str, variant: str, role: Role) -> None:
@@ -54,7 +53,7 @@ async def drop(write: Write, model: str, variant: str, role: Role) -> None:
     spec = _autoscaled(await _spec(write.session, model)).get((variant, role))
     after = spec.workers if spec is not None else 0
     await write.session.delete(row)
-    _tell(write, model, variant, role, (row.workers, after), "asked for by hand")
+    _tell(write, model, (variant, role), (row.workers, after), "asked for by hand")
     write.audit("model.scale", model)
 
 
@@ -81,9 +80,9 @@ async def _spec(session: AsyncSession, model: str) -> ModelSpec:
 
 
 def _tell(
-    write: Write, model: str, variant: str, role: Role, change: tuple[int, int], reason: str
+    write: Write, model: str, slot: tuple[str, Role], change: tuple[int, int], reason: str
 ) -> None:
-    before, after = change
+    (variant, role), (before, after) = slot, change
     message = f"{role} of {variant} {before} → {after}: {reason}"
     write.event(EventKind.MODEL_SCALED, message, model=model)
 

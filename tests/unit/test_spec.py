@@ -218,3 +218,11 @@ def test_sizes_have_units(text: str, size: int) -> None:
 def test_a_pypi_source_comes_apart() -> None:
     source = specs.parse_pypi_source("pypi://tiny-model==1.0#data/weights")
     assert (source.package, source.version, source.path) == ("tiny-model", "1.0", "data/weights")
+
+
+def test_a_key_that_old_yaml_takes_for_a_boolean_is_a_text() -> None:
+    one = (ONE % "a").removesuffix("}")
+    (spec,) = specs.from_yaml(one + ", fallback: {models: [b], on: [error]}}")
+    assert spec.fallback.on == (specs.FallbackOn.ERROR,)
+    with pytest.raises(specs.SpecError, match="text"):
+        specs.from_yaml(one + ", fallback: {true: [error]}}")

@@ -58,7 +58,7 @@ def test_time_is_read_only_where_it_is_handed_in_as_a_default():
     """Pure rooms get their time as an argument."""
     names = ("topology", "reconciler", "backoff", "departures", "conditions", "lost_nodes")
     pure = [ROOT / f"pipelines/{name}.py" for name in (*names, "silent")]
-    for room in ("pipelines/scheduler", "registry/spec"):
+    for room in ("pipelines/scheduler", "pipelines/autoscaler", "registry/spec"):
         pure += (ROOT / room).glob("*.py")
     for file in pure:
         text = file.read_text()

@@ -78,7 +78,7 @@ class Unmeasured:
 
     def look(self, workers: tuple[Worker, ...]) -> None: ...
 
-    def every(self) -> dict[str, tuple[Any, ...]]:
+    def every(self) -> dict[str, Any]:
         return {}
 
 

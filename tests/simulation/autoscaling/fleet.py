@@ -1,0 +1,284 @@
+"""A disaggregated variant under load, on a virtual clock: fixed, or scaled by the autoscaler.
+
+What the autoscaler is shown is made of the workers here: a snapshot with their phases, what their
+engines would count every 5 s, and what gateways would tell of the requests that ended.
+"""
+
+import random
+from collections.abc import Sequence
+from heapq import heappop, heappush
+from typing import Any
+
+import msgspec
+from fleets import a_model, a_snapshot, a_worker
+from simulation.autoscaling.workers import Decode, Job, Life, Prefill
+from simulation.azure import Arrival
+
+from pipelines.autoscaler import Autoscaler
+from pipelines.autoscaler.sight import TRAFFIC_S
+from pipelines.engines.base import EngineMetrics, Sample
+from pipelines.measured import SAMPLES_KEPT_S, SCRAPE_EVERY_S
+from pipelines.topology import expand
+from registry.spec import Role
+from registry.state import Model, Phase, RoleScale, WorkerPlan
+from registry.traffic import SLOT_S, Latencies, Traffic
+
+TTFT_S = 5.0
+TPOT_S = 0.042
+START_S = (60.0, 120.0)  # from being asked for to being ready
+# How many workers, and since when: the rest is the device-seconds of those who end.
+Size = tuple[int, int]
+
+
+class Policy(msgspec.Struct, frozen=True, kw_only=True):
+    """The spec of the model: what each role may be scaled to, and by what."""
+
+    start: Size
+    queued_prompt_tokens_max: int = 3500  # a second of work
+    kv_usage_max: float = 0.8
+    stable_s: float = 300.0
+    workers_max: int = 40
+    ratio: float | None = None  # prefill workers for each decode worker, fixed
+
+
+class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+    requests: int
+    ttft_met: float  # share of requests
+    tpot_met: float
+    met: float  # both
+    gpu_hours: float
+    sizes: tuple[Size, ...] = ()  # every minute
+    reasons: tuple[str, ...] = ()
+
+
+class Fleet:
+    def __init__(self, start: Size, *, policy: Policy | None = None, seed: int = 1) -> None:
+        self._draw = random.Random(seed)
+        self._prefills = [Prefill(n, Life(0.0, 0.0)) for n in range(start[0])]
+        self._decodes = [Decode(n, Life(0.0, 0.0)) for n in range(start[1])]
+        self._gone: list[Life] = []
+        self._events: list[tuple[float, int, str, Any]] = []
+        self._number = 0
+        self._wanted = {Role.PREFILL: start[0], Role.DECODE: start[1]}
+        self._brain = _Brain(policy) if policy else None
+        self._done: list[Job] = []
+        self._sizes: list[Size] = []
+
+    def run(self, every: Sequence[Arrival]) -> Outcome:
+        end_s = every[-1].at_s
+        if self._brain:
+            self._push(SCRAPE_EVERY_S, "look", None)
+        arrivals = iter(every)
+        coming = next(arrivals, None)
+        while coming is not None or len(self._done) < len(every):
+            if coming is not None and (not self._events or coming.at_s <= self._events[0][0]):
+                self._arrive(Job(coming))
+                coming = next(arrivals, None)
+                continue
+            now, _, kind, what = heappop(self._events)
+            if kind == "look":
+                self._look(now)
+                if now < end_s:
+                    self._push(now + SCRAPE_EVERY_S, "look", None)
+            elif kind == "decode":
+                self._hand_over(what, now)
+            else:
+                worker, generation = what
+                if worker.generation == generation:
+                    self._finished(worker.finish(now), now)
+                    self._foretell(worker)
+        return self._outcome(end_s)
+
+    def _push(self, at: float, kind: str, what: object) -> None:
+        self._number += 1
+        heappush(self._events, (at, self._number, kind, what))
+
+    def _arrive(self, job: Job) -> None:
+        now = job.arrival
+        serving = [one for one in self._prefills if one.life.ready_s <= now and not one.life.leaves]
+        worker = min(serving, key=lambda one: (max(one.free_s, now), one.ordinal))
+        self._push(worker.take(job, now), "decode", job)
+
+    def _hand_over(self, job: Job, now: float) -> None:
+        serving = [one for one in self._decodes if one.life.ready_s <= now and not one.life.leaves]
+        worker = min(serving, key=lambda one: (one.load, one.ordinal))
+        worker.take(job, now)
+        self._foretell(worker)
+
+    def _foretell(self, worker: Decode) -> None:
+        at = worker.next_end_s()
+        if at is not None:
+            self._push(at, "end", (worker, worker.generation))
+
+    def _finished(self, jobs: Sequence[Job], now: float) -> None:
+        self._done += jobs
+        if self._brain:
+            self._brain.told(jobs, now)
+
+    def _look(self, now: float) -> None:
+        assert self._brain
+        self._retire(now)
+        for role, wanted in self._brain.look(self._prefills, self._decodes, now).items():
+            self._wanted[role] = wanted
+            self._resize(role, wanted, now)
+        if round(now) % 60 == 0:
+            self._sizes.append((self._wanted[Role.PREFILL], self._wanted[Role.DECODE]))
+
+    def _resize(self, role: Role, wanted: int, now: float) -> None:
+        """The highest ordinals go; one that never served ends at once."""
+        workers: Any = self._prefills if role is Role.PREFILL else self._decodes
+        make: Any = Prefill if role is Role.PREFILL else Decode
+        staying = {one.ordinal for one in workers if not one.life.leaves}
+        for ordinal in range(wanted):
+            if ordinal not in staying:
+                workers.append(make(ordinal, Life(now, now + self._draw.uniform(*START_S))))
+        for one in workers:
+            if one.ordinal >= wanted:
+                one.life.leaves = True
+
+    def _retire(self, now: float) -> None:
+        for workers in (self._prefills, self._decodes):
+            for one in list(workers):
+                empty = one.is_empty(now) if isinstance(one, Prefill) else one.is_empty()
+                if one.life.leaves and (empty or one.life.ready_s > now):
+                    one.life.ended_s = now
+                    self._gone.append(one.life)
+                    workers.remove(one)
+
+    def _outcome(self, end_s: float) -> Outcome:
+        lives = self._gone + [one.life for one in (*self._prefills, *self._decodes)]
+        held_s = sum(
+            min(end_s, life.ended_s if life.ended_s is not None else end_s) - life.began_s
+            for life in lives
+            if life.began_s < end_s
+        )
+        count = len(self._done)
+        ttft = [job.ttft_s <= TTFT_S for job in self._done]
+        tpot = [job.tpot_s <= TPOT_S for job in self._done]
+        return Outcome(
+            requests=count,
+            ttft_met=sum(ttft) / count,
+            tpot_met=sum(tpot) / count,
+            met=sum(a and b for a, b in zip(ttft, tpot, strict=True)) / count,
+            gpu_hours=held_s / 3600,
+            sizes=tuple(self._sizes),
+            reasons=tuple(self._brain.reasons) if self._brain else (),
+        )
+
+
+class _Brain:
+    """The autoscaler, what it is shown, and what it said."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._autoscaler = Autoscaler()
+        self._model = _model(policy)
+        plans = {}
+        for prefill in range(policy.workers_max):
+            for role in (Role.PREFILL, Role.DECODE):
+                plans[role, prefill] = _plan(self._model, role, prefill)
+        self._plans: dict[tuple[Role, int], WorkerPlan] = plans
+        self._samples: dict[str, list[Sample]] = {}
+        self._traffic: list[Traffic] = []
+        self._ended: list[tuple[Job, float]] = []
+        self.reasons: list[str] = []
+
+    def told(self, jobs: Sequence[Job], now: float) -> None:
+        self._ended += [(job, now) for job in jobs]
+
+    def look(
+        self, prefills: Sequence[Prefill], decodes: Sequence[Decode], now: float
+    ) -> dict[Role, int]:
+        """New numbers of workers, by role."""
+        self._close_slot(now)
+        workers = []
+        for one in (*prefills, *decodes):
+            role = Role.PREFILL if isinstance(one, Prefill) else Role.DECODE
+            ready = one.life.ready_s <= now
+            phase = Phase.DRAINING if one.life.leaves else Phase.READY if ready else Phase.STARTING
+            name = f"{role}-{one.ordinal}-{one.life.began_s}"
+            workers.append(
+                a_worker(
+                    self._plans[role, one.ordinal],
+                    phase,
+                    id=name,
+                    ready_at=one.life.ready_s if ready else None,
+                )
+            )
+            if phase is Phase.READY:
+                kept = self._samples.setdefault(name, [])
+                kept.append(Sample(at=now, metrics=_counts(one, now)))
+                if kept[0].at < now - SAMPLES_KEPT_S:
+                    del kept[0]
+        snapshot = a_snapshot(models=[self._model], workers=workers)
+        found = self._autoscaler.look(snapshot, self._traffic, self._samples, now)
+        for one in found:
+            self._note(one.role, one.workers, one.reason, now)
+        return {one.role: one.workers for one in found}
+
+    def _note(self, role: Role, workers: int, reason: str, now: float) -> None:
+        others = tuple(one for one in self._model.scales if one.role is not role)
+        scale = RoleScale(variant="default", role=role, workers=workers, reason=reason, at=now)
+        self._model = msgspec.structs.replace(self._model, scales=(*others, scale))
+        self.reasons.append(f"{now:5.0f} s  {role} → {workers}: {reason}")
+
+    def _close_slot(self, now: float) -> None:
+        ended, self._ended = self._ended, []
+        if ended:
+            jobs = [job for job, _ in ended]
+            self._traffic.append(
+                Traffic(
+                    at=now - SLOT_S,
+                    gateway="g",
+                    model="m",
+                    variant="default",
+                    revision=1,
+                    requests=len(jobs),
+                    prompt_tokens=sum(job.prompt for job in jobs),
+                    completion_tokens=sum(job.answer for job in jobs),
+                    ttft=Latencies.of(tuple(job.ttft_s for job in jobs)),
+                    tpot=Latencies.of(tuple(job.tpot_s for job in jobs if job.answer > 1)),
+                )
+            )
+        self._traffic = [row for row in self._traffic if row.at >= now - TRAFFIC_S]
+
+
+def _counts(worker: Prefill | Decode, now: float) -> EngineMetrics:
+    if isinstance(worker, Prefill):
+        running, waiting = worker.requests(now)
+        return EngineMetrics(
+            requests_running=running,
+            requests_waiting=waiting,
+            prompt_tokens=worker.tokens,
+            generation_tokens=worker.count,
+        )
+    running, waiting = worker.requests()
+    return EngineMetrics(
+        requests_running=running,
+        requests_waiting=waiting,
+        kv_cache_usage=worker.kv_usage,
+        generation_tokens=worker.told,
+    )
+
+
+def _model(policy: Policy) -> Model:
+    bounds = {
+        "workers_max": policy.workers_max,
+        "queued_prompt_tokens_max": policy.queued_prompt_tokens_max,
+        "kv_usage_max": policy.kv_usage_max,
+        "stable_s": policy.stable_s,
+    }
+    topology: dict[str, Any] = {"type": "disaggregated"}
+    for role, workers in zip(("prefill", "decode"), policy.start, strict=True):
+        topology[role] = {"workers": workers, "autoscale": bounds}
+    if policy.ratio is not None:
+        topology["ratio"] = {"min": policy.ratio * 0.9, "max": policy.ratio * 1.1}
+    made = a_model("m", topology)
+    slo = {"ttft_s": TTFT_S, "tpot_s": TPOT_S}
+    spec = msgspec.convert({**msgspec.to_builtins(made.spec), "slo": slo}, type(made.spec))
+    return msgspec.structs.replace(made, spec=spec, updated_at=-1e6)
+
+
+def _plan(model: Model, role: Role, ordinal: int) -> WorkerPlan:
+    ((*plans,),) = expand(model)
+    first = next(plan for plan in plans if plan.role is role)
+    return msgspec.structs.replace(first, ordinal=ordinal)
