@@ -14,7 +14,7 @@ from gateway.admin.bodies import TunePrefillBody, decode
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
 from gateway.admin.documented import STREAM_REFUSALS, TakesTunePrefill
 from pipelines.tuning.knee import Knee, Point, knee
-from pipelines.tuning.prefill import Step, Swept, Wish, sweep
+from pipelines.tuning.prefill import ROUNDS_MIN, Step, Swept, Wish, sweep
 from pipelines.tuning.subject import Subject, TuneError, subject_of, with_batch
 from registry.errors import RegistryError
 from registry.state import Principal
@@ -109,7 +109,9 @@ async def _tuned(ctx: AdminContext, subject: Subject, swept: Swept, by: Principa
         f"the first token of {at.ttft_s:.3f} s"
     )
     proposal = ""
-    if not found.reached:
+    if min(point.rounds for point in swept.points) < ROUNDS_MIN:
+        said += "; but not all sizes were measured twice after the warm-up: give it more seconds"
+    elif not found.reached:
         said += "; it still grows there: measure larger batches before you change anything"
     elif subject.bound == found.tokens:
         said += f": its {subject.flag} is so already"
