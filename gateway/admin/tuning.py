@@ -13,6 +13,7 @@ from litestar.response import Stream
 from gateway.admin.bodies import TunePrefillBody, decode
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
 from gateway.admin.documented import STREAM_REFUSALS, TakesTunePrefill
+from gateway.admin.errors import TooManyError
 from pipelines.tuning.knee import Knee, Point, knee
 from pipelines.tuning.prefill import ROUNDS_MIN, Step, Swept, Wish, sweep
 from pipelines.tuning.subject import Subject, TuneError, subject_of, with_batch
@@ -82,6 +83,7 @@ async def _lines(
     ctx: AdminContext, name: str, variant: str, wish: Wish, by: Principal
 ) -> AsyncGenerator[bytes, None]:
     try:
+        ctx.tuners.check()  # again: another one may have begun since
         with ctx.tuners.one():
             subject = subject_of(await ctx.store.snapshot(), name, variant)
             rng = random.Random()  # noqa: S311 - prompts that no cache knows, not secrets
@@ -92,7 +94,7 @@ async def _lines(
                         yield _line(await _tuned(ctx, subject, step, by))
                     else:
                         yield _line(step)
-    except (TuneError, RegistryError) as error:
+    except (TuneError, RegistryError, TooManyError) as error:
         yield _line(Failed(message=str(error)))
 
 
