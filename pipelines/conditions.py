@@ -3,14 +3,16 @@
 from collections.abc import Iterable, Mapping, Sequence
 
 from pipelines.scheduler import Refusal
-from registry.state import Model, Phase, Snapshot, Worker
+from registry.state import Model, Phase, Rollout, RolloutState, Snapshot, Worker
 
 
 def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) -> str:
     """A sentence; "" when the model is served as its spec says. *why* is what holds its missing
     workers back, if something does; *notes* what else is to say: what can't leave although it
-    should, which pairs move no KV.
+    should, which pairs move no KV. While the model changes it says how far that is.
     """
+    if model.rollout is not None:
+        return "; ".join(part for part in (_changing(model.rollout), why, *notes) if part)
     parts: list[str] = []
     for variant in model.spec.variants:
         for role, role_spec in variant.topology.roles():
@@ -26,6 +28,15 @@ def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) ->
     if parts:
         parts.append(why or _unreached(workers))
     return "; ".join(part for part in (*parts, *notes) if part)
+
+
+def _changing(rollout: Rollout) -> str:
+    """Its workers are of two revisions; what it says of itself counts those that it waits for."""
+    state = "" if rollout.state is RolloutState.PROGRESSING else f" {rollout.state}"
+    return (
+        f"rollout to revision {rollout.to_revision}{state}: {rollout.percent} % of the traffic, "
+        f"{rollout.reason}"
+    )
 
 
 def _unreached(workers: Sequence[Worker]) -> str:

@@ -19,7 +19,7 @@ from pipelines.cluster.base import Cluster, ClusterError, Sighting
 from pipelines.cluster.open import open_cluster
 from pipelines.commands import Commands
 from pipelines.conditions import condition, why_refused
-from pipelines.departures import hurried, make_room
+from pipelines.departures import Room, hurried, make_room
 from pipelines.drains import Drains
 from pipelines.engines import runtime_of
 from pipelines.external import TokenError, read_token
@@ -30,6 +30,8 @@ from pipelines.parent import follow_parent
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
 from pipelines.reconciler import Decision, reconcile
+from pipelines.rolling import Rolling
+from pipelines.rollouts import give_way
 from pipelines.scaling import Scaling
 from pipelines.scheduler import Proposal, place
 from pipelines.sightings import Recorder
@@ -72,6 +74,7 @@ class Controller:
         self._drains = Drains(store, cluster, client, clock)
         self._silent = SilentWatch(store, clock)
         self._scaling = Scaling(store, clock)
+        self._rolling = Rolling(store, clock)
         self._inventory_at = 0.0
 
     async def run(self) -> None:
@@ -113,8 +116,10 @@ class Controller:
             await self._commit(gang, snapshot, commands)
         for eviction in proposal.evicted:
             await self._drain({eviction.worker_id: eviction.sentence})
-        room = make_room(snapshot, proposal.refused, proposal.evicted)
+        room = await self._room(snapshot, decision, proposal)
         await self._drain(room.go)
+        snapshot = await self._newest(snapshot)
+        await self._rolling.turn(snapshot, proposal.refused)
         snapshot = await self._newest(snapshot)
         waited_for = hurried(snapshot, proposal.refused)
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
@@ -129,6 +134,14 @@ class Controller:
         if await self._store.version() == snapshot.version:
             return snapshot
         return await self._store.snapshot()
+
+    async def _room(self, snapshot: Snapshot, decision: Decision, proposal: Proposal) -> Room:
+        refused, evicted, rollouts = proposal.refused, proposal.evicted, decision.rollouts
+        room = make_room(snapshot, refused, evicted, changing=rollouts)
+        # In a thread as above: it asks for places again.
+        return room | await asyncio.to_thread(
+            give_way, snapshot, refused, rollouts, runtime_of, evicted
+        )
 
     async def _look(self) -> tuple[Sighting, tuple[NodeReport, ...]]:
         """What runs where and, now and then, what the nodes offer. Raises ClusterError."""

@@ -1,7 +1,7 @@
 """Who makes room where a place is refused. Pure: (snapshot, refusals) → who goes, who stays."""
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import msgspec
 
@@ -25,9 +25,16 @@ class Room(msgspec.Struct, frozen=True):
     go: dict[str, str]
     stay: dict[str, str]
 
+    def __or__(self, other: "Room") -> "Room":
+        return Room(self.go | other.go, self.stay | other.stay)
+
 
 def make_room(
-    snapshot: Snapshot, refusals: Iterable[Refusal], evicted: Iterable[Eviction] = ()
+    snapshot: Snapshot,
+    refusals: Iterable[Refusal],
+    evicted: Iterable[Eviction] = (),
+    *,
+    changing: Collection[str] = (),
 ) -> Room:
     """Where a successor found no place, its predecessor goes first: an outdated one, so that the
     change happens where it is, and one that departs, so that its node gets empty. As many as leave
@@ -35,6 +42,7 @@ def make_room(
 
     External ones stay: they take no room. So do those whose successor has a place coming, and
     outdated ones whose successor lacks something else than room. Those who are *evicted* go anyway.
+    Of models that are *changing* the outdated ones are no matter of this (`rollouts.give_way`).
     """
     gone = {eviction.worker_id for eviction in evicted}
     room = Room({}, {})
@@ -58,9 +66,10 @@ def make_room(
             worker
             for slot, fingerprint in fingerprints.items()
             for worker in in_slot[slot]
-            if worker.departing or worker.plan.fingerprint != fingerprint
+            if worker.departing
+            or (worker.plan.fingerprint != fingerprint and worker.plan.model not in changing)
         ]
-        if not (_room_helps(refusal) or any(worker.departing for worker in old)):
+        if not (room_helps(refusal) or any(worker.departing for worker in old)):
             if old:
                 names = ", ".join(sorted(worker.id for worker in old))
                 room.stay[refusal.plan.model] = (
@@ -79,7 +88,7 @@ def make_room(
     return room
 
 
-def _room_helps(refusal: Refusal) -> bool:
+def room_helps(refusal: Refusal) -> bool:
     return any(why.reason in _OF_ROOM for why in refusal.why)
 
 

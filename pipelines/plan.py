@@ -4,7 +4,7 @@ The first turn is what the controller would do now. The later ones assume that w
 ended, what starts is ready, and nobody waits after a failure: so they tell what comes then.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -12,22 +12,25 @@ import msgspec
 from pipelines.backoff import Slot
 from pipelines.departures import make_room
 from pipelines.owners import OwnerUse, uses
-from pipelines.reconciler import Decision, reconcile
+from pipelines.reconciler import Decision, reconcile, workers_of
+from pipelines.rollouts import Step, decide, give_way, targets
 from pipelines.scheduler import Proposal, Refusal, RuntimeOf, place
 from pipelines.topology import expand
-from registry.spec import ModelSpec
+from registry.spec import ModelSpec, Promote
 from registry.state import (
     LEAVING_PHASES,
     Claim,
     Model,
     Phase,
     PlannedWorker,
+    Rollout,
+    RolloutState,
     Snapshot,
     Worker,
     WorkerPlan,
 )
 
-TURNS_MAX = 8
+TURNS_MAX = 64  # a rollout where room is short takes some for each worker
 
 
 class Change(StrEnum):
@@ -152,6 +155,8 @@ def with_specs(
         new = before is None or before.deleted
         changes[spec.name] = Change.CREATED if new else Change.CHANGED
         models[spec.name] = Model(
+            rollout=_rollout(None if new else before, spec, now),
+            scales=before.scales if before else (),
             name=spec.name,
             generation=1 + (before.generation if before else 0),
             revision=1 + (before.revision if before else 0),
@@ -163,6 +168,27 @@ def with_specs(
         )
     ordered = tuple(models[name] for name in sorted(models))
     return msgspec.structs.replace(snapshot, models=ordered), changes
+
+
+def _rollout(before: Model | None, spec: ModelSpec, now: float) -> Rollout | None:
+    """What applying *spec* would begin, as the registry does it."""
+    if before is None:
+        return None
+    active = before.rollout
+    return Rollout(
+        model=spec.name,
+        from_revision=active.from_revision if active else before.revision,
+        to_revision=before.revision + 1,
+        base=active.base if active else before.spec,
+        policy=spec.rollout,
+        state=RolloutState.PROGRESSING,
+        step=0,
+        percent=0,
+        step_at=now,
+        reason="",
+        created_at=now,
+        ended_at=None,
+    )
 
 
 class _Course:
@@ -192,9 +218,24 @@ class _Course:
             coming_up = any(worker.phase is not Phase.READY for worker in self.snapshot.workers)
             held_back = bool(turn == 1 and decision.waiting)
             changed = bool(decision.depart or decision.keep)
-            if not (moved or leaving or coming_up or held_back or changed):
+            goes_on = bool(moved or leaving or coming_up or held_back or changed)
+            if goes_on:
+                self._settle(leaving)
+            if not (self._roll() or goes_on):
                 return
-            self._settle(leaving)
+
+    def _roll(self) -> bool:
+        """Rollouts take their next steps, as if everything went well and nobody had to wait."""
+        slots = {p.slot for refusal in self.refused for p in refusal.gang if not refusal.waits_for}
+        rolled = {
+            model.name: _rolled(model, self.snapshot, slots, self._now)
+            for model in self.snapshot.models
+            if model.rollout is not None and not model.deleted
+        }
+        before = self.snapshot.models
+        after = tuple(rolled.get(model.name, model) for model in before)
+        self.snapshot = msgspec.structs.replace(self.snapshot, models=after)
+        return after != before
 
     def _leaving(self, turn: int, decision: Decision, proposal: Proposal) -> set[str]:
         """Who ends before the next turn, each told of once."""
@@ -213,7 +254,11 @@ class _Course:
             ends[worker_id] = (_cause(workers[worker_id], wanted), reason)
         for eviction in proposal.evicted:
             ends.setdefault(eviction.worker_id, (Cause.EVICTED, eviction.sentence))
-        room = make_room(self.snapshot, proposal.refused, proposal.evicted)
+        room = make_room(
+            self.snapshot, proposal.refused, proposal.evicted, changing=decision.rollouts
+        ) | give_way(
+            self.snapshot, proposal.refused, decision.rollouts, self._runtime_of, proposal.evicted
+        )
         for worker_id, reason in room.go.items():
             ends.setdefault(worker_id, (_cause(workers[worker_id], wanted), reason))
         self.staying = room.stay
@@ -273,6 +318,26 @@ class _Course:
         self.snapshot = msgspec.structs.replace(
             snapshot, workers=tuple(ready), claims=tuple(claims), ended=()
         )
+
+
+def _rolled(model: Model, snapshot: Snapshot, refused: Collection[Slot], now: float) -> Model:
+    """The model after the next move of its rollout."""
+    rollout = model.rollout
+    assert rollout is not None, model.name
+    policy = msgspec.structs.replace(rollout.policy, gate=None, pause_s=0.0, promote=Promote.AUTO)
+    rollout = msgspec.structs.replace(rollout, policy=policy, step_at=now)
+    wanted = targets(model, rollout, workers_of(model, snapshot), {}, now)
+    move = decide(wanted, refused, ())
+    match move.step:
+        case Step.FINISH:
+            return msgspec.structs.replace(model, rollout=None)
+        case Step.ENTER:
+            rollout = msgspec.structs.replace(rollout, step=rollout.step + 1, percent=move.percent)
+        case Step.SHIFT:
+            rollout = msgspec.structs.replace(rollout, percent=move.percent)
+        case Step.WAIT | Step.FAIL:
+            pass
+    return msgspec.structs.replace(model, rollout=rollout)
 
 
 def _cause(worker: Worker, wanted: Mapping[Slot, str]) -> Cause:

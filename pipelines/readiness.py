@@ -105,11 +105,20 @@ class Readiness:
             if other.plan.role is _COUNTERPART[worker.plan.role]
             and other.plan.model == worker.plan.model
             and other.plan.variant == worker.plan.variant
+            and other.plan.engine is worker.plan.engine
             and (other.phase is Phase.READY or other.id in self._generates)
             # A pair that must be near moves as one: its new half has no use for the old one.
             and (other.departing == worker.departing or worker.plan.locality is Locality.PREFER)
         ]
-        others.sort(key=lambda other: (other.phase is not Phase.READY, other.id))
+        # While the model changes, a pair is one of equal revision; a role that was scaled joins
+        # workers of an older one.
+        others.sort(
+            key=lambda other: (
+                other.plan.revision != worker.plan.revision,
+                other.phase is not Phase.READY,
+                other.id,
+            )
+        )
         return others[0] if others else None
 
     def _is_due(self, worker: Worker, key: str) -> bool:

@@ -5,14 +5,15 @@ whether a worker departs from its node's state.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 
 from pipelines.backoff import Slot, held_back
+from pipelines.rollouts import Share, Targets, targets
 from pipelines.topology import Gang, expand
 from registry.spec import Locality
-from registry.state import LEAVING_PHASES, NodeState, Phase, Snapshot, Worker, WorkerPlan
+from registry.state import LEAVING_PHASES, Model, NodeState, Phase, Snapshot, Worker, WorkerPlan
 
 # Where a worker may stay. Of a node that is unknown, nobody knows whether it is to be drained.
 _AT_HOME = frozenset({NodeState.READY, NodeState.CORDONED})
@@ -33,6 +34,7 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True):
     depart: Mapping[str, str]
     keep: tuple[str, ...]
     waiting: Mapping[str, str]
+    rollouts: Mapping[str, Targets]
 
 
 class _Place(msgspec.Struct, kw_only=True):
@@ -70,17 +72,19 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
     for worker in snapshot.workers:
         if worker.phase not in LEAVING_PHASES:
             live[worker.plan.slot].append(worker)
-    ended: dict[Slot, list[Worker]] = defaultdict(list)
-    for worker in snapshot.ended:
-        ended[worker.plan.slot].append(worker)
-
+    ended = ended_by_slot(snapshot)
     outcome = _Outcome([], [], set(), [], {})
+    rollouts = {
+        model.name: targets(model, model.rollout, workers_of(model, snapshot), ended, now)
+        for model in snapshot.models
+        if model.rollout is not None and not model.deleted
+    }
     for model in snapshot.models:
-        for gang in expand(model):
-            places = [_place_of(plan, live.get(plan.slot, ()), states) for plan in gang]
+        for share, there in _shares(model, rollouts.get(model.name), live):
+            places = [_place_of(plan, there.get(plan.slot, ()), states) for plan in share.gang]
             _take_back(places, states, outcome)
             _keep(places, outcome)
-            _want(places, ended, now, outcome)
+            _want(share, places, ended, now, outcome)
     return Decision(
         start=tuple(gang for gang in outcome.wanted if not gang[0].external),
         held=tuple(gang for gang in outcome.held if not gang[0].external),
@@ -99,7 +103,41 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
         },
         keep=tuple(outcome.taken_back),
         waiting=outcome.waiting,
+        rollouts=rollouts,
     )
+
+
+def ended_by_slot(snapshot: Snapshot) -> Mapping[Slot, Sequence[Worker]]:
+    """Oldest end first."""
+    ended: dict[Slot, list[Worker]] = defaultdict(list)
+    for worker in snapshot.ended:
+        ended[worker.plan.slot].append(worker)
+    return ended
+
+
+def workers_of(model: Model, snapshot: Snapshot) -> list[Worker]:
+    return [worker for worker in snapshot.workers if worker.plan.model == model.name]
+
+
+def _shares(
+    model: Model, rollout: Targets | None, live: Mapping[Slot, Sequence[Worker]]
+) -> Iterator[tuple[Share, Mapping[Slot, Sequence[Worker]]]]:
+    """What is wanted of each gang, and who may be in its slots: anybody, or, while the model
+    changes, who stays and is as the gang wants it.
+    """
+    if rollout is None:
+        for gang in expand(model):
+            yield Share(gang=gang, may_start=frozenset(plan.slot for plan in gang)), live
+        return
+    for share in rollout.shares:
+        there: dict[Slot, Sequence[Worker]] = {}
+        for plan in share.gang:
+            there[plan.slot] = [
+                worker
+                for worker in live.get(plan.slot, ())
+                if worker.id in rollout.staying and worker.plan.fingerprint == plan.fingerprint
+            ]
+        yield share, there
 
 
 def _farewell(worker: Worker, states: Mapping[str, NodeState]) -> str:
@@ -169,6 +207,7 @@ def _keep(places: Sequence[_Place], outcome: _Outcome) -> None:
 
 
 def _want(
+    share: Share,
     places: Sequence[_Place],
     ended: Mapping[Slot, Sequence[Worker]],
     now: float,
@@ -177,14 +216,30 @@ def _want(
     """While some of a gang live, the missing ones are placed singly: what is left of its ratio
     serves. Otherwise whole, since its parts are useless alone.
     """
-    missing = [place.plan for place in places if place.current is None]
+    missing = tuple(
+        place.plan
+        for place in places
+        if place.current is None and (place.plan.slot in share.may_start or place.departing)
+    )
     lives = any(
         place.current or (place.served_before and not _move_together(places)) for place in places
     )
-    for gang in [(plan,) for plan in missing] if lives else [tuple(missing)]:
+    for gang in _together(missing, lives=lives, small=share.begins_small):
         why = held_back(gang, ended, now)
         if why:
             outcome.waiting.setdefault(gang[0].model, why)
             outcome.held.append(gang)
         elif gang:
             outcome.wanted.append(gang)
+
+
+def _together(missing: Gang, *, lives: bool, small: bool) -> list[Gang]:
+    """Which of the missing are placed with which. *small*: one worker of each role now, the others
+    once these have their places.
+    """
+    if lives:
+        return [(plan,) for plan in missing]
+    if not small:
+        return [missing]
+    first = {plan.role: plan for plan in reversed(missing)}
+    return [tuple(plan for plan in missing if first[plan.role] is plan)]

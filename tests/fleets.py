@@ -49,7 +49,7 @@ def with_spec(model, *, topology=None, **fields):
     spec = msgspec.to_builtins(model.spec)
     into = spec["variants"][0]["topology"]
     for key, value in (topology or {}).items():
-        into[key] = {**into[key], **value} if isinstance(value, dict) else value
+        into[key] = {**into.get(key, {}), **value} if isinstance(value, dict) else value
     return msgspec.structs.replace(model, spec=from_data({**spec, **fields}))
 
 

@@ -7,7 +7,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipelines.owners import uses
-from pipelines.plan import Cause, Change, _carried_out, plan, refusals_of, refusals_on
+from pipelines.plan import (
+    Cause,
+    Change,
+    _carried_out,
+    plan,
+    refusals_of,
+    refusals_on,
+    with_specs,
+)
 from pipelines.reconciler import reconcile
 from pipelines.refusals import ADVICE, no_places
 from pipelines.scheduler import Reason, place
@@ -209,8 +217,7 @@ def test_the_first_turn_is_what_the_controller_does(before, after, slots):
         workers=tuple(workers),
         claims=tuple(claims),
     )
-    new = {model.name: model for model in [*old, *models(after, 2)]}
-    applied = msgspec.structs.replace(snapshot, models=tuple(new[name] for name in sorted(new)))
+    applied, _ = with_specs(snapshot, [model.spec for model in models(after, 2)], 0.0)
     decision = reconcile(applied, 0.0)
     committed = place(_carried_out(applied, decision), decision.start, runtime_of).placed
 

@@ -1,0 +1,85 @@
+"""Whether the new revision does as well as the old one, by the traffic of both. Pure."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+import msgspec
+
+from registry.spec import Gate
+from registry.state import Rollout
+from registry.traffic import Latencies, Traffic
+
+
+class Outcome(StrEnum):
+    PASSED = "passed"
+    WAITS = "waits"  # too early to say
+    FAILED = "failed"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    outcome: Outcome
+    why: str = ""  # a sentence; "" when it passed
+
+
+class _Sum(msgspec.Struct, frozen=True, kw_only=True):
+    """The requests of one revision."""
+
+    requests: int = 0
+    errors: int = 0
+    ttft: Latencies = Latencies()
+    tpot: Latencies = Latencies()
+
+    @property
+    def error_rate(self) -> float:
+        return self.errors / self.requests if self.requests else 0.0
+
+
+def judge(gate: Gate, rollout: Rollout, traffic: Iterable[Traffic], now: float) -> Verdict:
+    """By the *traffic* since the rollout's step was entered. Errors are told as soon as there are
+    enough requests; speed, which is worse with cold caches, not before the gate's time is over.
+    """
+    rows = [row for row in traffic if row.model == rollout.model and row.at >= rollout.step_at]
+    old = _sum(row for row in rows if row.revision == rollout.from_revision)
+    new = _sum(row for row in rows if row.revision == rollout.to_revision)
+    enough = new.requests >= gate.requests_min
+    if enough and new.error_rate > old.error_rate + gate.error_rate_max:
+        return Verdict(
+            Outcome.FAILED,
+            f"{new.error_rate:.1%} of its requests fail ({old.error_rate:.1%} of the old "
+            f"revision's; allowed are {gate.error_rate_max:.1%} more)",
+        )
+    if now < rollout.step_at + gate.watch_s:
+        return Verdict(Outcome.WAITS, f"watches the gate for {gate.watch_s:g} s")
+    if not enough:
+        return Verdict(
+            Outcome.WAITS, f"watches the gate: fewer than {gate.requests_min} requests so far"
+        )
+    slow = _slower("TTFT", new.ttft, old.ttft, gate.ttft_ratio_max, gate.requests_min) or _slower(
+        "TPOT", new.tpot, old.tpot, gate.tpot_ratio_max, gate.requests_min
+    )
+    return Verdict(Outcome.FAILED, slow) if slow else Verdict(Outcome.PASSED)
+
+
+def _slower(name: str, new: Latencies, old: Latencies, ratio_max: float, least: int) -> str:
+    """Why its median is too long, or "": also where either revision has too few values to say."""
+    if min(new.total, old.total) < least:
+        return ""
+    mine_s, before_s = new.quantile_s(0.5), old.quantile_s(0.5)
+    if mine_s <= before_s * ratio_max:
+        return ""
+    return (
+        f"its median {name} is {mine_s * 1000:.0f} ms, {mine_s / before_s:.1f} times the old "
+        f"revision's (allowed are {ratio_max:g} times)"
+    )
+
+
+def _sum(rows: Iterable[Traffic]) -> _Sum:
+    total = _Sum()
+    for row in rows:
+        total = _Sum(
+            requests=total.requests + row.requests,
+            errors=total.errors + row.errors,
+            ttft=total.ttft + row.ttft,
+            tpot=total.tpot + row.tpot,
+        )
+    return total

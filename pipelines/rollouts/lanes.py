@@ -1,0 +1,174 @@
+"""What changes from the old revision to the new one: which workers take the place of which. Pure.
+
+A worker plan of equal slot and fingerprint in both is the same worker and stands aside. So does a
+role that only gets more or fewer workers: nothing of it is replaced.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
+
+import msgspec
+
+from pipelines.topology import Gang, expand
+from registry.spec import ModelSpec, Role, RoleSpec
+from registry.state import Model, Rollout, WorkerPlan
+
+PartKey = tuple[str, Role]  # a role of a variant
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """The workers of one role that change. *surge* and *unavailable* are how many more may live
+    and fewer be ready meanwhile, *minimum* how many stay ready whatever comes.
+    """
+
+    variant: str
+    role: Role
+    plans: tuple[WorkerPlan, ...]
+    surge: int | None
+    unavailable: int
+    minimum: int
+
+    @property
+    def key(self) -> PartKey:
+        return self.variant, self.role
+
+    def needed(self, percent: int) -> int:
+        """How many of its workers *percent* of the traffic needs."""
+        return -(-percent * len(self.plans) // 100)
+
+
+class Lane(msgspec.Struct, frozen=True):
+    """Old and new workers that give way to each other: a role of a variant; or, where a variant's
+    roles or the variants themselves change, all of these together.
+    """
+
+    old: tuple[Part, ...]
+    new: tuple[Part, ...]
+
+    @property
+    def is_crossing(self) -> bool:
+        """Its old and new workers cannot be counted together: they do different things."""
+        return {part.key for part in self.old} != {part.key for part in self.new}
+
+    @property
+    def keys(self) -> frozenset[PartKey]:
+        return frozenset(part.key for part in (*self.old, *self.new))
+
+    @property
+    def workers_max(self) -> int | None:
+        """How many of its workers may live at once; None: as many as find room."""
+        surges = [part.surge for part in self.new]
+        if None in surges:
+            return None
+        sizes = (sum(len(part.plans) for part in side) for side in (self.old, self.new))
+        return max(sizes) + sum(surge for surge in surges if surge is not None)
+
+    @property
+    def is_external(self) -> bool:
+        return all(plan.external for part in self.new for plan in part.plans)
+
+
+class Difference(msgspec.Struct, frozen=True, kw_only=True):
+    """*standing*: new plans that replace nobody. *gangs* and *old_gangs*: what each of the two
+    revisions asks for.
+    """
+
+    lanes: tuple[Lane, ...]
+    standing: Gang
+    gangs: tuple[Gang, ...]
+    old_gangs: tuple[Gang, ...]
+
+
+def base_of(model: Model, rollout: Rollout) -> Model:
+    """The model as the revision has it that it comes from."""
+    return msgspec.structs.replace(model, spec=rollout.base, revision=rollout.from_revision)
+
+
+def difference(model: Model, rollout: Rollout) -> Difference:
+    old_gangs, gangs = expand(base_of(model, rollout)), expand(model)
+    old, new = _by_part(old_gangs), _by_part(gangs)
+    old_parts = {key: _changed(plans, new.get(key, ())) for key, plans in old.items()}
+    new_parts = {key: _changed(plans, old.get(key, ())) for key, plans in new.items()}
+    changed = {plan.slot for plans in new_parts.values() for plan in plans}
+    standing = (plan for plans in new.values() for plan in plans if plan.slot not in changed)
+    limits = {**_limits(rollout.base), **_limits(model.spec)}
+    return Difference(
+        lanes=_lanes(
+            [_part(key, plans, limits[key]) for key, plans in old_parts.items() if plans],
+            [_part(key, plans, limits[key]) for key, plans in new_parts.items() if plans],
+            _limits(rollout.base),
+            _limits(model.spec),
+        ),
+        standing=tuple(standing),
+        gangs=gangs,
+        old_gangs=old_gangs,
+    )
+
+
+def _by_part(gangs: Iterable[Gang]) -> dict[PartKey, Gang]:
+    parts: dict[PartKey, list[WorkerPlan]] = defaultdict(list)
+    for gang in gangs:
+        for plan in gang:
+            parts[plan.variant, plan.role].append(plan)
+    return {key: tuple(plans) for key, plans in parts.items()}
+
+
+def _changed(plans: Gang, others: Gang) -> Gang:
+    """Those in whose slot the other revision has another worker, or has none: unless the rest of
+    their role stays the same, since then only its number differs.
+    """
+    there = {plan.slot: plan.fingerprint for plan in others}
+    same = any(there.get(plan.slot) == plan.fingerprint for plan in plans)
+    return tuple(
+        plan
+        for plan in plans
+        if (there[plan.slot] != plan.fingerprint if plan.slot in there else not same)
+    )
+
+
+def _limits(spec: ModelSpec) -> dict[PartKey, RoleSpec]:
+    return {
+        (variant.name, role): limits
+        for variant in spec.variants
+        for role, limits in variant.topology.roles()
+    }
+
+
+def _part(key: PartKey, plans: Gang, limits: RoleSpec) -> Part:
+    """*limits* are those of the newest spec, if it has the role."""
+    variant, role = key
+    return Part(
+        variant=variant,
+        role=role,
+        plans=plans,
+        surge=limits.max_surge,
+        unavailable=limits.max_unavailable,
+        minimum=limits.min_available,
+    )
+
+
+def _lanes(
+    old: Sequence[Part],
+    new: Sequence[Part],
+    keys_old: Collection[PartKey],
+    keys_new: Collection[PartKey],
+) -> tuple[Lane, ...]:
+    lanes: dict[tuple[str, str], Lane] = defaultdict(lambda: Lane((), ()))
+    for part in old:
+        name = _lane_of(part, keys_old, keys_new)
+        lanes[name] = Lane((*lanes[name].old, part), lanes[name].new)
+    for part in new:
+        name = _lane_of(part, keys_old, keys_new)
+        lanes[name] = Lane(lanes[name].old, (*lanes[name].new, part))
+    return tuple(lanes.values())
+
+
+def _lane_of(
+    part: Part, keys_old: Collection[PartKey], keys_new: Collection[PartKey]
+) -> tuple[str, str]:
+    """By variant and role; "" for all of them."""
+    before = {role for variant, role in keys_old if variant == part.variant}
+    after = {role for variant, role in keys_new if variant == part.variant}
+    if not before or not after:
+        return "", ""
+    return part.variant, part.role if before == after else ""
