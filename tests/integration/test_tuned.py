@@ -57,6 +57,18 @@ def test_what_is_measured_is_shown_and_nothing_changes(yard):
     assert prefill(yard) == before
 
 
+def test_what_was_measured_too_seldom_is_not_proposed(yard):
+    words = ("tune", "prefill", "emu-pd", "--tokens", "512,65536", "--seconds", "5", "--force")
+    topology = yard.describe("emu-pd")["spec"]["variants"][0]["topology"]
+    assert topology["prefill"]["args"]["max-model-len"] == 4096  # so they are seventeen prompts
+
+    tuned = json.loads(yard.cli(*words, "-o", "json").stdout)
+
+    assert tuned["points"][-1]["rounds"] < 2
+    assert tuned["proposal"] == ""
+    assert "give it more seconds" in tuned["message"]
+
+
 def test_a_proposal_that_is_taken_starts_the_workers_anew_with_the_flag(yard):
     before = prefill(yard)
     tuned = json.loads(yard.cli(*TUNE, "-o", "json").stdout)
