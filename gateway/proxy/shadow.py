@@ -19,7 +19,7 @@ from gateway.proxy.errors import CannotResumeError, LegError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.wire import Wire
 from gateway.routing.ask import Ask
-from gateway.routing.pick import Full, Random, Route
+from gateway.routing.pick import FULL, Full, Random, Route
 from gateway.routing.table import ModelRow, VariantRow
 from registry.spec import Sticky
 
@@ -148,8 +148,8 @@ class Shadows:
             route = self._wire.router.route(exchange.model, exchange.ask, dead=set(), avoid=set())
             if route is None:
                 return "unavailable"
-            if isinstance(route, Full):
-                return "busy"
+            if isinstance(route, Full):  # nobody wakes for a copy
+                return "busy" if route is FULL else "unavailable"
             failure = await attempt(exchange, route)
             if failure is not None:
                 raise BadAnswerError(f"The shadow's worker failed ({failure.reason}).")
