@@ -1,0 +1,108 @@
+"""Models, their revisions, and the ways between these."""
+
+from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, false, text
+from sqlalchemy.orm import Mapped, mapped_column
+
+from registry.tables.base import Base
+
+_UNDER_WAY = text("ended_at IS NULL")
+
+
+class ModelRow(Base):
+    """*revision* is the newest one's number: it goes on counting through deletion and revival.
+    *degraded* says that the condition is of workers which are all ready and yet serve badly.
+    """
+
+    __tablename__ = "models"
+    __table_args__ = (CheckConstraint("revision >= 1 AND generation >= revision", name="counts"),)
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    generation: Mapped[int]
+    revision: Mapped[int]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+    deleted: Mapped[bool]
+    condition: Mapped[str]
+    degraded: Mapped[bool] = mapped_column(server_default=false())
+
+
+class RevisionRow(Base):
+    """Written once, never changed. *spec* is the ModelSpec's JSON."""
+
+    __tablename__ = "revisions"
+    __table_args__ = (CheckConstraint("number >= 1", name="number"),)
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    spec: Mapped[str]
+    created_at: Mapped[float]
+    created_by: Mapped[str]
+
+
+class RolloutRow(Base):
+    """*policy* is a RolloutPolicy as JSON. At most one of a model is under way."""
+
+    __tablename__ = "rollouts"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["model", "from_revision"],
+            ["revisions.model", "revisions.number"],
+            name="fk_rollouts_from_revisions",
+        ),
+        ForeignKeyConstraint(
+            ["model", "to_revision"],
+            ["revisions.model", "revisions.number"],
+            name="fk_rollouts_to_revisions",
+        ),
+        CheckConstraint("from_revision < to_revision", name="forward"),
+        CheckConstraint("percent >= 0 AND percent <= 100 AND step >= 0", name="step"),
+        Index(
+            "uq_rollouts_active",
+            "model",
+            unique=True,
+            sqlite_where=_UNDER_WAY,
+            postgresql_where=_UNDER_WAY,
+        ),
+    )
+
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    to_revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    from_revision: Mapped[int]
+    policy: Mapped[str]
+    state: Mapped[str] = mapped_column(String(16))
+    step: Mapped[int]
+    percent: Mapped[int]
+    step_at: Mapped[float]
+    reason: Mapped[str]
+    created_at: Mapped[float]
+    ended_at: Mapped[float | None]
+
+
+class ScaleRow(Base):
+    """How many workers an autoscaled role is to have, by its load."""
+
+    __tablename__ = "scales"
+    __table_args__ = (CheckConstraint("workers >= 1", name="workers"),)
+
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), primary_key=True)
+    variant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16), primary_key=True)
+    workers: Mapped[int]
+    reason: Mapped[str]
+    at: Mapped[float]
+
+
+class ProposalRow(Base):
+    """A suggested spec, as JSON."""
+
+    __tablename__ = "proposals"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"), index=True)
+    base_revision: Mapped[int]
+    spec: Mapped[str]
+    reason: Mapped[str]
+    created_at: Mapped[float]
+    created_by: Mapped[str]
+    taken: Mapped[bool | None]
+    decided_at: Mapped[float | None]
