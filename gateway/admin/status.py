@@ -17,6 +17,7 @@ Slot = tuple[str, str, Role, int]
 
 class ServingState(StrEnum):
     READY = "ready"  # every worker of the current revision serves
+    ROLLING = "rolling"  # requests are answered, by workers of two revisions, or soon so
     DEGRADED = "degraded"  # requests are answered, but not by everything the spec asks for
     ASLEEP = "asleep"  # nothing is wrong: the next request wakes it
     STARTING = "starting"  # nothing answers yet, workers are on their way
@@ -77,10 +78,14 @@ def variant_statuses(model: Model, snapshot: Snapshot) -> tuple[VariantStatus, .
 
 def model_state(model: Model, variants: Iterable[VariantStatus]) -> ServingState:
     """The model's state: that of its variants that take traffic, the best one's where they
-    differ, but *degraded* as soon as one of them is not whole, or serves badly all the same.
+    differ, but *degraded* as soon as one of them is not whole, or serves badly all the same. While
+    it changes, the old workers count as well.
     """
+    variants = tuple(variants)
     if model.deleted:
         return ServingState.DELETING
+    if model.rollout is not None and not model.degraded and any(map(_answers, variants)):
+        return ServingState.ROLLING
     states = {item.state for item in variants if item.variant and item.variant.weight}
     if states <= {ServingState.READY, ServingState.ASLEEP} and states and not model.degraded:
         return ServingState.READY if ServingState.READY in states else ServingState.ASLEEP
@@ -151,10 +156,18 @@ def _autoscale_count(
     )
 
 
+def _answers(variant: VariantStatus) -> bool:
+    return _any_answers(variant.workers)
+
+
+def _any_answers(workers: Iterable[Worker]) -> bool:
+    return any(w.phase is Phase.READY and w.plan.role in _ANSWERING for w in workers)
+
+
 def _state(roles: tuple[RoleCount, ...], workers: tuple[Worker, ...]) -> ServingState:
     if all(count.ready >= count.desired for count in roles):
         return ServingState.READY
-    answers = any(w.phase is Phase.READY and w.plan.role in _ANSWERING for w in workers)
+    answers = _any_answers(workers)
     if all(count.ready + count.asleep >= count.desired for count in roles):
         return ServingState.READY if answers else ServingState.ASLEEP
     if answers:

@@ -150,7 +150,7 @@ async def _until_answers(admin: httpx.AsyncClient, timeout_s: float = 60.0) -> N
 
 
 def _is_well(model: dict[str, Any]) -> bool:
-    if model["state"] == "asleep":
+    if model["state"] in {"asleep", "rolling"}:
         return True
     return model["state"] == "ready" and not model["condition"]
 

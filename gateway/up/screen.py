@@ -13,7 +13,7 @@ from rich.table import Table
 from registry.settings import Settings
 from registry.spec import Task
 
-_STYLES = {"ready": "green", "degraded": "yellow", "asleep": "blue"}
+_STYLES = {"ready": "green", "degraded": "yellow", "rolling": "yellow", "asleep": "blue"}
 
 
 class Screen:

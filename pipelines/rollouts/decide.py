@@ -9,10 +9,10 @@ from pipelines.backoff import Slot
 from pipelines.rollouts.gate import Outcome, Verdict, judge
 from pipelines.rollouts.lanes import Part
 from pipelines.rollouts.targets import (
-    PROVEN_PHASES,
     WHOLE,
     Scene,
     Targets,
+    is_proven,
     moves_on,
     next_percent,
     time_is_over_at,
@@ -114,7 +114,7 @@ def _is_all_there_will_be(goal: Targets) -> bool:
         return False
     new = [goal.scene.filling(part) for lane in goal.difference.lanes for part in lane.new]
     return not _old(goal) and all(
-        workers and all(worker.phase in PROVEN_PHASES for worker in workers) for workers in new
+        workers and all(is_proven(worker) for worker in workers) for workers in new
     )
 
 

@@ -27,8 +27,14 @@ from registry.state import (
 
 WHOLE = 100  # percent
 _DIED = frozenset({Phase.FAILED, Phase.LOST})
-# Once it has been seen to generate, a worker that sleeps is as good as one that is ready.
-PROVEN_PHASES = frozenset({Phase.READY, Phase.FALLING_ASLEEP, Phase.ASLEEP, Phase.WAKING})
+_ASLEEP = frozenset({Phase.FALLING_ASLEEP, Phase.ASLEEP, Phase.WAKING})
+
+
+def is_proven(worker: Worker) -> bool:
+    """Whether it was seen to generate: then one that sleeps is as good as one that is ready. Those
+    that were placed asleep were not.
+    """
+    return worker.phase is Phase.READY or (worker.phase in _ASLEEP and worker.ready_at is not None)
 
 
 def next_percent(rollout: Rollout) -> int:
@@ -75,7 +81,7 @@ class Scene(msgspec.Struct, frozen=True):
 
     def proven(self, part: Part) -> int:
         """How many of its slots serve."""
-        return len({w.plan.slot for w in self.filling(part) if w.phase in PROVEN_PHASES})
+        return len({w.plan.slot for w in self.filling(part) if is_proven(w)})
 
     def is_lost(self, plan: WorkerPlan) -> bool:
         """Whether its slot's last worker ended by itself, and it or one before it had served."""
@@ -175,7 +181,7 @@ def _again(scene: Scene, part: Part) -> Iterator[Slot]:
     """The slots of the old revision that are filled again, as its share of the traffic asks: those
     whose worker served and then ended by itself. Others have made way, or never served.
     """
-    serving = {w.plan.slot for w in scene.filling(part) if w.phase in PROVEN_PHASES}
+    serving = {w.plan.slot for w in scene.filling(part) if is_proven(w)}
     lost = [plan for plan in part.plans if plan.slot not in serving and scene.is_lost(plan)]
     needed = part.needed(WHOLE - scene.rollout.percent)
     return (plan.slot for plan in lost[: max(0, needed - len(serving))])
@@ -184,7 +190,7 @@ def _again(scene: Scene, part: Part) -> Iterator[Slot]:
 def _kept(scene: Scene, part: Part, again: set[Slot]) -> Iterator[Worker]:
     """Old workers that serve, and those that come in place of one that did."""
     filling = scene.filling(part)
-    served = {worker.plan.slot for worker in filling if worker.phase in PROVEN_PHASES}
+    served = {worker.plan.slot for worker in filling if is_proven(worker)}
     return (worker for worker in filling if worker.plan.slot in served | again)
 
 

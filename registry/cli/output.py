@@ -23,6 +23,7 @@ STYLES = {
     "preparing": "yellow",
     "assigned": "yellow",
     "degraded": "yellow",
+    "rolling": "yellow",
     "draining": "yellow",
     "stopping": "yellow",
     "deleting": "yellow",

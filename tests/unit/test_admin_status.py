@@ -2,6 +2,7 @@
 
 import msgspec
 import pytest
+from fleets import rolling_out
 
 from gateway.admin.status import ServingState, model_state, restarts, variant_statuses
 from pipelines.topology import expand
@@ -141,3 +142,16 @@ def test_only_ends_by_itself_are_restarts():
     ended = workers(of, Phase.FAILED, Phase.STOPPED, Phase.LOST)
     counts = restarts(snapshot(of, (), ended + ended[:1]))
     assert {slot[3]: count for slot, count in counts.items()} == {0: 2, 2: 1}
+
+
+def test_while_a_model_changes_its_old_workers_count_as_well():
+    base = model(AGGREGATED)
+    changing = rolling_out(base, model(PAIR), 0)
+    old = workers(base, Phase.READY)
+    assert model_state(changing, variant_statuses(changing, snapshot(changing, old))) is (
+        ServingState.ROLLING
+    )
+    nobody = snapshot(changing, ())
+    assert model_state(changing, variant_statuses(changing, nobody)) is ServingState.UNAVAILABLE
+    bad = msgspec.structs.replace(changing, degraded=True)
+    assert model_state(bad, variant_statuses(bad, snapshot(bad, old))) is ServingState.DEGRADED

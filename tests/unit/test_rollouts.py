@@ -9,6 +9,7 @@ from pipelines.conditions import condition
 from pipelines.plan import with_specs
 from pipelines.reconciler import reconcile
 from pipelines.rollouts import Step
+from pipelines.rollouts.targets import is_proven
 from registry.spec import Locality, Role, from_data
 from registry.state import NodeState, Phase, RolloutState
 
@@ -398,3 +399,18 @@ def test_external_workers_roll_over_without_any_room():
     decision = reconcile(snapshot, 0.0)
     (new,) = decision.reach
     assert (new.external.url, decision.drain) == ("http://10.0.0.2:1", {})
+
+
+@pytest.mark.parametrize(
+    ("phase", "ready_at", "proven"),
+    [
+        (Phase.READY, 1.0, True),
+        (Phase.ASLEEP, 1.0, True),
+        (Phase.ASLEEP, None, False),
+        (Phase.WAKING, None, False),
+        (Phase.STARTING, 1.0, False),
+    ],
+)
+def test_a_worker_that_was_placed_asleep_has_proven_nothing(phase, ready_at, proven):
+    worker = capacity(unified("m"), slots=2).workers[0]
+    assert is_proven(msgspec.structs.replace(worker, phase=phase, ready_at=ready_at)) is proven
