@@ -24,8 +24,8 @@ class Backup(NamedTuple):
 
 
 def automatic_name(database: Path, target: str, at: float) -> Path:
-    """``modelyard.db.before-0006-20261126T114500Z``, beside the database."""
-    stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%SZ")
+    """``modelyard.db.before-0006-20261126T114500.123456Z``, beside the database."""
+    stamp = datetime.fromtimestamp(at, UTC).strftime("%Y%m%dT%H%M%S.%fZ")
     return database.with_name(f"{database.name}.before-{target}-{stamp}")
 
 

@@ -35,7 +35,7 @@ class AutoscaleCount(msgspec.Struct, frozen=True, kw_only=True):
     reason: str
 
 
-class RoleCount(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+class RoleCount(msgspec.Struct, frozen=True, kw_only=True):
     """*desired* by the spec, or by its load where it is autoscaled; *live*, *ready* and *asleep* of
     those, counting only workers that run what the current revision asks for.
     """

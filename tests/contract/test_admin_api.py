@@ -142,9 +142,10 @@ async def test_describe_shows_the_pair_where_it_runs_and_its_transfers(client: h
     assert answer.headers["etag"] == f'"{view["generation"]}"'
     assert view["state"] == "degraded"
     (variant,) = view["variants"]
+    rest = {"asleep": 0, "autoscale": None}
     assert variant["roles"] == [
-        {"role": "prefill", "desired": 1, "live": 1, "ready": 1, "asleep": 0},
-        {"role": "decode", "desired": 2, "live": 2, "ready": 1, "asleep": 0},
+        {"role": "prefill", "desired": 1, "live": 1, "ready": 1, **rest},
+        {"role": "decode", "desired": 2, "live": 2, "ready": 1, **rest},
     ]
     assert [worker["role"] for worker in variant["workers"]] == ["prefill", "decode", "decode"]
     prefill, silent, starting = variant["workers"]
@@ -176,7 +177,7 @@ async def test_a_new_spec_makes_its_running_workers_outdated(client: httpx.Async
     spec["variants"][0]["topology"]["args"] = {"max-num-seqs": 4}
     assert (await client.put("/admin/v1/models/smollm2", json=spec)).status_code == 200
     view = (await client.get("/admin/v1/models/smollm2")).json()
-    assert view["state"] == "degraded"
+    assert view["state"] == "rolling"
     assert view["variants"][0]["roles"][0]["ready"] == 0
     assert len(view["variants"][0]["workers"]) == 1
 

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from registry_world import ME, Clock, url_in
 from simulation.fleet.machines import Machines
+from unmeasured import Unmeasured
 
 from pipelines import drains
 from pipelines.commands import Commands
@@ -116,7 +117,7 @@ class World:
         async with asyncio.TaskGroup() as tasks:
             commands = Commands(tasks)
             try:
-                await self.controller.turn(prober, commands)
+                await self.controller.turn(prober, commands, Unmeasured())
             except KilledError:
                 self.kills += 1
                 self.mortal = self._born(None)

@@ -51,7 +51,7 @@ async def test_a_migration_leaves_a_backup_of_before_that_can_be_put_back(tmp_pa
     done = await upkeep.migrate(url, clock=lambda: AT)
     assert done.backup is not None
     backup = done.backup.file
-    assert backup.name == f"modelyard.db.before-{HEAD}-20261125T234000Z"
+    assert backup.name == f"modelyard.db.before-{HEAD}-20261125T234000.000000Z"
     assert stat.S_IMODE(backup.stat().st_mode) == 0o600
     assert names(tmp_path, f"{backup.name}-*") == [], "one file, without a log"
 

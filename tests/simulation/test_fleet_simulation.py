@@ -82,7 +82,7 @@ async def test_all_else_goes_on_while_the_scheduler_thinks(
         assert others_went_on.wait(2.0), "nothing else went on"
         return place(*asked, **more)
 
-    monkeypatch.setattr(controller, "place", thinks)
+    monkeypatch.setattr(controller, "place_awake_or_asleep", thinks)
     try:
         await store.apply_model(world.a_spec(), by=ME)
         await world.turn()

@@ -21,6 +21,7 @@ EVERY = [
     errors.RateLimitError("m", reason="in_flight", headers={"retry-after": "1"}),
     errors.LimitsUnavailableError(),
     errors.QueueTimeoutError("m", 1.5, 5),
+    errors.WakeTimeoutError("m", 300.0, "no room", 5),
     errors.ShutdownError(),
     errors.InternalError("id"),
     errors.BadAnswerError("m"),

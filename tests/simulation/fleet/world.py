@@ -12,6 +12,7 @@ from typing import Any
 
 import httpx
 from simulation.fleet.machines import DEVICE_BYTES, Machines
+from unmeasured import Unmeasured
 
 from pipelines.commands import Commands
 from pipelines.controller import Controller
@@ -71,15 +72,6 @@ class Prober:
 
     def unhealthy(self, workers: tuple[Worker, ...]) -> list[Worker]:
         return []
-
-
-class Unmeasured:
-    """Nothing is read of workers here."""
-
-    def look(self, workers: tuple[Worker, ...]) -> None: ...
-
-    def every(self) -> dict[str, tuple[Any, ...]]:
-        return {}
 
 
 class World:
