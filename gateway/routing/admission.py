@@ -198,6 +198,8 @@ class Admission:
     def _make_room(self, queue: _Queue, model: ModelRow, newcomer: _Waiter[Any]) -> None:
         if len(queue) < model.limits.queued:
             return
+        if queue.turn is None and newcomer.can_go():
+            queue.look(len(queue))  # room that nobody was told of is for the first of them
         last = queue.waiters[-1] if queue.waiters else None
         if last is None or (newcomer.rank >= last.rank and not last.future.done()):
             raise _full(model)

@@ -88,6 +88,12 @@ def test_never_more_than_allowed_even_when_places_come_back_unannounced(steps):
     asyncio.run(run())
 
 
+async def test_a_place_that_came_back_unannounced_is_seen_even_by_who_is_refused():
+    fleet = Fleet(1)
+    fleet.strict = False
+    await run_steps(fleet, [("come", 0, 0)] * (LOOKS_MAX + 2) + [("return", 0, 0)])
+
+
 async def test_without_a_queue_a_request_passes_at_once():
     fleet = Fleet(2)
     fleet.come()
