@@ -269,3 +269,15 @@ async def test_a_sleeping_model_counts_as_ready():
     async with FakeWorker(good) as worker, Gateway() as gateway:
         gateway.plane.table = the_table(worker, **ASLEEP)
         assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+async def test_while_one_sleeps_the_others_take_turns():
+    async with FakeWorker(good) as one, FakeWorker(good) as two, Gateway() as gateway:
+        model = a_declared(idle={"after_s": 60}, routing={"policy": "round_robin"})
+        urls = [one.url, two.url, "http://127.0.0.1:1"]
+        *awake, last = a_fleet(model, unified=urls)
+        sleeper = msgspec.structs.replace(last, **ASLEEP)
+        gateway.plane.table = a_table(models=[model], workers=[*awake, sleeper])
+        for _ in range(6):
+            assert (await gateway.post()).status_code == 200
+    assert (len(one.calls), len(two.calls)) == (3, 3)
