@@ -56,18 +56,19 @@ def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[Traffic])
         if _old(goal):
             return Move(Step.WAIT, "the old workers leave")
         return Move(Step.FINISH, "the new revision serves alone", WHOLE)
-    verdict = _verdict(rollout, traffic, scene.now)
+    verdict = _verdict(scene, traffic)
     if verdict.outcome is Outcome.FAILED and rollout.state is not RolloutState.STALLED:
         return Move(Step.FAIL, f"the gate failed: {verdict.why}")
     why = _stays(rollout, verdict, scene.now)
     return Move(Step.WAIT, why) if why else _go_on(goal, refused)
 
 
-def _verdict(rollout: Rollout, traffic: Iterable[Traffic], now: float) -> Verdict:
+def _verdict(scene: Scene, traffic: Iterable[Traffic]) -> Verdict:
+    rollout = scene.rollout
     gate = rollout.policy.gate
     if gate is None or not watches(rollout):
         return Verdict(Outcome.PASSED)
-    return judge(gate, rollout, traffic, now)
+    return judge(gate, rollout, scene.newest, traffic, scene.now)
 
 
 def _stays(rollout: Rollout, verdict: Verdict, now: float) -> str:

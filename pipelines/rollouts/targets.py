@@ -14,7 +14,7 @@ import msgspec
 from pipelines.backoff import Slot
 from pipelines.rollouts.lanes import Difference, Lane, Part, difference
 from pipelines.topology import Gang
-from registry.spec import Locality, Promote
+from registry.spec import Locality, ModelSpec, Promote
 from registry.state import (
     LEAVING_PHASES,
     Model,
@@ -62,9 +62,12 @@ def moves_on(rollout: Rollout, now: float) -> bool:
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """What a rollout is decided from: the model's live *workers*, and by slot those that ended."""
+    """What a rollout to the *newest* spec is decided from: the model's live *workers*, and by slot
+    those that ended.
+    """
 
     rollout: Rollout
+    newest: ModelSpec
     workers: tuple[Worker, ...]
     ended: Mapping[Slot, Sequence[Worker]]
     now: float
@@ -138,7 +141,7 @@ def targets(
 ) -> Targets:
     """*workers* are the model's live ones; *ended* by slot, oldest first."""
     differing = difference(model, rollout)
-    scene = Scene(rollout, tuple(workers), ended, now)
+    scene = Scene(rollout, model.spec, tuple(workers), ended, now)
     staying: set[str] = set()
     starts: set[Slot] = {plan.slot for plan in differing.standing}
     old_starts: set[Slot] = set()

@@ -7,7 +7,7 @@ from fleets import unified, with_spec
 
 from pipelines.rollouts import Step
 from pipelines.rollouts.gate import Outcome, judge
-from registry.spec import Gate, RolloutPolicy
+from registry.spec import Gate, RolloutPolicy, from_data
 from registry.state import Rollout, RolloutState
 from registry.traffic import Latencies, Traffic
 
@@ -33,15 +33,12 @@ def a_rollout(**changes):
     return msgspec.structs.replace(rollout, **changes)
 
 
-def seen(revision, *, requests=100, errors=0, at=110.0, ttft_s=0.0, tpot_s=0.0, model="m"):
+def seen(revision, *, requests=100, errors=0, ttft_s=0.0, tpot_s=0.0, **told):
     def times(seconds):
         return Latencies.of((seconds,) * requests) if seconds else Latencies()
 
     return Traffic(
-        at=at,
-        gateway="g",
-        model=model,
-        variant="default",
+        **{"at": 110.0, "gateway": "g", "model": "m", "variant": "default", **told},
         revision=revision,
         requests=requests,
         errors=errors,
@@ -51,7 +48,7 @@ def seen(revision, *, requests=100, errors=0, at=110.0, ttft_s=0.0, tpot_s=0.0, 
 
 
 def verdict(*rows, now=200.0, gate=GATE):
-    return judge(gate, a_rollout(), rows, now)
+    return judge(gate, a_rollout(), SPEC, rows, now)
 
 
 def test_as_good_as_the_old_one_it_passes():
@@ -113,6 +110,15 @@ def test_only_what_came_since_its_step_and_is_its_own_counts():
     )
     assert verdict(*strange).outcome is Outcome.WAITS
     assert verdict(*strange, seen(2), seen(1)).outcome is Outcome.PASSED
+
+
+def test_what_shadows_do_with_their_copies_is_no_matter_of_it():
+    data = msgspec.to_builtins(SPEC)
+    shadow = {**data["variants"][0], "name": "try", "weight": 0, "shadow_percent": 50.0}
+    spec = from_data({**data, "variants": [*data["variants"], shadow]})
+    rows = [seen(1), seen(2), seen(2, errors=100, variant="try")]
+    found = judge(GATE, a_rollout(base=spec), spec, rows, 200.0)
+    assert found.outcome is Outcome.PASSED
 
 
 def gated(**policy):
