@@ -191,9 +191,11 @@ def _again(scene: Scene, part: Part) -> Iterator[Slot]:
 
 
 def _kept(scene: Scene, part: Part, again: set[Slot]) -> Iterator[Worker]:
-    """Old workers that serve, and those that come in place of one that did."""
+    """Old workers that have served, those that are started again to wake up, too; and those that
+    come in place of one that did.
+    """
     filling = scene.filling(part)
-    served = {worker.plan.slot for worker in filling if is_proven(worker)}
+    served = {w.plan.slot for w in filling if is_proven(w) or w.ready_at is not None}
     return (worker for worker in filling if worker.plan.slot in served | again)
 
 

@@ -262,6 +262,18 @@ def test_an_old_worker_that_never_served_makes_way_for_its_repair():
     assert len(course.of(2, Phase.READY)) == 1
 
 
+def test_an_old_worker_that_is_started_again_to_wake_up_stays():
+    model = unified("m", workers=2)
+    policy = {"canary": [50, 100]}
+    course = Course(capacity(model, slots=4), changed(model, rollout=policy))
+    course.turns(2)
+    course.change_rollout(state=RolloutState.PAUSED)
+    for worker in course.of(1):
+        course.phase(worker, Phase.STARTING, ready_at=1.0, turned_at=5.0)
+    course.turn()
+    assert len(course.of(1, Phase.READY)) == 2
+
+
 def test_a_new_one_that_dies_comes_again_and_the_old_ones_wait_for_it():
     model = unified("m", workers=2)
     course = Course(capacity(model, slots=4), changed(model), ready_after=2)
