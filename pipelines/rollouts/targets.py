@@ -86,6 +86,16 @@ class Scene(msgspec.Struct, frozen=True):
         """How many of its slots serve."""
         return len({w.plan.slot for w in self.filling(part) if is_proven(w)})
 
+    def last_served_at(self, part: Part) -> float:
+        """When the last one that had served ended; 0 where nobody remembers one."""
+        return max((worker.ended_at or 0.0 for worker in self._served(part)), default=0.0)
+
+    def _served(self, part: Part) -> Iterator[Worker]:
+        for plan in part.plans:
+            for worker in self.ended.get(plan.slot, ()):
+                if worker.plan.fingerprint == plan.fingerprint and worker.ready_at is not None:
+                    yield worker
+
     def is_lost(self, plan: WorkerPlan) -> bool:
         """Whether its slot's last worker ended by itself, and it or one before it had served."""
         mine = [w for w in self.ended.get(plan.slot, ()) if w.plan.fingerprint == plan.fingerprint]

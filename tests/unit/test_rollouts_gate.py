@@ -8,7 +8,7 @@ from fleets import unified, with_spec
 from pipelines.rollouts import Step
 from pipelines.rollouts.gate import Outcome, judge
 from registry.spec import Gate, RolloutPolicy, from_data
-from registry.state import Rollout, RolloutState
+from registry.state import Phase, Rollout, RolloutState
 from registry.traffic import Latencies, Traffic
 
 GATE = Gate(watch_s=30.0, requests_min=20, error_rate_max=0.02, ttft_ratio_max=1.5)
@@ -169,6 +169,19 @@ def test_one_that_waits_for_requests_is_not_held_to_its_time():
     course.traffic = [seen(1, at=50.0), seen(2, at=50.0)]
     course.run()
     assert course.moves[-1] == (Step.FINISH, 100)
+
+
+def test_without_any_worker_no_gate_is_waited_for_longer_than_they_may_take():
+    course = gated(ready_s=20.0)
+    course.turns(100)
+    course.never_again()
+    for worker in course.of(2):
+        course.end(worker, Phase.FAILED)
+    course.turns(15)
+    assert course.rollout.percent == 25
+    course.turns(10)
+    assert course.moves[-1] == (Step.FAIL, 0)
+    assert course.rollout is None
 
 
 def test_without_room_the_traffic_does_not_pass_a_gate_that_waits():
