@@ -30,9 +30,9 @@ def reason_of(error: ApiError, *, asked: bool) -> FallbackOn | None:
     """
     if type(error) is not ApiError and error.code in _WAITED:
         return FallbackOn.NO_CAPACITY
-    if isinstance(error, UnavailableError):
+    if isinstance(error, UnavailableError | DeadlineError):  # its time may be over in the queue
         return FallbackOn.ERROR if asked else FallbackOn.NO_CAPACITY
-    if isinstance(error, BadAnswerError | DeadlineError):
+    if isinstance(error, BadAnswerError):
         return FallbackOn.ERROR
     if asked and type(error) is ApiError:  # a worker's own words
         if error.status == _NO_ROOM:

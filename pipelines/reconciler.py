@@ -85,11 +85,7 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
             live[worker.plan.slot].append(worker)
     ended = ended_by_slot(snapshot)
     outcome = _Outcome([], [], set(), [], {})
-    rollouts = {
-        model.name: targets(model, model.rollout, workers_of(model, snapshot), ended, now)
-        for model in snapshot.models
-        if model.rollout is not None and not model.deleted
-    }
+    rollouts = _rollouts(snapshot, ended, now)
     for model in snapshot.models:
         for share, there in _shares(model, rollouts.get(model.name), live):
             places = [_place_of(plan, there.get(plan.slot, ()), states) for plan in share.gang]
@@ -116,6 +112,20 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
         waiting=outcome.waiting,
         rollouts=rollouts,
     )
+
+
+def _rollouts(
+    snapshot: Snapshot, ended: Mapping[Slot, Sequence[Worker]], now: float
+) -> dict[str, Targets]:
+    """Of models whose base has workers to be replaced. Where it has none, whoever is left of a
+    revision in between is replaced as in any model.
+    """
+    found = {
+        model.name: targets(model, model.rollout, workers_of(model, snapshot), ended, now)
+        for model in snapshot.models
+        if model.rollout is not None and not model.deleted
+    }
+    return {name: goal for name, goal in found.items() if goal.difference.lanes}
 
 
 def ended_by_slot(snapshot: Snapshot) -> Mapping[Slot, Sequence[Worker]]:

@@ -91,6 +91,10 @@ class Course:
             ended=(*self.snapshot.ended, gone),
         )
 
+    def never_again(self):
+        """From now on no worker gets ready."""
+        self._never = lambda worker: True
+
     def turn(self):
         """What the controller does in one turn; then time passes, and workers get on."""
         decision = reconcile(self.snapshot, self.now)

@@ -87,7 +87,7 @@ def rollout_view(
     """*newest* is the spec of its `to_revision`; *traffic* may have other models and times."""
     mine = [worker for worker in workers if worker.plan.model == model.name]
     until = float("inf") if rollout.ended_at is None else rollout.ended_at
-    of_old, of_new = seen(rollout, [row for row in traffic if row.at < until])
+    of_old, of_new = seen(rollout, newest, [row for row in traffic if row.at < until])
     old = _as_of(model, rollout.base, rollout.from_revision)
     new = _as_of(model, newest, rollout.to_revision)
     policy = rollout.policy

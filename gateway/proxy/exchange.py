@@ -207,13 +207,13 @@ class Exchange:
         self.model, self.route = model, route
         self.fallback_from = ""
 
-    def headers(self, form: bytes) -> bytes:
-        """Of the answer, as lines: who asked what, which workers served it how, what is left of
-        its limits.
+    def headers(self, form: bytes, route: Route | None) -> bytes:
+        """Of the answer, as lines: who asked what, which workers served it how (those of *route*),
+        what is left of its limits.
         """
         if self.permit is not None:
             form += self.permit.head
-        route, request_id = self.route, self.request_id.encode()
+        request_id = self.request_id.encode()
         if self.dialect is Dialect.ANTHROPIC:
             form += b"request-id: %b\r\n" % request_id
         if route is None:
@@ -238,21 +238,24 @@ class Exchange:
         assert not self.greeted, "it has a stream's head"
         self.started = self.finished = True
         self.status = status
-        self.client.respond(status, self.headers(form), body)
+        self.client.respond(status, self.headers(form, self.route), body)
 
     def begin_stream(self) -> None:
-        self.greet()
+        self._begin(self.route)
         self.greeted = False
         self.started = self.streaming = True
 
     def greet(self) -> None:
-        """The head of a stream, if the client has it not yet: the answer may come later. Before
-        there are workers it does not name them.
+        """The head of a stream, if the client has it not yet: the answer may come later. It does
+        not name workers: whoever may have failed at it is not who will answer.
         """
+        self._begin(None)
+
+    def _begin(self, route: Route | None) -> None:
         if not self.greeted:
             self.greeted = True
             self.status = 200
-            self.client.begin(200, self.headers(EVENT_STREAM))
+            self.client.begin(200, self.headers(EVENT_STREAM, route))
 
     def begin_by(self, now: float) -> float:
         """When a leg that starts *now* must have begun to answer."""

@@ -142,10 +142,12 @@ class Forwarder:
             ask.token_ids = await self._tokens(exchange)
         began = self._clock()
         row = self._row(model.name)
-        if row is not None and row.wake_s and not exchange.started and find() is ASLEEP:
-            exchange.held_s = row.wake_s
-            exchange.dead.clear()  # who wakes up begins anew
-            exchange.avoid.clear()
+        if row is not None and row.wake_s and not exchange.started:
+            dead, avoid = exchange.dead, exchange.avoid
+            if self._wire.router.sleeps(row, ask, dead=dead, avoid=avoid):
+                exchange.held_s = row.wake_s
+                dead.clear()  # who wakes up begins anew
+                avoid.clear()
         exchange.watch.until(began + (exchange.held_s or model.limits.queued_s), Stop.QUEUED)
         enter = partial(self._admission.enter, model, exchange.priority, find, tokens=ask.tokens)
         try:

@@ -14,6 +14,7 @@ from gateway.routing.pick import (
     FULL,
     NOBODY_BARRED,
     Barred,
+    Choose,
     Full,
     Random,
     Route,
@@ -66,9 +67,17 @@ class Router:
         """
         ask.policy = model.policy
         ask.cached_tokens = None
+        return self._route(model, ask, partial(self._choose, model, ask), dead, avoid)
+
+    def sleeps(self, model: ModelRow, ask: Ask, *, dead: set[str], avoid: set[str]) -> bool:
+        """Whether `route` would say ASLEEP. It costs nobody's turn."""
+        return self._route(model, ask, _any, dead, avoid) is ASLEEP
+
+    def _route(
+        self, model: ModelRow, ask: Ask, choose: Choose, dead: set[str], avoid: set[str]
+    ) -> Route | Full | None:
         shunned = self.health.aside(self._clock()) | avoid
         barred = Barred(dead, shunned) if dead or shunned else NOBODY_BARRED
-        choose = partial(self._choose, model, ask)
         variants = model.variants
         if any(ask.operation not in row.operations for row in variants):
             variants = tuple(row for row in variants if ask.operation in row.operations)
@@ -195,6 +204,10 @@ class Router:
             if worker not in self.kv and tokens > exact.get(worker, 0):
                 exact[worker] = tokens
         return exact
+
+
+def _any(endpoints: Sequence[Endpoint]) -> Endpoint:
+    return endpoints[0]
 
 
 def _by_content(policy: RoutingPolicy, endpoint: Endpoint) -> bool:

@@ -56,18 +56,21 @@ def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[Traffic])
         if _old(goal):
             return Move(Step.WAIT, "the old workers leave")
         return Move(Step.FINISH, "the new revision serves alone", WHOLE)
-    verdict = _verdict(rollout, traffic, scene.now)
+    verdict = _verdict(scene, traffic)
     if verdict.outcome is Outcome.FAILED and rollout.state is not RolloutState.STALLED:
         return Move(Step.FAIL, f"the gate failed: {verdict.why}")
     why = _stays(rollout, verdict, scene.now)
+    if why and (lacking := _lacking(goal)):
+        return Move(Step.FAIL, f"for {rollout.policy.ready_s:g} s only {_ready(scene, lacking)}")
     return Move(Step.WAIT, why) if why else _go_on(goal, refused)
 
 
-def _verdict(rollout: Rollout, traffic: Iterable[Traffic], now: float) -> Verdict:
+def _verdict(scene: Scene, traffic: Iterable[Traffic]) -> Verdict:
+    rollout = scene.rollout
     gate = rollout.policy.gate
     if gate is None or not watches(rollout):
         return Verdict(Outcome.PASSED)
-    return judge(gate, rollout, traffic, now)
+    return judge(gate, rollout, scene.newest, traffic, scene.now)
 
 
 def _stays(rollout: Rollout, verdict: Verdict, now: float) -> str:
@@ -84,6 +87,22 @@ def _stays(rollout: Rollout, verdict: Verdict, now: float) -> str:
     if verdict.outcome is Outcome.WAITS:
         return verdict.why
     return "" if moves_on(rollout, now) else f"stays there for {policy.pause_s:g} s"
+
+
+def _lacking(goal: Targets) -> list[Part]:
+    """The new roles whose workers have all gone at this step, and for too long: no gate would see
+    it, since the old revision answers in their place.
+    """
+    scene, rollout = goal.scene, goal.scene.rollout
+    if rollout.state is not RolloutState.PROGRESSING:
+        return []
+    return [
+        part
+        for lane in goal.difference.lanes
+        for part in lane.new
+        if not scene.proven(part)
+        and scene.now >= max(rollout.step_at, scene.last_served_at(part)) + rollout.policy.ready_s
+    ]
 
 
 def _go_on(goal: Targets, refused: Collection[Slot]) -> Move:

@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from registry.spec import Gate
+from registry.spec import Gate, ModelSpec
 from registry.state import Rollout
 from registry.traffic import Latencies, Traffic
 
@@ -34,11 +34,14 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
         return self.errors / self.requests if self.requests else 0.0
 
 
-def judge(gate: Gate, rollout: Rollout, traffic: Iterable[Traffic], now: float) -> Verdict:
+def judge(
+    gate: Gate, rollout: Rollout, newest: ModelSpec, traffic: Iterable[Traffic], now: float
+) -> Verdict:
     """By the *traffic* since the rollout's step was entered. Errors are told as soon as there are
     enough requests; speed, which is worse with cold caches, not before the gate's time is over.
+    *newest* is the spec of the new revision.
     """
-    old, new = seen(rollout, traffic)
+    old, new = seen(rollout, newest, traffic)
     enough = new.requests >= gate.requests_min
     if enough and new.error_rate > old.error_rate + gate.error_rate_max:
         return Verdict(
@@ -58,12 +61,14 @@ def judge(gate: Gate, rollout: Rollout, traffic: Iterable[Traffic], now: float) 
     return Verdict(Outcome.FAILED, slow) if slow else Verdict(Outcome.PASSED)
 
 
-def seen(rollout: Rollout, traffic: Iterable[Traffic]) -> tuple[Seen, Seen]:
-    """What the old and the new revision did since the rollout's step was entered."""
+def seen(rollout: Rollout, newest: ModelSpec, traffic: Iterable[Traffic]) -> tuple[Seen, Seen]:
+    """What the old and the new revision did since the rollout's step was entered, for clients: the
+    copies that shadows got are told under one revision alone, however they went.
+    """
     rows = [row for row in traffic if row.model == rollout.model and row.at >= rollout.step_at]
     return (
-        _sum(row for row in rows if row.revision == rollout.from_revision),
-        _sum(row for row in rows if row.revision == rollout.to_revision),
+        _sum(rows, rollout.from_revision, rollout.base),
+        _sum(rows, rollout.to_revision, newest),
     )
 
 
@@ -80,9 +85,12 @@ def _slower(name: str, new: Latencies, old: Latencies, ratio_max: float, least: 
     )
 
 
-def _sum(rows: Iterable[Traffic]) -> Seen:
+def _sum(rows: Iterable[Traffic], revision: int, spec: ModelSpec) -> Seen:
+    shadows = {variant.name for variant in spec.variants if variant.shadow_percent}
     total = Seen()
     for row in rows:
+        if row.revision != revision or row.variant in shadows:
+            continue
         total = Seen(
             requests=total.requests + row.requests,
             errors=total.errors + row.errors,

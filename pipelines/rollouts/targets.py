@@ -14,7 +14,7 @@ import msgspec
 from pipelines.backoff import Slot
 from pipelines.rollouts.lanes import Difference, Lane, Part, difference
 from pipelines.topology import Gang
-from registry.spec import Locality, Promote
+from registry.spec import Locality, ModelSpec, Promote
 from registry.state import (
     LEAVING_PHASES,
     Model,
@@ -62,9 +62,12 @@ def moves_on(rollout: Rollout, now: float) -> bool:
 
 
 class Scene(msgspec.Struct, frozen=True):
-    """What a rollout is decided from: the model's live *workers*, and by slot those that ended."""
+    """What a rollout to the *newest* spec is decided from: the model's live *workers*, and by slot
+    those that ended.
+    """
 
     rollout: Rollout
+    newest: ModelSpec
     workers: tuple[Worker, ...]
     ended: Mapping[Slot, Sequence[Worker]]
     now: float
@@ -82,6 +85,16 @@ class Scene(msgspec.Struct, frozen=True):
     def proven(self, part: Part) -> int:
         """How many of its slots serve."""
         return len({w.plan.slot for w in self.filling(part) if is_proven(w)})
+
+    def last_served_at(self, part: Part) -> float:
+        """When the last one that had served ended; 0 where nobody remembers one."""
+        return max((worker.ended_at or 0.0 for worker in self._served(part)), default=0.0)
+
+    def _served(self, part: Part) -> Iterator[Worker]:
+        for plan in part.plans:
+            for worker in self.ended.get(plan.slot, ()):
+                if worker.plan.fingerprint == plan.fingerprint and worker.ready_at is not None:
+                    yield worker
 
     def is_lost(self, plan: WorkerPlan) -> bool:
         """Whether its slot's last worker ended by itself, and it or one before it had served."""
@@ -138,7 +151,7 @@ def targets(
 ) -> Targets:
     """*workers* are the model's live ones; *ended* by slot, oldest first."""
     differing = difference(model, rollout)
-    scene = Scene(rollout, tuple(workers), ended, now)
+    scene = Scene(rollout, model.spec, tuple(workers), ended, now)
     staying: set[str] = set()
     starts: set[Slot] = {plan.slot for plan in differing.standing}
     old_starts: set[Slot] = set()
@@ -188,9 +201,11 @@ def _again(scene: Scene, part: Part) -> Iterator[Slot]:
 
 
 def _kept(scene: Scene, part: Part, again: set[Slot]) -> Iterator[Worker]:
-    """Old workers that serve, and those that come in place of one that did."""
+    """Old workers that have served, those that are started again to wake up, too; and those that
+    come in place of one that did.
+    """
     filling = scene.filling(part)
-    served = {worker.plan.slot for worker in filling if is_proven(worker)}
+    served = {w.plan.slot for w in filling if is_proven(w) or w.ready_at is not None}
     return (worker for worker in filling if worker.plan.slot in served | again)
 
 

@@ -226,6 +226,18 @@ async def test_a_worker_that_was_put_to_sleep_under_a_request_may_answer_it_when
     assert len(worker.calls) == 2
 
 
+async def test_who_has_failed_before_the_greeting_is_not_named_in_it():
+    async def asleep(call):
+        gateway.plane.table = the_table(worker, version=2, **ASLEEP)
+        await call.answer(503)
+
+    async with FakeWorker(asleep) as worker, Gateway() as gateway:
+        gateway.plane.table = the_table(worker)
+        async with Stream(gateway) as stream:
+            assert await stream.next() == b": waking m\n\n"
+            assert "x-modelyard-workers" not in stream.response.headers
+
+
 async def test_who_is_held_stays_so_while_the_place_of_one_that_failed_to_wake_is_taken_anew():
     async with FakeWorker(good) as worker, Gateway() as gateway:
         gateway.plane.table = the_table(worker, **ASLEEP)
@@ -269,3 +281,15 @@ async def test_a_sleeping_model_counts_as_ready():
     async with FakeWorker(good) as worker, Gateway() as gateway:
         gateway.plane.table = the_table(worker, **ASLEEP)
         assert (await gateway.client.get("/readyz")).status_code == 200
+
+
+async def test_while_one_sleeps_the_others_take_turns():
+    async with FakeWorker(good) as one, FakeWorker(good) as two, Gateway() as gateway:
+        model = a_declared(idle={"after_s": 60}, routing={"policy": "round_robin"})
+        urls = [one.url, two.url, "http://127.0.0.1:1"]
+        *awake, last = a_fleet(model, unified=urls)
+        sleeper = msgspec.structs.replace(last, **ASLEEP)
+        gateway.plane.table = a_table(models=[model], workers=[*awake, sleeper])
+        for _ in range(6):
+            assert (await gateway.post()).status_code == 200
+    assert (len(one.calls), len(two.calls)) == (3, 3)

@@ -26,6 +26,7 @@ def of_worker(status, message="no", code=None):
         (of_worker(429), True, FallbackOn.NO_CAPACITY),
         (errors.BadAnswerError("no"), True, FallbackOn.ERROR),
         (errors.DeadlineError("no"), True, FallbackOn.ERROR),
+        (errors.DeadlineError("no"), False, FallbackOn.NO_CAPACITY),
         (of_worker(400, "the model's context length is 8"), True, FallbackOn.CONTEXT_LENGTH),
         (of_worker(400, "no such tool"), True, None),
         (of_worker(400, "no", code="queue_full"), True, None),  # a worker's word, not ours

@@ -10,6 +10,7 @@ from pipelines.plan import with_specs
 from pipelines.reconciler import reconcile
 from pipelines.rollouts import Step
 from pipelines.rollouts.targets import is_proven
+from pipelines.topology import expand
 from registry.spec import Locality, Role, from_data
 from registry.state import NodeState, Phase, RolloutState
 
@@ -262,6 +263,18 @@ def test_an_old_worker_that_never_served_makes_way_for_its_repair():
     assert len(course.of(2, Phase.READY)) == 1
 
 
+def test_an_old_worker_that_is_started_again_to_wake_up_stays():
+    model = unified("m", workers=2)
+    policy = {"canary": [50, 100]}
+    course = Course(capacity(model, slots=4), changed(model, rollout=policy))
+    course.turns(2)
+    course.change_rollout(state=RolloutState.PAUSED)
+    for worker in course.of(1):
+        course.phase(worker, Phase.STARTING, ready_at=1.0, turned_at=5.0)
+    course.turn()
+    assert len(course.of(1, Phase.READY)) == 2
+
+
 def test_a_new_one_that_dies_comes_again_and_the_old_ones_wait_for_it():
     model = unified("m", workers=2)
     course = Course(capacity(model, slots=4), changed(model), ready_after=2)
@@ -373,6 +386,23 @@ def test_back_to_what_serves_is_over_at_once():
     course.turns(2)
     assert course.moves == [(Step.FINISH, 100)]
     assert {worker.plan.revision for worker in course.snapshot.workers} == {1}
+
+
+def test_back_to_the_base_without_room_the_workers_in_between_keep_the_minimum():
+    model = with_spec(unified("m", workers=4), topology={"min_available": 3})
+    policy = {"canary": [75, 100], "pause_s": 1000.0}
+    course = Course(capacity(model, slots=4), changed(model, rollout=policy), ready_after=3)
+    while course.rollout.percent != 75:
+        course.turn()
+    course.snapshot, _ = with_specs(course.snapshot, [model.spec], course.now)
+    for _ in range(30):
+        course.turn()
+        assert course.ready() >= 3
+    assert course.rollout is None
+    assert {worker.plan.fingerprint for worker in course.snapshot.workers} == {
+        plan.fingerprint for gang in expand(model) for plan in gang
+    }
+    assert course.ready() == 4
 
 
 def test_where_a_node_is_drained_the_old_workers_move_too():

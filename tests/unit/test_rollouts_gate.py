@@ -7,8 +7,8 @@ from fleets import unified, with_spec
 
 from pipelines.rollouts import Step
 from pipelines.rollouts.gate import Outcome, judge
-from registry.spec import Gate, RolloutPolicy
-from registry.state import Rollout, RolloutState
+from registry.spec import Gate, RolloutPolicy, from_data
+from registry.state import Phase, Rollout, RolloutState
 from registry.traffic import Latencies, Traffic
 
 GATE = Gate(watch_s=30.0, requests_min=20, error_rate_max=0.02, ttft_ratio_max=1.5)
@@ -33,15 +33,12 @@ def a_rollout(**changes):
     return msgspec.structs.replace(rollout, **changes)
 
 
-def seen(revision, *, requests=100, errors=0, at=110.0, ttft_s=0.0, tpot_s=0.0, model="m"):
+def seen(revision, *, requests=100, errors=0, ttft_s=0.0, tpot_s=0.0, **told):
     def times(seconds):
         return Latencies.of((seconds,) * requests) if seconds else Latencies()
 
     return Traffic(
-        at=at,
-        gateway="g",
-        model=model,
-        variant="default",
+        **{"at": 110.0, "gateway": "g", "model": "m", "variant": "default", **told},
         revision=revision,
         requests=requests,
         errors=errors,
@@ -51,7 +48,7 @@ def seen(revision, *, requests=100, errors=0, at=110.0, ttft_s=0.0, tpot_s=0.0, 
 
 
 def verdict(*rows, now=200.0, gate=GATE):
-    return judge(gate, a_rollout(), rows, now)
+    return judge(gate, a_rollout(), SPEC, rows, now)
 
 
 def test_as_good_as_the_old_one_it_passes():
@@ -115,6 +112,15 @@ def test_only_what_came_since_its_step_and_is_its_own_counts():
     assert verdict(*strange, seen(2), seen(1)).outcome is Outcome.PASSED
 
 
+def test_what_shadows_do_with_their_copies_is_no_matter_of_it():
+    data = msgspec.to_builtins(SPEC)
+    shadow = {**data["variants"][0], "name": "try", "weight": 0, "shadow_percent": 50.0}
+    spec = from_data({**data, "variants": [*data["variants"], shadow]})
+    rows = [seen(1), seen(2), seen(2, errors=100, variant="try")]
+    found = judge(GATE, a_rollout(base=spec), spec, rows, 200.0)
+    assert found.outcome is Outcome.PASSED
+
+
 def gated(**policy):
     """A rollout at 25 % whose gate sees what `traffic` says."""
     model = unified("m", workers=4)
@@ -163,6 +169,19 @@ def test_one_that_waits_for_requests_is_not_held_to_its_time():
     course.traffic = [seen(1, at=50.0), seen(2, at=50.0)]
     course.run()
     assert course.moves[-1] == (Step.FINISH, 100)
+
+
+def test_without_any_worker_no_gate_is_waited_for_longer_than_they_may_take():
+    course = gated(ready_s=20.0)
+    course.turns(100)
+    course.never_again()
+    for worker in course.of(2):
+        course.end(worker, Phase.FAILED)
+    course.turns(15)
+    assert course.rollout.percent == 25
+    course.turns(10)
+    assert course.moves[-1] == (Step.FAIL, 0)
+    assert course.rollout is None
 
 
 def test_without_room_the_traffic_does_not_pass_a_gate_that_waits():
