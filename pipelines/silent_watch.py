@@ -39,8 +39,6 @@ class SilentWatch:
         if now - self._began_at >= SEEN_ANEW_S:
             return found
         before = {
-            model.name: sentences_in(model.condition)
-            for model in snapshot.models
-            if model.degraded
+            model.name: sentences_in(model.condition) for model in snapshot.models if model.degraded
         }
         return {**before, **found}

@@ -67,8 +67,8 @@ class Line:
         self._room = Room(snapshot)
         self._chosen: set[str] = set()  # units that fall asleep by this call
         everyone = [unit for mine in by_model.values() for unit in mine]
-        self._ready = Counter(part_of(worker) for unit in everyone for worker in unit.ready)
-        self._least = _minima(snapshot)
+        self._ready = Counter(part_of(worker.plan) for unit in everyone for worker in unit.ready)
+        self._least = minima(snapshot)
         self._elsewhere = Elsewhere(snapshot, everyone, asked, self._room, now)
         self._in_pool: dict[str, list[Unit]] = defaultdict(list)
         for unit in everyone:
@@ -123,9 +123,10 @@ class Line:
                 if not self._free_for(one, unit, need):
                     self._room.promise(need)
                 return
-        if self._now - one.since > LEAVE_AFTER_S:
-            reason = "could not wake: others have taken its place"
-            self.leave |= {worker.id: reason for worker in one.options[0].asleep}
+        first = one.options[0]
+        if self._now - max(one.since, first.created_at) > LEAVE_AFTER_S:
+            why = self._room.why_closed(first) or "others have taken its place"
+            self.leave |= {worker.id: f"could not wake: {why}" for worker in first.asleep}
 
     def _wake_more(self, mine: Sequence[Unit]) -> None:
         """More of a model that is up already, where it costs nobody anything."""
@@ -188,7 +189,7 @@ class Line:
 
     def _send_to_sleep(self, unit: Unit, reason: str) -> None:
         self._chosen.add(unit.name)
-        self._ready.subtract(map(part_of, unit.ready))
+        self._ready.subtract(part_of(worker.plan) for worker in unit.ready)
         self._room.free_up(self._room.held(unit.ready))
         self.sleep |= {worker.id: reason for worker in unit.ready}
 
@@ -225,7 +226,7 @@ class Line:
             return False
         if self._now - unit.ready_at < self.pools[unit.pool].awake_min_s:
             return False
-        losses = Counter(map(part_of, ready))
+        losses = Counter(part_of(worker.plan) for worker in ready)
         return all(self._ready[part] - lost >= self._least[part] for part, lost in losses.items())
 
     def _can_ever(self, unit: Unit, need: Mapping[str, int]) -> bool:
@@ -233,11 +234,13 @@ class Line:
         could: Counter[str] = Counter()
         for other in self._in_pool.get(unit.pool, ()):
             if other is not unit:
-                could.update(self._room.held(w for w in other.up if not self._least[part_of(w)]))
+                could.update(
+                    self._room.held(w for w in other.up if not self._least[part_of(w.plan)])
+                )
         return self._room.could_ever_hold(need, could)
 
 
-def _minima(snapshot: Snapshot) -> Counter[Part]:
+def minima(snapshot: Snapshot) -> Counter[Part]:
     """How many of each role are never taken away for the sake of others."""
     return Counter(
         {

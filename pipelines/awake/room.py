@@ -4,9 +4,10 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 
 from pipelines.awake.units import Unit
-from registry.state import LEAVING_PHASES, Phase, Snapshot, Worker
+from registry.state import LEAVING_PHASES, NodeState, Phase, Snapshot, Worker
 
 _GOING = LEAVING_PHASES | {Phase.FALLING_ASLEEP}
+_WAKES_NOBODY = frozenset({NodeState.UNKNOWN, NodeState.DRAINING})
 
 
 class Room:
@@ -19,9 +20,11 @@ class Room:
         self.coming: Counter[str] = Counter()
         self._size_bytes: dict[str, int] = {}
         self._claims: dict[str, dict[str, int]] = defaultdict(dict)
+        self._closed = {n.name: n.state for n in snapshot.nodes if n.state in _WAKES_NOBODY}
         for device in snapshot.devices:
             self._size_bytes[device.id] = device.memory_bytes
-            self.left[device.id] = 0 if device.quarantine else device.memory_bytes
+            closed = bool(device.quarantine) or device.node in self._closed
+            self.left[device.id] = 0 if closed else device.memory_bytes
         phases = {worker.id: worker.phase for worker in snapshot.workers}
         for claim in snapshot.claims:
             self._claims[claim.worker_id][claim.device_id] = claim.memory_bytes
@@ -30,6 +33,11 @@ class Room:
                 self.coming[claim.device_id] += claim.memory_bytes
         self._in_the_end = Counter(self.left)  # without any promise
         self._in_the_end.update(self.coming)
+
+    def why_closed(self, unit: Unit) -> str:
+        """Why nobody wakes on one of its nodes, whatever is free; "" where they may."""
+        nodes = {worker.node for worker in unit.workers} & self._closed.keys()
+        return next((f"node {name} is {self._closed[name]}" for name in sorted(nodes)), "")
 
     def held_on(self, worker: Worker) -> tuple[str, ...]:
         """The devices it is on, asleep or awake."""
@@ -48,6 +56,7 @@ class Room:
         for worker in unit.workers:
             for device_id, held_bytes in self._claims.get(worker.id, {}).items():
                 awake_bytes = worker.plan.memory_bytes or self._size_bytes.get(device_id, 0)
+                awake_bytes = awake_bytes or 1  # of a device that is gone, which has not even that
                 if worker.phase is Phase.ASLEEP:
                     need[device_id] += awake_bytes - held_bytes
                 elif worker.phase is Phase.FALLING_ASLEEP:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from registry.spec import Role
-from registry.state import LEAVING_PHASES, Model, Phase, Snapshot, Worker
+from registry.state import LEAVING_PHASES, Model, Phase, Snapshot, Worker, WorkerPlan
 
 UP_PHASES = frozenset({Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING, Phase.WAKING, Phase.READY})
 DOWN_PHASES = frozenset({Phase.ASLEEP, Phase.FALLING_ASLEEP})
@@ -15,8 +15,8 @@ DOWN_PHASES = frozenset({Phase.ASLEEP, Phase.FALLING_ASLEEP})
 Part = tuple[str, str, Role]  # a role of a variant of a model
 
 
-def part_of(worker: Worker) -> Part:
-    return worker.plan.slot[:3]
+def part_of(plan: WorkerPlan) -> Part:
+    return plan.slot[:3]
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -59,6 +59,11 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def is_down(self) -> bool:
         """It sleeps, in whole or with a part that the rest is useless without."""
         return not self.is_up and any(w.phase in DOWN_PHASES for w in self.workers)
+
+    @property
+    def created_at(self) -> float:
+        """When the last of it was placed."""
+        return max(w.created_at for w in self.workers)
 
     @property
     def ready_at(self) -> float:

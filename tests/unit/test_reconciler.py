@@ -289,6 +289,4 @@ def test_a_condition_counts_the_workers_that_the_load_asks_for():
 
     one, two = workers_of(model, Phase.READY)
     assert condition(scaled(1), (one,), "") == "", "it has as many as it is to have"
-    assert condition(scaled(3), (one, two), "no room") == (
-        "default: 2 of 3 unified ready; no room"
-    )
+    assert condition(scaled(3), (one, two), "no room") == ("default: 2 of 3 unified ready; no room")
