@@ -52,7 +52,10 @@ class Measured:
             self._samples.pop(worker_id, None)
             self.worked_at.pop(worker_id, None)
         for worker in ready.values():
-            if worker.id not in self._running and now >= self._due_at.get(worker.id, now):
+            wait_s = self._due_at.get(worker.id, now) - now
+            # Never longer than it may be, though the clock was set back.
+            is_due = wait_s <= 0 or wait_s > NO_METRICS_EVERY_S
+            if is_due and worker.id not in self._running:
                 self._due_at[worker.id] = now + SCRAPE_EVERY_S
                 self._running.add(worker.id)
                 self._tasks.create_task(self._scrape(worker))

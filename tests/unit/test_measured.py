@@ -57,6 +57,15 @@ async def test_every_ready_worker_is_asked_every_few_seconds(world):
     assert world.measured.samples(two.id)[0].metrics.kv_cache_usage == 0.5
 
 
+async def test_a_clock_that_is_set_back_does_not_stop_it(world):
+    workers = workers_of(unified("m"))
+
+    await world.look(workers)
+    await world.look(workers, -900)
+
+    assert len(world.asked) == 2
+
+
 async def test_when_a_worker_was_last_seen_at_work_is_known_for_as_long_as_it_is_ready(world):
     (worker,) = workers_of(unified("m"))
 
