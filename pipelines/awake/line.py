@@ -7,7 +7,7 @@ another one.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -123,6 +123,23 @@ class Line:
                 if not self._free_for(one, unit, need):
                     self._room.promise(need)
                 return
+        if not self._try_in_vain(one, needs):
+            self._leave(one)
+
+    def _try_in_vain(self, one: _Waiting, needs: Iterable[tuple[Unit, Counter[str]]]) -> bool:
+        """Whether it is its owner's quota that is in the way: no other place would help. It is
+        woken, so that the registry says so, and nobody waits for that.
+        """
+        for unit, need in needs:
+            on_devices = self._room.on_devices(need)
+            if self._can_ever(unit, on_devices):
+                if _can_wake(unit) and self._room.fits(on_devices):
+                    self.wake |= {worker.id: one.why for worker in unit.asleep}
+                return True
+        return False
+
+    def _leave(self, one: _Waiting) -> None:
+        """Its slot is to be placed anew, but not with every turn."""
         first = one.options[0]
         if self._now - max(one.since, first.created_at) > LEAVE_AFTER_S:
             why = self._room.why_closed(first) or "others have taken its place"

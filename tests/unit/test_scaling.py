@@ -37,7 +37,9 @@ async def test_it_reads_what_gateways_tell_only_where_a_role_follows_its_load():
 async def test_a_clock_that_is_set_back_does_not_stop_it():
     ground = Ground()
     scaling = Scaling(ground, lambda: ground.now)
-    snapshot = a_snapshot(models=[with_spec(unified("m"), topology={"autoscale": {"workers_max": 3}})])
+    snapshot = a_snapshot(
+        models=[with_spec(unified("m"), topology={"autoscale": {"workers_max": 3}})]
+    )
 
     await scaling.look(snapshot, ground)
     ground.now -= 900
