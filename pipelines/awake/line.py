@@ -90,10 +90,11 @@ class Line:
         """At most one for the requests that wait, and one for a revision that is rolled out."""
         model, wish = mine[0].model, self._asked.get(mine[0].model.name, NOTHING)
         down = [unit for unit in mine if unit.is_down]
-        if wish.queued and down and not any(unit.is_up for unit in mine):
+        options = tuple(unit for unit in down if unit.answers)
+        if wish.queued and options and not any(unit.is_up and unit.answers for unit in mine):
             yield _Waiting(
                 model=model,
-                options=tuple(down),
+                options=options,
                 since=wish.oldest_at,
                 why=_requests(wish.queued),
             )

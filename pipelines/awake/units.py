@@ -39,6 +39,12 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.model.rollout is not None and self.model.rollout.is_active
 
     @property
+    def answers(self) -> bool:
+        """Whether clients get its answers: those of a shadow reach nobody."""
+        name = self.workers[0].plan.variant
+        return not any(v.shadow_percent for v in self.model.spec.variants if v.name == name)
+
+    @property
     def up(self) -> tuple[Worker, ...]:
         return tuple(w for w in self.workers if w.phase in UP_PHASES)
 
