@@ -128,7 +128,9 @@ class Controller:
         waited_for = hurried(snapshot, proposal.refused)
         await self._drains.stop_drained(snapshot.workers, waited_for, commands)
         await self._drains.stop_hopeless(snapshot.workers, readiness, commands)
-        arrangement = await asyncio.to_thread(arrange, snapshot, self._clock())
+        arrangement = await asyncio.to_thread(
+            arrange, snapshot, self._clock(), dict(measured.worked_at)
+        )
         asleep = await self._sleepers.turn(snapshot, arrangement, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping
 import httpx
 import structlog
 
-from pipelines.engines.base import Sample
+from pipelines.engines.base import EngineMetrics, Sample
 from pipelines.probe import ProbeError, scrape
 from registry.state import Phase, Worker
 
@@ -37,6 +37,8 @@ class Measured:
         self._tasks = tasks
         self._clock = clock
         self._samples: dict[str, deque[Sample]] = {}  # of ready workers, oldest first
+        # When ready workers were last seen at work, as far as they were.
+        self.worked_at: dict[str, float] = {}
         self._due_at: dict[str, float] = {}
         self._running: set[str] = set()
         self._room = asyncio.Semaphore(SCRAPES_MAX)
@@ -48,8 +50,12 @@ class Measured:
         for worker_id in self._due_at.keys() - ready.keys():
             del self._due_at[worker_id]
             self._samples.pop(worker_id, None)
+            self.worked_at.pop(worker_id, None)
         for worker in ready.values():
-            if worker.id not in self._running and now >= self._due_at.get(worker.id, now):
+            wait_s = self._due_at.get(worker.id, now) - now
+            # Never longer than it may be, though the clock was set back.
+            is_due = wait_s <= 0 or wait_s > NO_METRICS_EVERY_S
+            if is_due and worker.id not in self._running:
                 self._due_at[worker.id] = now + SCRAPE_EVERY_S
                 self._running.add(worker.id)
                 self._tasks.create_task(self._scrape(worker))
@@ -79,6 +85,17 @@ class Measured:
         if worker.id in self._due_at:  # else it went meanwhile
             now = self._clock()
             kept = self._samples.setdefault(worker.id, deque())
+            if metrics.requests_running + metrics.requests_waiting:
+                self.worked_at[worker.id] = now
+            elif kept and _counts_more(metrics, kept[-1].metrics):
+                self.worked_at[worker.id] = kept[-1].at  # since then, and it is over
             kept.append(Sample(at=now, metrics=metrics))
             while kept[0].at < now - SAMPLES_KEPT_S:
                 kept.popleft()
+
+
+def _counts_more(after: EngineMetrics, before: EngineMetrics) -> bool:
+    return (after.prompt_tokens, after.generation_tokens) > (
+        before.prompt_tokens,
+        before.generation_tokens,
+    )

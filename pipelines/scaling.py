@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import structlog
 
-from pipelines.autoscaler import Autoscaler
+from pipelines.autoscaler import Autoscaler, is_autoscaled
 from pipelines.autoscaler.sight import TRAFFIC_S
 from pipelines.measured import Measured
 from registry.errors import NotFoundError
@@ -29,9 +29,11 @@ class Scaling:
 
     async def look(self, snapshot: Snapshot, measured: Measured) -> None:
         now = self._clock()
-        if now - self._looked_at < LOOK_EVERY_S:
+        if abs(now - self._looked_at) < LOOK_EVERY_S:
             return
         self._looked_at = now
+        if not any(is_autoscaled(v) for m in snapshot.models for v in m.spec.variants):
+            return  # what a fleet's gateways tell in two minutes takes a while to read
         traffic = await self._store.traffic(since=now - TRAFFIC_S)
         for one in self._autoscaler.look(snapshot, traffic, measured.every(), now):
             try:

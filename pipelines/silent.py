@@ -37,6 +37,8 @@ FAILED_MAX = 0.2  # of the transfers that were tried
 FAILED_AGAIN_MAX = 0.1
 _SCRAPES_MISSED_S = 12.0  # by how much a worker's samples may fall short of the window
 
+_ABOUT = "variant "  # what every sentence begins with
+
 Key = tuple[str, str]  # model, variant
 Samples = Mapping[str, Sequence[Sample]]  # by worker id
 
@@ -160,12 +162,12 @@ def _judge(variant: Variant, seen: _Seen, before: Accusation | None) -> str:
     moved_min = MOVED_MIN if before is None else MOVED_AGAIN_MIN
     if tried >= EXPECTED_MIN and seen.failed > failed_max * tried:
         return (
-            f"variant {variant.name}: {seen.failed} of {tried} KV transfers failed in the last "
+            f"{_ABOUT}{variant.name}: {seen.failed} of {tried} KV transfers failed in the last "
             f"{WINDOW_S:.0f} s: look at the logs of its workers, and at the network between them"
         )
     if seen.expected >= EXPECTED_MIN and seen.moved < moved_min * seen.expected:
         return (
-            f"variant {variant.name}: {seen.paired} requests went to prefill and decode in the "
+            f"{_ABOUT}{variant.name}: {seen.paired} requests went to prefill and decode in the "
             f"last {WINDOW_S:.0f} s, {seen.moved} KV transfers were counted: decode recomputes "
             "prompts"
         )
@@ -180,6 +182,11 @@ def sentences(accusations: Mapping[Key, Accusation]) -> Mapping[str, str]:
     for (model, _), accusation in sorted(accusations.items()):
         found[model].append(accusation.sentence)
     return {model: "; ".join(parts) for model, parts in found.items()}
+
+
+def sentences_in(condition: str) -> str:
+    """Those of `sentences` that a model's condition holds."""
+    return "; ".join(part for part in condition.split("; ") if part.startswith(_ABOUT))
 
 
 def since(now: float) -> float:

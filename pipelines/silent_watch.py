@@ -7,7 +7,7 @@ was time to see it anew.
 from collections.abc import Callable, Mapping
 
 from pipelines.measured import Measured
-from pipelines.silent import WINDOW_S, Accusation, Key, accused, sentences, since
+from pipelines.silent import WINDOW_S, Accusation, Key, accused, sentences, sentences_in, since
 from registry.state import Snapshot
 from registry.store import Store
 
@@ -38,5 +38,7 @@ class SilentWatch:
         found = sentences(self._accused)
         if now - self._began_at >= SEEN_ANEW_S:
             return found
-        before = {model.name: model.condition for model in snapshot.models if model.degraded}
+        before = {
+            model.name: sentences_in(model.condition) for model in snapshot.models if model.degraded
+        }
         return {**before, **found}

@@ -145,7 +145,8 @@ class Sleepers:
 
     async def _tell_to_sleep(self, worker: Worker, way: Sleeping, held: Mapping[str, int]) -> None:
         await self._post(worker, way.sleep_path, way.body)
-        await self._store.worker_sleeps(worker.id, held)
+        # Told late, when it is to be stopped by now, it is not asleep: its process is there.
+        await self._store.worker_sleeps(worker.id, held, mode=worker.sleep_mode)
 
     # Waking up.
 

@@ -84,8 +84,8 @@ def _sleeps(spec: ModelSpec, variant: Variant) -> bool:
     """Whether its engines must be started so that they can be put to sleep. Halves of a pair are
     stopped instead: what has registered the memory of their KV for transfers would lose it.
     """
-    wanted = spec.pool or (spec.idle.after_s > 0 and spec.idle.then is IdleAction.SLEEP)
-    return bool(wanted) and not variant.transfer
+    wanted = spec.pool or spec.idle.after_s > 0
+    return bool(wanted) and spec.idle.then is IdleAction.SLEEP and not variant.transfer
 
 
 def workers_of(model: Model, variant: Variant, role: Role, role_spec: RoleSpec) -> int:

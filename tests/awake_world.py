@@ -82,7 +82,12 @@ class Pooled:
         self._demand[name] = asked(name, NOW, in_flight=in_flight)
         return self
 
-    def snapshot(self):
+    def owned(self, owner, *names):
+        for name in names:
+            self._models[name] = with_spec(self._models[name], owner=owner)
+        return self
+
+    def snapshot(self, *, quotas=()):
         return a_snapshot(
             models=self._models.values(),
             nodes=[a_node("a")],
@@ -91,4 +96,5 @@ class Pooled:
             claims=self._claims.values(),
             demand=self._demand.values(),
             pools=[Pool(name="tail", awake_min_s=self._awake_min_s)],
+            quotas=quotas,
         )

@@ -4,13 +4,12 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 
-from unmeasured import Unmeasured
-
 from pipelines.cluster.base import ClusterError, Observation, Sighting
 from pipelines.commands import Commands
 from pipelines.controller import Controller
 from pipelines.engines.emulator.options import Options
 from pipelines.engines.emulator.server import serve
+from pipelines.measured import Measured
 from pipelines.probe import probe_client
 from pipelines.readiness import Readiness
 from registry.spec import from_data
@@ -131,9 +130,10 @@ class World:
                             client, tasks, controller._set_worker, controller._clock
                         )
                         commands = Commands(tasks)
+                        measured = Measured(client, tasks, controller._clock)
                         for _ in range(turns_max):
                             controller._inventory_at = 0.0
-                            await controller.turn(readiness, commands, Unmeasured())
+                            await controller.turn(readiness, commands, measured)
                             snapshot = await self.store.snapshot()
                             if until(snapshot):
                                 await commands.settled()

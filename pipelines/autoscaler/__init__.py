@@ -3,7 +3,7 @@
 `load.py` tells what a role's load is, `decide.py` what follows from it.
 """
 
-from pipelines.autoscaler.decide import Autoscaler, Scaling
+from pipelines.autoscaler.decide import Autoscaler, Scaling, is_autoscaled
 from pipelines.autoscaler.load import Load
 
-__all__ = ["Autoscaler", "Load", "Scaling"]
+__all__ = ["Autoscaler", "Load", "Scaling", "is_autoscaled"]

@@ -88,7 +88,7 @@ class Autoscaler:
         for model in snapshot.models:
             for variant in () if model.deleted else model.spec.variants:
                 name = (model.name, variant.name)
-                if not _is_autoscaled(variant):
+                if not is_autoscaled(variant):
                     continue
                 sight = signals.sight(model, variant, self._bases.get(name))
                 if any(worker.phase in _SLEEPS for worker in sight.workers):
@@ -131,7 +131,7 @@ class Autoscaler:
         return seat
 
 
-def _is_autoscaled(variant: Variant) -> bool:
+def is_autoscaled(variant: Variant) -> bool:
     topology = variant.topology
     return not isinstance(topology, External) and any(
         spec.autoscale is not None for _, spec in topology.roles()

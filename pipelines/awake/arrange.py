@@ -1,12 +1,17 @@
 """The line of those that wait to wake, the oldest promise first, and who sleeps for them."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 import msgspec
 
 from pipelines.awake.idle import idlers
 from pipelines.awake.line import Line
 from pipelines.awake.units import units
-from pipelines.awake.wishes import wishes
+from pipelines.awake.wishes import wishes, with_work
 from registry.state import Snapshot
+
+_NOBODY: Mapping[str, float] = MappingProxyType({})
 
 
 class Arrangement(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,8 +24,13 @@ class Arrangement(msgspec.Struct, frozen=True, kw_only=True):
     leave: dict[str, str]
 
 
-def arrange(snapshot: Snapshot, now: float) -> Arrangement:
-    asked = wishes(snapshot.demand, now)
+def arrange(
+    snapshot: Snapshot, now: float, worked_at: Mapping[str, float] = _NOBODY
+) -> Arrangement:
+    """*worked_at*: by worker, when it was last seen at work, whoever asked it: gateways may be cut
+    off from the registry.
+    """
+    asked = with_work(wishes(snapshot.demand, now), snapshot.workers, worked_at)
     by_model = units(snapshot)
     line = Line(snapshot, by_model, asked, now)
     line.run()

@@ -7,7 +7,7 @@ another one.
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
@@ -67,8 +67,8 @@ class Line:
         self._room = Room(snapshot)
         self._chosen: set[str] = set()  # units that fall asleep by this call
         everyone = [unit for mine in by_model.values() for unit in mine]
-        self._ready = Counter(part_of(worker) for unit in everyone for worker in unit.ready)
-        self._least = _minima(snapshot)
+        self._ready = Counter(part_of(worker.plan) for unit in everyone for worker in unit.ready)
+        self._least = minima(snapshot)
         self._elsewhere = Elsewhere(snapshot, everyone, asked, self._room, now)
         self._in_pool: dict[str, list[Unit]] = defaultdict(list)
         for unit in everyone:
@@ -90,10 +90,11 @@ class Line:
         """At most one for the requests that wait, and one for a revision that is rolled out."""
         model, wish = mine[0].model, self._asked.get(mine[0].model.name, NOTHING)
         down = [unit for unit in mine if unit.is_down]
-        if wish.queued and down and not any(unit.is_up for unit in mine):
+        options = tuple(unit for unit in down if unit.answers)
+        if wish.queued and options and not any(unit.is_up and unit.answers for unit in mine):
             yield _Waiting(
                 model=model,
-                options=tuple(down),
+                options=options,
                 since=wish.oldest_at,
                 why=_requests(wish.queued),
             )
@@ -123,9 +124,27 @@ class Line:
                 if not self._free_for(one, unit, need):
                     self._room.promise(need)
                 return
-        if self._now - one.since > LEAVE_AFTER_S:
-            reason = "could not wake: others have taken its place"
-            self.leave |= {worker.id: reason for worker in one.options[0].asleep}
+        if not self._try_in_vain(one, needs):
+            self._leave(one)
+
+    def _try_in_vain(self, one: _Waiting, needs: Iterable[tuple[Unit, Counter[str]]]) -> bool:
+        """Whether it is its owner's quota that is in the way: no other place would help. It is
+        woken, so that the registry says so, and nobody waits for that.
+        """
+        for unit, need in needs:
+            on_devices = self._room.on_devices(need)
+            if self._can_ever(unit, on_devices):
+                if _can_wake(unit) and self._room.fits(on_devices):
+                    self.wake |= {worker.id: one.why for worker in unit.asleep}
+                return True
+        return False
+
+    def _leave(self, one: _Waiting) -> None:
+        """Its slot is to be placed anew, but not with every turn."""
+        first = one.options[0]
+        if self._now - max(one.since, first.created_at) > LEAVE_AFTER_S:
+            why = self._room.why_closed(first) or "others have taken its place"
+            self.leave |= {worker.id: f"could not wake: {why}" for worker in first.asleep}
 
     def _wake_more(self, mine: Sequence[Unit]) -> None:
         """More of a model that is up already, where it costs nobody anything."""
@@ -188,7 +207,7 @@ class Line:
 
     def _send_to_sleep(self, unit: Unit, reason: str) -> None:
         self._chosen.add(unit.name)
-        self._ready.subtract(map(part_of, unit.ready))
+        self._ready.subtract(part_of(worker.plan) for worker in unit.ready)
         self._room.free_up(self._room.held(unit.ready))
         self.sleep |= {worker.id: reason for worker in unit.ready}
 
@@ -225,7 +244,7 @@ class Line:
             return False
         if self._now - unit.ready_at < self.pools[unit.pool].awake_min_s:
             return False
-        losses = Counter(map(part_of, ready))
+        losses = Counter(part_of(worker.plan) for worker in ready)
         return all(self._ready[part] - lost >= self._least[part] for part, lost in losses.items())
 
     def _can_ever(self, unit: Unit, need: Mapping[str, int]) -> bool:
@@ -233,11 +252,13 @@ class Line:
         could: Counter[str] = Counter()
         for other in self._in_pool.get(unit.pool, ()):
             if other is not unit:
-                could.update(self._room.held(w for w in other.up if not self._least[part_of(w)]))
+                could.update(
+                    self._room.held(w for w in other.up if not self._least[part_of(w.plan)])
+                )
         return self._room.could_ever_hold(need, could)
 
 
-def _minima(snapshot: Snapshot) -> Counter[Part]:
+def minima(snapshot: Snapshot) -> Counter[Part]:
     """How many of each role are never taken away for the sake of others."""
     return Counter(
         {

@@ -10,7 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
-from pipelines.awake.line import pools_of
+from pipelines.awake.line import minima, pools_of
+from pipelines.awake.units import UP_PHASES, part_of
 from pipelines.awake.wishes import wishes
 from pipelines.scheduler import Proposal, RuntimeOf, place
 from pipelines.topology import Gang
@@ -50,7 +51,7 @@ def place_awake_or_asleep(
     for name, some in sorted(wanting.items()):
         crowd = _Crowd(snapshot, pools[name], pool_of)
         for gang in proposal.placed:
-            crowd.add(gang)
+            crowd.add(gang, awake=True)
         asleep += crowd.place(some, runtime_of)
     seated = {worker.plan.slot for gang in asleep for worker in gang.workers}
     return replace(
@@ -63,14 +64,15 @@ def place_awake_or_asleep(
 class _Crowd:
     """Who is on each device, as one pool sees it. Bytes by device: *awake* is what the pool's own
     workers take once all of them are awake, *others* what anybody else holds, *kept* what its own
-    hold while they sleep, *busy* what those need that are asked for; *held* is all that is claimed
-    now.
+    hold while they sleep, or awake where they are never taken away, *busy* what those need that are
+    asked for; *held* is all that is claimed now.
     """
 
     def __init__(self, snapshot: Snapshot, pool: Pool, pool_of: dict[str, str]) -> None:
         self._snapshot = snapshot
         self._pool = pool
         self._pool_of = pool_of
+        self._least = minima(snapshot)
         self._devices = {device.id: device for device in snapshot.devices}
         self._awake: Counter[str] = Counter()
         self._others: Counter[str] = Counter()
@@ -93,10 +95,11 @@ class _Crowd:
             wish = asked.get(worker.plan.model)
             if wish is not None and not wish.is_calm(now):
                 self._busy[device_id] += awake_bytes
-            if claim.memory_bytes < awake_bytes:
+            stays = worker.phase in UP_PHASES and self._least[part_of(worker.plan)] > 0
+            if stays or claim.memory_bytes < awake_bytes:
                 self._kept[device_id] += claim.memory_bytes
 
-    def add(self, gang: PlannedGang) -> None:
+    def add(self, gang: PlannedGang, *, awake: bool) -> None:
         """Placed by the same proposal."""
         for worker in gang.workers:
             own = self._pool_of.get(worker.plan.model) == self._pool.name
@@ -104,6 +107,8 @@ class _Crowd:
                 device_id = claim.device_id
                 full = worker.plan.memory_bytes or self._size(device_id)
                 (self._awake if own else self._others)[device_id] += full
+                if own and awake and self._least[part_of(worker.plan)]:
+                    self._kept[device_id] += full
 
     def place(self, gangs: Sequence[Gang], runtime_of: RuntimeOf) -> list[PlannedGang]:
         """Where those that are asked for leave room, then anywhere; and the emptiest devices first:
@@ -119,7 +124,7 @@ class _Crowd:
                     if not placed:
                         break
                     for gang in placed:
-                        self.add(gang)
+                        self.add(gang, awake=False)
                     found += map(_asleep, placed)
                     seated = {worker.plan.slot for gang in placed for worker in gang.workers}
                     wanting = [gang for gang in wanting if gang[0].slot not in seated]

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 import msgspec
 
 from registry.spec import Role
-from registry.state import LEAVING_PHASES, Model, Phase, Snapshot, Worker
+from registry.state import LEAVING_PHASES, Model, Phase, Snapshot, Worker, WorkerPlan
 
 UP_PHASES = frozenset({Phase.ASSIGNED, Phase.PREPARING, Phase.STARTING, Phase.WAKING, Phase.READY})
 DOWN_PHASES = frozenset({Phase.ASLEEP, Phase.FALLING_ASLEEP})
@@ -15,8 +15,8 @@ DOWN_PHASES = frozenset({Phase.ASLEEP, Phase.FALLING_ASLEEP})
 Part = tuple[str, str, Role]  # a role of a variant of a model
 
 
-def part_of(worker: Worker) -> Part:
-    return worker.plan.slot[:3]
+def part_of(plan: WorkerPlan) -> Part:
+    return plan.slot[:3]
 
 
 class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -39,6 +39,12 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         return self.model.rollout is not None and self.model.rollout.is_active
 
     @property
+    def answers(self) -> bool:
+        """Whether clients get its answers: those of a shadow reach nobody."""
+        name = self.workers[0].plan.variant
+        return not any(v.shadow_percent for v in self.model.spec.variants if v.name == name)
+
+    @property
     def up(self) -> tuple[Worker, ...]:
         return tuple(w for w in self.workers if w.phase in UP_PHASES)
 
@@ -59,6 +65,11 @@ class Unit(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     def is_down(self) -> bool:
         """It sleeps, in whole or with a part that the rest is useless without."""
         return not self.is_up and any(w.phase in DOWN_PHASES for w in self.workers)
+
+    @property
+    def created_at(self) -> float:
+        """When the last of it was placed."""
+        return max(w.created_at for w in self.workers)
 
     @property
     def ready_at(self) -> float:

@@ -1,9 +1,10 @@
 """What gateways tell of a model's requests, all of them together."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from registry.state import Worker
 from registry.traffic import Demand
 
 # What a gateway told longer ago is no longer so, except when a model was last asked.
@@ -47,4 +48,17 @@ def wishes(demand: Iterable[Demand], now: float) -> dict[str, Wish]:
             in_flight=before.in_flight + (told.in_flight if fresh else 0),
             asked_at=max(before.asked_at, told.asked_at),
         )
+    return found
+
+
+def with_work(
+    asked: Mapping[str, Wish], workers: Iterable[Worker], worked_at: Mapping[str, float]
+) -> dict[str, Wish]:
+    """Whose workers were seen at work was asked for then, at the latest."""
+    found = dict(asked)
+    for worker in workers:
+        at = worked_at.get(worker.id, 0.0)
+        wish = found.get(worker.plan.model, NOTHING)
+        if at > wish.asked_at:
+            found[worker.plan.model] = msgspec.structs.replace(wish, asked_at=at)
     return found

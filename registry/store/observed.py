@@ -129,12 +129,15 @@ class Observed(Scoped):
         async with self._scopes.write() as write:
             return await sleeping.fall_asleep(write, worker_id, mode, reason)
 
-    async def worker_sleeps(self, worker_id: str, held_bytes: Mapping[str, int]) -> Worker:
+    async def worker_sleeps(
+        self, worker_id: str, held_bytes: Mapping[str, int], *, mode: SleepMode | None = None
+    ) -> Worker:
         """It has let go of its devices' memory but for *held_bytes*, by device id (what is not
-        named is 0). One that is not falling asleep stays as it is. Raises NotFoundError.
+        named is 0). One that is not falling asleep stays as it is, and so does one that is by now
+        to sleep in another way than *mode*. Raises NotFoundError.
         """
         async with self._scopes.write() as write:
-            return await sleeping.asleep(write, worker_id, held_bytes)
+            return await sleeping.asleep(write, worker_id, held_bytes, mode)
 
     async def wake_worker(self, worker_id: str, *, reason: str) -> Worker:
         """Takes its claims back; it is to be started (ASSIGNED) or to be told (WAKING). One that

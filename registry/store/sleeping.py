@@ -36,10 +36,12 @@ async def fall_asleep(write: Write, worker_id: str, mode: SleepMode, reason: str
     return rows.worker(row)
 
 
-async def asleep(write: Write, worker_id: str, held_bytes: Mapping[str, int]) -> Worker:
+async def asleep(
+    write: Write, worker_id: str, held_bytes: Mapping[str, int], mode: SleepMode | None
+) -> Worker:
     """Raises NotFoundError."""
     row = await row_of(write.session, worker_id)
-    if row.phase != Phase.FALLING_ASLEEP:
+    if row.phase != Phase.FALLING_ASLEEP or (mode is not None and row.sleep_mode != mode):
         return rows.worker(row)
     for claim in await claims_of(write.session, row.id):
         held = held_bytes.get(claim.device_id, 0)

@@ -103,6 +103,18 @@ async def test_each_step_is_taken_from_where_it_leads_and_nowhere_else(store: St
             await call
 
 
+async def test_an_engine_that_falls_asleep_too_late_is_stopped_all_the_same(store: Store) -> None:
+    worker = await serving(store)
+    await ready(store, worker)
+    await store.sleep_worker(worker.id, LIGHTLY, reason="idle")
+    await store.sleep_worker(worker.id, SleepMode.STOPPED, reason="idle; it does not fall asleep")
+
+    late = await store.worker_sleeps(worker.id, {"n/cpu0": 30}, mode=LIGHTLY)
+
+    assert (late.phase, late.sleep_mode) == (Phase.FALLING_ASLEEP, SleepMode.STOPPED)
+    assert await claimed(store) == [("n/cpu0", DEVICE_BYTES), ("n/cpu1", 0)], "its process is there"
+
+
 async def test_one_that_is_to_go_does_not_fall_asleep(store: Store) -> None:
     worker = await serving(store)
     await ready(store, worker)

@@ -7,7 +7,7 @@ from fleets import GIB, a_device, a_node, a_snapshot, disaggregated, unified, wi
 from pipelines.awake import Arrangement, arrange
 from pipelines.awake.crowds import crowds
 from registry.spec import RolloutPolicy
-from registry.state import Claim, Phase, Rollout, RolloutState
+from registry.state import Claim, NodeState, Phase, Rollout, RolloutState
 
 NOTHING = Arrangement(wake={}, sleep={}, leave={})
 replace = msgspec.structs.replace
@@ -66,6 +66,15 @@ def test_what_a_gateway_said_long_ago_counts_for_when_it_was_asked_alone():
 
     assert arrange(replace(snapshot, demand=(old,)), NOW).sleep
     assert not arrange(replace(snapshot, demand=(replace(old, asked_at=NOW - 59),)), NOW).sleep
+
+
+def test_who_is_seen_at_work_is_not_idle_whatever_gateways_tell():
+    """They may be cut off from the registry, or be left out: tuning asks a worker itself."""
+    (worker,) = workers = workers_of(idle_model())
+    snapshot = a_snapshot(models=[idle_model()], workers=workers, demand=[asked("m", NOW - 500)])
+
+    assert arrange(snapshot, NOW, {worker.id: NOW - 59}) == NOTHING
+    assert arrange(snapshot, NOW, {worker.id: NOW - 60}).sleep.keys() == {worker.id}
 
 
 def test_who_has_just_become_ready_is_not_idle_yet():
@@ -175,6 +184,30 @@ def test_who_cannot_wake_where_it_lies_leaves_after_a_while():
 def with_claims_of_others(snapshot, size):
     claim = Claim(worker_id="other", device_id="a/cpu0", memory_bytes=size)
     return replace(snapshot, claims=(*snapshot.claims, claim))
+
+
+def test_who_has_only_just_been_placed_where_it_cannot_wake_stays_for_a_while():
+    snapshot, (worker,) = sleeping(idle_model(), demand=[waiting("m", NOW - 20)])
+    lately = replace(worker, created_at=NOW - 9)
+    full = with_claims_of_others(replace(snapshot, workers=(lately,)), 61 * GIB)
+
+    assert arrange(full, NOW) == NOTHING, "else it would go and come with every turn"
+    assert arrange(full, NOW + 2).leave
+
+
+def test_who_sleeps_on_a_node_that_does_not_answer_leaves_and_is_not_woken_in_vain():
+    snapshot, (worker,) = sleeping(idle_model(), demand=[waiting("m", NOW - 9)])
+    silent = replace(snapshot, nodes=(a_node("a", state=NodeState.UNKNOWN),))
+
+    assert arrange(silent, NOW) == NOTHING
+    assert arrange(silent, NOW + 2).leave == {worker.id: "could not wake: node a is unknown"}
+
+
+def test_who_had_a_whole_device_that_is_gone_leaves():
+    model = idle_model(memory="")
+    snapshot, (worker,) = sleeping(model, memory_gib=0, demand=[waiting("m", NOW - 11)])
+
+    assert arrange(snapshot, NOW).leave.keys() == {worker.id}
 
 
 # --- pools

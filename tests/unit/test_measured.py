@@ -20,6 +20,7 @@ class World:
         self.now = 1000.0
         self.asked = []
         self.status = 200
+        self.text = TEXT
         self.hold = None  # an event that answers wait for
         client = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
         self.measured = Measured(client, tasks, lambda: self.now)
@@ -28,7 +29,7 @@ class World:
         self.asked.append(str(request.url))
         if self.hold is not None:
             await self.hold.wait()
-        return httpx.Response(self.status, text=TEXT)
+        return httpx.Response(self.status, text=self.text)
 
     async def look(self, workers, later_s=0.0):
         self.now += later_s
@@ -54,6 +55,31 @@ async def test_every_ready_worker_is_asked_every_few_seconds(world):
     assert len(world.asked) == 4
     assert [sample.at for sample in world.measured.samples(one.id)] == [1000.0, 1005.0]
     assert world.measured.samples(two.id)[0].metrics.kv_cache_usage == 0.5
+
+
+async def test_a_clock_that_is_set_back_does_not_stop_it(world):
+    workers = workers_of(unified("m"))
+
+    await world.look(workers)
+    await world.look(workers, -900)
+
+    assert len(world.asked) == 2
+
+
+async def test_when_a_worker_was_last_seen_at_work_is_known_for_as_long_as_it_is_ready(world):
+    (worker,) = workers_of(unified("m"))
+
+    async def scraped(running, tokens):
+        world.text = f"vllm:num_requests_running {running}\nvllm:generation_tokens_total {tokens}\n"
+        await world.look([worker], SCRAPE_EVERY_S)
+        return dict(world.measured.worked_at)
+
+    assert await scraped(0, 7) == {}, "that may have been its probe"
+    assert await scraped(1, 7) == {worker.id: 1010.0}
+    assert await scraped(0, 7) == {worker.id: 1010.0}
+    assert await scraped(0, 9) == {worker.id: 1015.0}, "not before it was looked at last"
+    await world.look([], SCRAPE_EVERY_S)
+    assert not world.measured.worked_at
 
 
 async def test_a_worker_that_is_not_ready_is_left_alone_and_forgotten(world):

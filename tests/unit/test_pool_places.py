@@ -68,6 +68,21 @@ def test_who_finds_no_room_awake_is_placed_asleep_up_to_the_overcommit():
     assert list(placed(a_fleet(models, overcommit=2.5))[0].values()).count(True) == 3
 
 
+def test_nobody_is_placed_asleep_where_who_is_never_taken_away_leaves_no_room():
+    kept = with_spec(pooled("a", memory="8GiB"), topology={"min_available": 1})
+    worker, _ = a_sleeper(kept, phase=Phase.READY)
+    claim = Claim(worker_id=worker.id, device_id="a/cpu0", memory_bytes=8 * GIB)
+    new = pooled("b")
+
+    fleet = a_fleet([kept, new], workers=[worker], claims=[claim])
+    proposal = place_awake_or_asleep(fleet, expand(new), runtime_of)
+    assert (proposal.placed, len(proposal.refused)) == ((), 1)
+
+    both = a_fleet([kept, new])
+    proposal = place_awake_or_asleep(both, [*expand(kept), *expand(new)], runtime_of)
+    assert len(proposal.placed) == len(proposal.refused) == 1, "nor beside one placed just now"
+
+
 def test_a_sleeper_claims_nothing():
     gangs = [gang for model in (pooled("a"), pooled("b")) for gang in expand(model)]
 

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from fleets import a_snapshot, a_worker, disaggregated, external, unified, workers_of
+from fleets import a_snapshot, a_worker, disaggregated, external, unified, with_spec, workers_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +10,8 @@ from pipelines.backoff import BACKOFF_MAX_S, backoff
 from pipelines.conditions import condition
 from pipelines.reconciler import reconcile
 from pipelines.topology import expand
-from registry.state import Phase
+from registry.spec import Role
+from registry.state import Phase, RoleScale
 
 
 def slots(decision):
@@ -275,3 +276,17 @@ def test_the_condition_of_a_model_that_sleeps_says_since_when_and_what_wakes_it(
     assert condition(model, (second,), "no room") == (
         "default: 0 of 2 unified ready, 1 asleep; no room"
     )
+
+
+def test_a_condition_counts_the_workers_that_the_load_asks_for():
+    bounds = {"workers_min": 1, "workers_max": 4}
+    model = with_spec(unified("m", workers=2), topology={"autoscale": bounds})
+    (variant,) = model.spec.variants
+
+    def scaled(workers):
+        scale = RoleScale(variant=variant.name, role=Role.UNIFIED, workers=workers, reason="", at=0)
+        return msgspec.structs.replace(model, scales=(scale,))
+
+    one, two = workers_of(model, Phase.READY)
+    assert condition(scaled(1), (one,), "") == "", "it has as many as it is to have"
+    assert condition(scaled(3), (one, two), "no room") == ("default: 2 of 3 unified ready; no room")

@@ -231,9 +231,12 @@ async def test_after_a_restart_a_model_stays_degraded_until_it_was_seen_anew():
     pair = Pair()
     ground = Ground(pair, [])
     watch = SilentWatch(ground, lambda: ground.now)
-    degraded = msgspec.structs.replace(pair.model, degraded=True, condition="so it was")
+    sentence = "variant default: 9 KV transfers were counted: decode recomputes prompts"
+    degraded = msgspec.structs.replace(
+        pair.model, degraded=True, condition=f"default: 1 of 2 decode ready; no room; {sentence}"
+    )
     snapshot = a_snapshot(models=[degraded], workers=pair.workers)
 
-    assert await watch.look(snapshot, ground) == {"m": "so it was"}
+    assert await watch.look(snapshot, ground) == {"m": sentence}, "what else was, is told anew"
     ground.now += SEEN_ANEW_S
     assert await watch.look(snapshot, ground) == {}

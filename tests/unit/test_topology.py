@@ -172,8 +172,9 @@ def test_engines_that_may_sleep_are_started_for_it_and_older_specs_keep_their_wo
         ((plan,),) = expand(changed(model, **change))
         assert plan.sleeps
         assert plan.fingerprint != fingerprints(model).popitem()[1]
-    stops = changed(model, idle=Idle(after_s=60.0, then=IdleAction.STOP))
-    assert fingerprints(stops) == fingerprints(model), "it is stopped as any other is"
+    for pool in ("", "p"):
+        stops = changed(model, pool=pool, idle=Idle(after_s=60.0, then=IdleAction.STOP))
+        assert fingerprints(stops) == fingerprints(model), "it is stopped as any other is"
 
 
 def test_halves_of_a_pair_are_stopped_and_not_put_to_sleep():
