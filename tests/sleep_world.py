@@ -4,6 +4,8 @@ import asyncio
 import time
 from contextlib import AsyncExitStack, suppress
 
+from simulation.fleet.world import Unmeasured
+
 from pipelines.cluster.base import ClusterError, Observation, Sighting
 from pipelines.commands import Commands
 from pipelines.controller import Controller
@@ -131,7 +133,7 @@ class World:
                         commands = Commands(tasks)
                         for _ in range(turns_max):
                             controller._inventory_at = 0.0
-                            await controller.turn(readiness, commands)
+                            await controller.turn(readiness, commands, Unmeasured())
                             snapshot = await self.store.snapshot()
                             if until(snapshot):
                                 await commands.settled()

@@ -17,6 +17,7 @@ import httpx
 import pytest
 from registry_world import ME, Clock, url_in
 from simulation.fleet.machines import Machines
+from simulation.fleet.world import Unmeasured
 
 from pipelines import drains
 from pipelines.commands import Commands
@@ -112,11 +113,12 @@ class World:
         self.clock.now += 1.0
         self.machines.step()
         prober: Any = Prober(self.machines, never=self.never)
+        measured: Any = Unmeasured()
         await self._serve()
         async with asyncio.TaskGroup() as tasks:
             commands = Commands(tasks)
             try:
-                await self.controller.turn(prober, commands)
+                await self.controller.turn(prober, commands, measured)
             except KilledError:
                 self.kills += 1
                 self.mortal = self._born(None)
