@@ -162,6 +162,7 @@ class Forwarder:
         self, exchange: Exchange, enter: Callable[[], Awaitable[Route | None]]
     ) -> Route | None:
         """Until a worker has woken up. Its time to the first token begins then."""
+        exchange.turn_over()  # while it waits it is work for nobody
         self._signals.hurry()
         with Hold(exchange):
             route = await enter()

@@ -11,7 +11,7 @@ import msgspec
 
 from pipelines.topology import Gang, expand
 from registry.spec import ModelSpec, Role, RoleSpec
-from registry.state import Model, Rollout, WorkerPlan
+from registry.state import LEAVING_PHASES, Model, RoleScale, Rollout, Worker, WorkerPlan
 
 PartKey = tuple[str, Role]  # a role of a variant
 
@@ -79,13 +79,9 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     old_gangs: tuple[Gang, ...]
 
 
-def base_of(model: Model, rollout: Rollout) -> Model:
-    """The model as the revision has it that it comes from."""
-    return msgspec.structs.replace(model, spec=rollout.base, revision=rollout.from_revision)
-
-
-def difference(model: Model, rollout: Rollout) -> Difference:
-    old_gangs, gangs = expand(base_of(model, rollout)), expand(model)
+def difference(model: Model, rollout: Rollout, workers: Iterable[Worker]) -> Difference:
+    """*workers* are the model's live ones."""
+    old_gangs, gangs = expand(_base_of(model, rollout, workers)), expand(model)
     old, new = _by_part(old_gangs), _by_part(gangs)
     old_parts = {key: _changed(plans, new.get(key, ())) for key, plans in old.items()}
     new_parts = {key: _changed(plans, old.get(key, ())) for key, plans in new.items()}
@@ -103,6 +99,41 @@ def difference(model: Model, rollout: Rollout) -> Difference:
         gangs=gangs,
         old_gangs=old_gangs,
     )
+
+
+def _base_of(model: Model, rollout: Rollout, workers: Iterable[Worker]) -> Model:
+    """The model as the revision has it that it comes from. What an autoscaler had said of it may be
+    void by the newest spec: its roles have as many workers as serve.
+    """
+    base = msgspec.structs.replace(model, spec=rollout.base, revision=rollout.from_revision)
+    plans, there = _by_part(expand(base)), tuple(workers)
+    scales = [
+        RoleScale(
+            variant=variant.name,
+            role=role,
+            workers=_as_many(plans[variant.name, role], there),
+            reason="",
+            at=rollout.created_at,
+        )
+        for variant in base.spec.variants
+        for role, limits in variant.topology.roles()
+        if limits.autoscale is not None
+    ]
+    return msgspec.structs.replace(base, scales=tuple(scales))
+
+
+def _as_many(plans: Gang, workers: Iterable[Worker]) -> int:
+    """At least as many as *plans*, of one role, are: up to the last that has served."""
+    (variant, role), fingerprint = plans[0].slot[1:3], plans[0].fingerprint
+    serving = (
+        worker.plan.ordinal + 1
+        for worker in workers
+        if (worker.plan.variant, worker.plan.role) == (variant, role)
+        and worker.plan.fingerprint == fingerprint
+        and worker.ready_at is not None
+        and worker.phase not in LEAVING_PHASES
+    )
+    return max(len(plans), *serving, 0)
 
 
 def _by_part(gangs: Iterable[Gang]) -> dict[PartKey, Gang]:

@@ -150,7 +150,7 @@ def targets(
     now: float,
 ) -> Targets:
     """*workers* are the model's live ones; *ended* by slot, oldest first."""
-    differing = difference(model, rollout)
+    differing = difference(model, rollout, workers)
     scene = Scene(rollout, model.spec, tuple(workers), ended, now)
     staying: set[str] = set()
     starts: set[Slot] = {plan.slot for plan in differing.standing}

@@ -226,6 +226,29 @@ async def test_a_worker_that_was_put_to_sleep_under_a_request_may_answer_it_when
     assert len(worker.calls) == 2
 
 
+async def test_who_is_held_keeps_nobody_from_a_second_try():
+    """Else most of those whose worker went away would not be held, but wait for their turn."""
+    limits = {"queued_s": 0.2}
+
+    async def asleep(call):
+        if len(worker.calls) == 8:
+            gateway.plane.table = the_table(worker, version=2, limits=limits, **ASLEEP)
+            worker.behaviour = good
+            all_came.set()
+        await all_came.wait()
+        await call.answer(503)
+
+    all_came = asyncio.Event()
+    async with FakeWorker(asleep) as worker, Gateway() as gateway:
+        gateway.plane.table = the_table(worker, limits=limits)
+        asked = [asyncio.create_task(gateway.post()) for _ in range(8)]
+        await all_came.wait()
+        await asyncio.sleep(0.5)
+        gateway.plane.table = the_table(worker, version=3, limits=limits)
+        answers = await asyncio.gather(*asked)
+    assert [answer.status_code for answer in answers] == [200] * 8
+
+
 async def test_who_has_failed_before_the_greeting_is_not_named_in_it():
     async def asleep(call):
         gateway.plane.table = the_table(worker, version=2, **ASLEEP)

@@ -12,7 +12,7 @@ from pipelines.rollouts import Step
 from pipelines.rollouts.targets import is_proven
 from pipelines.topology import expand
 from registry.spec import Locality, Role, from_data
-from registry.state import NodeState, Phase, RolloutState
+from registry.state import NodeState, Phase, RoleScale, RolloutState
 
 CANARY = {"canary": [25, 100]}
 
@@ -403,6 +403,18 @@ def test_back_to_the_base_without_room_the_workers_in_between_keep_the_minimum()
         plan.fingerprint for gang in expand(model) for plan in gang
     }
     assert course.ready() == 4
+
+
+def test_what_an_autoscaler_had_added_serves_on_though_the_newest_spec_voids_it():
+    auto = {"autoscale": {"workers_min": 1, "workers_max": 8}}
+    model = with_spec(unified("m", workers=2), topology=auto)
+    scale = RoleScale(variant="default", role=Role.UNIFIED, workers=6, reason="", at=0.0)
+    fleet = capacity(msgspec.structs.replace(model, scales=(scale,)), slots=12)
+    spec = with_spec(model, topology={"args": {"seed": 1}, "workers": 6, "autoscale": None}).spec
+    course = Course(fleet, spec, ready_after=3)
+    course.change(scales=())  # as the store does
+    course.run(look=lambda course: course.ready() >= 6 or pytest.fail("too few serve"))
+    assert len(course.of(2, Phase.READY)) == len(course.snapshot.workers) == 6
 
 
 def test_where_a_node_is_drained_the_old_workers_move_too():
