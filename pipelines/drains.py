@@ -1,7 +1,7 @@
 """The end of workers: out of traffic, idle, stopped; and of those that never get ready."""
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 
 import httpx
@@ -35,6 +35,20 @@ async def is_idle(client: httpx.AsyncClient, worker: Worker) -> bool:
     return metrics.requests_running + metrics.requests_waiting == 0
 
 
+async def idle_among(client: httpx.AsyncClient, workers: Sequence[Worker]) -> set[str]:
+    """The ids of those that are idle. A few at once: who had to wait for a connection would not
+    have answered in time, and would be taken for idle.
+    """
+    found: set[str] = set()
+    for first in range(0, len(workers), _ASKED_AT_ONCE):
+        few = workers[first : first + _ASKED_AT_ONCE]
+        idle = await asyncio.gather(*(is_idle(client, worker) for worker in few))
+        found.update(
+            worker.id for worker, has_nothing in zip(few, idle, strict=True) if has_nothing
+        )
+    return found
+
+
 class Drains:
     """Stops what is drained, and gives up what never gets ready or no longer answers."""
 
@@ -59,17 +73,15 @@ class Drains:
         draining = [worker for worker in workers if worker.phase is Phase.DRAINING]
         self._since = {worker.id: self._since.get(worker.id, now) for worker in draining}
         due = [worker for worker in draining if now - self._since[worker.id] >= DRAIN_MIN_S]
-        for first in range(0, len(due), _ASKED_AT_ONCE):
-            few = due[first : first + _ASKED_AT_ONCE]
-            idle = await asyncio.gather(*(is_idle(self._client, worker) for worker in few))
-            for worker, has_nothing in zip(few, idle, strict=True):
-                drained_s = now - self._since[worker.id]
-                if has_nothing:
-                    await self.stop(worker, worker.reason or "drained", commands)
-                elif drained_s > DRAIN_MAX_S:
-                    await self._cut(worker, DRAIN_MAX_S, commands)
-                elif worker.id in hurried and drained_s > EVICTION_MAX_S:
-                    await self._cut(worker, EVICTION_MAX_S, commands)
+        idle = await idle_among(self._client, due)
+        for worker in due:
+            drained_s = now - self._since[worker.id]
+            if worker.id in idle:
+                await self.stop(worker, worker.reason or "drained", commands)
+            elif drained_s > DRAIN_MAX_S:
+                await self._cut(worker, DRAIN_MAX_S, commands)
+            elif worker.id in hurried and drained_s > EVICTION_MAX_S:
+                await self._cut(worker, EVICTION_MAX_S, commands)
 
     async def _cut(self, worker: Worker, after_s: float, commands: Commands) -> None:
         reason = f"{worker.reason or 'drained'}; still busy after {after_s:.0f} s"

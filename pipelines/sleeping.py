@@ -18,7 +18,7 @@ import httpx
 from pipelines.awake import Arrangement
 from pipelines.cluster.base import Cluster, ClusterError
 from pipelines.commands import Commands
-from pipelines.drains import DRAIN_MAX_S, DRAIN_MIN_S, is_idle
+from pipelines.drains import DRAIN_MAX_S, DRAIN_MIN_S, idle_among
 from pipelines.engines import sleeping_of
 from pipelines.engines.base import Sleeping
 from pipelines.probe import ProbeError, tell
@@ -30,6 +30,8 @@ from registry.store import Store
 
 # An engine copies its weights into the host's memory, or back.
 TOLD_S_MAX = 120.0
+# Each keeps one of the probes' connections for that long; nobody waits for one to fall asleep.
+FALLING_AT_ONCE = 16
 # An engine that has not fallen asleep by then is stopped instead,
 FALL_S_MAX = 60.0
 # and one that has not woken by then has failed: its slot is placed anew, after a while.
@@ -59,6 +61,7 @@ class Sleepers:
         self._client = client
         self._recorder = recorder
         self._clock = clock
+        self._falling_at_once = asyncio.Semaphore(FALLING_AT_ONCE)
         self._since: dict[str, float] = {}  # when a worker was first seen to fall asleep
         self._due_at: dict[str, float] = {}  # since when it is idle, and to be told
 
@@ -112,9 +115,9 @@ class Sleepers:
             for worker in falling
             if worker.id not in self._due_at and now - self._since[worker.id] >= DRAIN_MIN_S
         ]
-        idle = await asyncio.gather(*(is_idle(self._client, worker) for worker in waiting))
-        for worker, has_nothing in zip(waiting, idle, strict=True):
-            if has_nothing or now - self._since[worker.id] > DRAIN_MAX_S:
+        idle = await idle_among(self._client, waiting)
+        for worker in waiting:
+            if worker.id in idle or now - self._since[worker.id] > DRAIN_MAX_S:
                 self._due_at[worker.id] = now
         claims: dict[str, dict[str, int]] = defaultdict(dict)
         for claim in snapshot.claims:
@@ -144,7 +147,8 @@ class Sleepers:
             commands.ask(worker.node, worker.id, "sleep", call, timeout_s=TOLD_S_MAX)
 
     async def _tell_to_sleep(self, worker: Worker, way: Sleeping, held: Mapping[str, int]) -> None:
-        await self._post(worker, way.sleep_path, way.body)
+        async with self._falling_at_once:
+            await self._post(worker, way.sleep_path, way.body)
         # Told late, when it is to be stopped by now, it is not asleep: its process is there.
         await self._store.worker_sleeps(worker.id, held, mode=worker.sleep_mode)
 

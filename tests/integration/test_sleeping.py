@@ -17,7 +17,7 @@ from sleep_world import (
     phases,
 )
 
-from pipelines import sleeping
+from pipelines import drains, sleeping
 from registry.state import Phase, Quota, SleepMode, Snapshot
 from registry.store import Store
 
@@ -144,7 +144,7 @@ async def test_one_that_has_work_finishes_it_first(
     async def is_idle(*_: object) -> bool:
         return next(busy, True)
 
-    monkeypatch.setattr(sleeping, "is_idle", is_idle)
+    monkeypatch.setattr(drains, "is_idle", is_idle)
     await fall_asleep(store)
     (worker,) = await store.workers()
     turns = iter(range(5))
