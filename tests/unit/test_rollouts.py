@@ -292,6 +292,19 @@ def test_never_ready_it_stands_still_where_nothing_is_to_be_rolled_back():
     assert len(course.of(1, Phase.READY)) == 1
 
 
+def test_of_one_that_never_got_ready_it_says_how_its_last_worker_failed():
+    model = unified("m")
+    spec = changed(model, rollout={"ready_s": 5.0, "rollback": False})
+    course = Course(capacity(model, slots=2), spec, never=lambda w: w.plan.revision == 2)
+    course.turn()
+    course.phase(course.of(2)[0], Phase.STARTING, reason="no such flag")
+    course.end(course.of(2)[0], Phase.FAILED)
+    course.turns(20)
+    assert course.rollout.reason == (
+        "after 5 s only default: 0 of 1 unified ready; the last one failed: no such flag"
+    )
+
+
 def test_time_at_a_step_is_not_held_against_the_next_workers():
     model = unified("m", workers=4)
     policy = {**CANARY, "pause_s": 100.0, "ready_s": 30.0}
