@@ -17,7 +17,7 @@ _TITLES = ("POOL", "OVERCOMMIT>", "AWAKE ≥", "DEVICE", "AWAKE", "ASLEEP", "MEM
 
 @click.group()
 def pools() -> None:
-    """Say how models that share devices take turns (`pool` in their specs)."""
+    """Say how models of one `pool` take turns."""
 
 
 @pools.command("set")
