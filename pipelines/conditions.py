@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 
 from pipelines.scheduler import Refusal
+from pipelines.topology import workers_of
 from registry.state import SLEEPING_PHASES, Model, Phase, Rollout, RolloutState, Snapshot, Worker
 
 
@@ -20,8 +21,9 @@ def condition(model: Model, workers: Sequence[Worker], why: str, *notes: str) ->
             mine = [w for w in workers if (w.plan.variant, w.plan.role) == (variant.name, role)]
             ready = {w.plan.ordinal for w in mine if w.phase is Phase.READY}
             asleep = {w.plan.ordinal for w in mine if w.phase in SLEEPING_PHASES} - ready
-            if len(ready) + len(asleep) < role_spec.workers:
-                count = f"{variant.name}: {len(ready)} of {role_spec.workers} {role} ready"
+            wanted = workers_of(model, variant, role, role_spec)
+            if len(ready) + len(asleep) < wanted:
+                count = f"{variant.name}: {len(ready)} of {wanted} {role} ready"
                 parts.append(f"{count}, {len(asleep)} asleep" if asleep else count)
     if parts:
         parts.append(why or _unreached(workers))

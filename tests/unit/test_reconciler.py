@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from fleets import a_snapshot, a_worker, disaggregated, external, unified, workers_of
+from fleets import a_snapshot, a_worker, disaggregated, external, unified, with_spec, workers_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -10,7 +10,8 @@ from pipelines.backoff import BACKOFF_MAX_S, backoff
 from pipelines.conditions import condition
 from pipelines.reconciler import reconcile
 from pipelines.topology import expand
-from registry.state import Phase
+from registry.spec import Role
+from registry.state import Phase, RoleScale
 
 
 def slots(decision):
@@ -227,6 +228,14 @@ def test_a_removed_external_worker_is_drained_and_another_address_replaces_it():
 
     assert [*decision.drain] == [second.id]
     assert [plan.external.url for plan in decision.reach] == ["http://c"]
+
+
+def test_an_autoscaled_role_misses_none_of_those_that_its_load_does_not_want():
+    model = with_spec(unified("m", workers=2), topology={"autoscale": {"workers_max": 2}})
+    scale = RoleScale(variant="default", role=Role.UNIFIED, workers=1, reason="calm", at=0.0)
+    model = msgspec.structs.replace(model, scales=(scale,))
+    (ready,) = workers_of(model)
+    assert condition(model, [ready], "") == ""
 
 
 def test_the_condition_says_what_an_external_worker_answers():

@@ -262,6 +262,18 @@ def test_an_old_worker_that_never_served_makes_way_for_its_repair():
     assert len(course.of(2, Phase.READY)) == 1
 
 
+def test_stopped_with_all_of_modelyard_both_revisions_come_again_by_their_shares():
+    model = unified("m", workers=4)
+    course = Course(capacity(model, slots=8), changed(model, rollout={**CANARY, "pause_s": 99}))
+    course.turns(3)
+    assert course.rollout.percent == 25
+    course.change_rollout(state=RolloutState.PAUSED)
+    for worker in course.snapshot.workers:
+        course.end(worker, Phase.STOPPED)
+    course.turns(4)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (3, 1)
+
+
 def test_a_new_one_that_dies_comes_again_and_the_old_ones_wait_for_it():
     model = unified("m", workers=2)
     course = Course(capacity(model, slots=4), changed(model), ready_after=2)
