@@ -1,5 +1,6 @@
 """Routes of revisions: a model's history, what differs, and the way back."""
 
+from collections.abc import Collection
 from typing import Annotated
 
 from litestar import Controller, Response, get, post
@@ -21,7 +22,7 @@ from gateway.admin.revision_views import (
 from gateway.admin.writes import WriteTerms, rewrite
 from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec, RolloutPolicy
-from registry.state import Model, Revision
+from registry.state import Model, Revision, RolloutState
 from registry.store.models import ROLLBACK
 
 Number = Annotated[int | None, QueryParameter(ge=1, description="a revision")]
@@ -53,7 +54,7 @@ class RevisionController(Controller):
         for view in (await _history(ctx, name)).items:
             if view.number == number:
                 return view
-        raise NotFoundError("revision", f"{name} {number}")
+        raise NotFoundError(f"revision {number} of a model", name)
 
     @get("/models/{name:str}/diff", operation_id="diffRevisions", responses=REFUSALS)
     async def diff_revisions(
@@ -100,7 +101,8 @@ class RevisionController(Controller):
         if_match: IfMatch = None,
     ) -> Response[AppliedView]:
         """A new revision with the content of an earlier one: of `to`, or of the last one that
-        differs from the newest. With `now` all traffic goes there in one step.
+        differs from the newest and was not rolled back itself. With `now` all traffic goes there
+        in one step.
         """
         terms = WriteTerms(
             by=request.auth,
@@ -112,7 +114,11 @@ class RevisionController(Controller):
 
         async def earlier(model: Model) -> ModelSpec:
             revisions = await ctx.store.revisions(name)
-            return (_before(revisions, model) if to is None else _find(revisions, name, to)).spec
+            if to is not None:
+                return _find(revisions, name, to).spec
+            rollouts = await ctx.store.rollouts(name)
+            failed = {r.to_revision for r in rollouts if r.state is RolloutState.ROLLED_BACK}
+            return _before(revisions, model, failed).spec
 
         view = await rewrite(ctx, name, earlier, terms)
         return Response(view, headers={"ETag": f'"{view.generation}"'})
@@ -128,12 +134,17 @@ def _find(revisions: tuple[Revision, ...], name: str, number: int) -> Revision:
     for revision in revisions:
         if revision.number == number:
             return revision
-    raise NotFoundError("revision", f"{name} {number}")
+    raise NotFoundError(f"revision {number} of a model", name)
 
 
-def _before(revisions: tuple[Revision, ...], model: Model) -> Revision:
-    """The newest with another content than the model's. Raises ConflictError."""
+def _before(revisions: tuple[Revision, ...], model: Model, failed: Collection[int]) -> Revision:
+    """The newest with another content than the model's, but for those that *failed*. Raises
+    ConflictError.
+    """
     for revision in reversed(revisions):
-        if revision.spec != model.spec:
+        if revision.spec != model.spec and revision.number not in failed:
             return revision
-    raise ConflictError(f"model {model.name!r} has no earlier revision that differs from it")
+    raise ConflictError(
+        f"model {model.name!r} has no earlier revision that differs from it and was not rolled "
+        f"back: `modelyard history {model.name}` shows all, --to names one"
+    )

@@ -83,7 +83,7 @@ async def _newest(ctx: AdminContext, name: str) -> RolloutView:
     for model in snapshot.models:
         if model.name == name and not model.deleted:
             if rollout is None:
-                raise NotFoundError("rollout of a model", name)
+                raise NotFoundError("rollout so far of a model", name)
             return await _view(ctx, snapshot, model, rollout)
     raise NotFoundError("model", name)
 

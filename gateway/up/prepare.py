@@ -26,7 +26,8 @@ async def prepare_registry(settings: Settings, screen: Screen) -> None:
 
 def _plans(specs: tuple[ModelSpec, ...]) -> list[WorkerPlan]:
     models = [as_applied(None, spec) for spec in specs]
-    return [plan for model in models for gang in expand(model) for plan in gang]
+    gangs = [gang for model in models for gang in expand(model)]
+    return [plan for gang in gangs for plan in gang if not plan.external]
 
 
 def install_runtimes(settings: Settings, specs: tuple[ModelSpec, ...], screen: Screen) -> None:

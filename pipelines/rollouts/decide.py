@@ -5,7 +5,7 @@ from enum import StrEnum
 
 import msgspec
 
-from pipelines.backoff import Slot
+from pipelines.backoff import Slot, backoff
 from pipelines.rollouts.gate import Outcome, Verdict, judge
 from pipelines.rollouts.lanes import Part
 from pipelines.rollouts.targets import (
@@ -123,7 +123,9 @@ def _go_on(goal: Targets, refused: Collection[Slot]) -> Move:
     if squeezed and _is_all_there_will_be(goal):
         return Move(Step.ENTER, f"{told}, and there is no room for more", percent)
     if scene.now >= time_is_over_at(rollout) + rollout.policy.ready_s:
-        return Move(Step.FAIL, f"after {rollout.policy.ready_s:g} s only {told}")
+        return Move(
+            Step.FAIL, f"after {rollout.policy.ready_s:g} s only {told}{_died(scene, short)}"
+        )
     return Move(Step.WAIT, f"{told} for {percent} % of the traffic")
 
 
@@ -135,6 +137,16 @@ def _is_all_there_will_be(goal: Targets) -> bool:
     return not _old(goal) and all(
         workers and all(is_proven(worker) for worker in workers) for workers in new
     )
+
+
+def _died(scene: Scene, parts: Iterable[Part]) -> str:
+    """How the newest worker of these parts failed, "" where none did."""
+    plans = [plan for part in parts for plan in part.plans]
+    found = [backoff(plan, scene.ended.get(plan.slot, ()))[1] for plan in plans]
+    failed = [worker for worker in found if worker is not None and worker.reason]
+    if not failed:
+        return ""
+    return f"; the last one failed: {max(failed, key=lambda w: w.ended_at or 0.0).reason}"
 
 
 def _old(goal: Targets) -> list[Worker]:

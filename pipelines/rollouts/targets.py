@@ -97,10 +97,12 @@ class Scene(msgspec.Struct, frozen=True):
                     yield worker
 
     def is_lost(self, plan: WorkerPlan) -> bool:
-        """Whether its slot's last worker ended by itself, and it or one before it had served."""
+        """Whether its slot's last worker ended by itself or with its machine's Modelyard, not as
+        one that made way; and it or one before it had served.
+        """
         mine = [w for w in self.ended.get(plan.slot, ()) if w.plan.fingerprint == plan.fingerprint]
         served = any(worker.ready_at is not None for worker in mine)
-        return served and mine[-1].phase in _DIED
+        return served and (mine[-1].phase in _DIED or not mine[-1].departing)
 
 
 class Share(msgspec.Struct, frozen=True, kw_only=True):

@@ -168,7 +168,7 @@ def _model_page(view: View) -> None:
                 ("Price", price_text(view["spec"].get("price", {}))),
                 ("Limits", limits_text(view["spec"].get("limits", {}))),
                 ("Revision", f"{view['revision']} (generation {view['generation']})"),
-                ("Rollout", rollout_text(view["rollout"])),
+                ("Rollout", rollout_text(view["rollout"], told=view["condition"])),
                 ("Updated", f"{ago(view['updated_at'])} ago"),
             ]
         )

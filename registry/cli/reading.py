@@ -48,9 +48,14 @@ def models(session: Session, output: str) -> None:
     for item in items:
         if item["condition"]:
             click.echo(f"{clean(item['name'])}: {clean(item['condition'])}", err=True)
-        if item["rollout"]:
+        if item["rollout"] and not _is_told(item):
             told = f"{item['name']}: rollout {rollout_text(item['rollout'])}"
             click.echo(clean(told), err=True)
+
+
+def _is_told(item: dict[str, Any]) -> bool:
+    """Whether the condition has what the rollout says of itself."""
+    return str(item["rollout"]["reason"]) in str(item["condition"])
 
 
 def _model_rows(items: Items) -> Rows:

@@ -122,7 +122,7 @@ def _rows(items: list[dict[str, Any]]) -> Iterator[tuple[Cell, ...]]:
     "--to",
     type=click.IntRange(min=1),
     metavar="REVISION",
-    help="Which one (default: the last one that differs from the newest).",
+    help="Which one (default: the last that differs from the newest and was not rolled back).",
 )
 @now_option
 @dry_run_option

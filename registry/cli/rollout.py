@@ -17,6 +17,7 @@ from registry.cli.output import Cell, ago, console, emit, rows_table, show, show
 
 _POLL_S = 1.0
 _BAR_CELLS = 40
+_HERE = {False: (" ●", "yellow"), True: (" ✗", "red")}  # a step, by whether it failed there
 _TITLES = ("", "REVISION>", "TRAFFIC>", "READY", "REQUESTS>", "ERRORS>", "TTFT>", "TPOT>")
 UNDER_WAY = frozenset({"progressing", "paused", "stalled"})
 FAILED = frozenset({"rolled-back", "stalled"})
@@ -106,7 +107,13 @@ def _say(session: Session, model: str, word: str, output: str) -> None:
 def failure_text(model: str, view: View) -> str:
     """*view* has failed; it may be its summary."""
     what = "stands still" if view["state"] == "stalled" else "was rolled back"
-    return f"the rollout of {model} {what}: {view['reason'] or 'no reason was given'}"
+    text = f"the rollout of {model} {what}: {view['reason'] or 'no reason was given'}"
+    return f"{text} ({_way_on(model)})" if view["state"] == "stalled" else text
+
+
+def _way_on(model: str) -> str:
+    """What an operator may do about one that stands still."""
+    return f"`modelyard rollout abort {model}` takes it back, `resume` tries again"
 
 
 def line(view: View) -> str:
@@ -114,13 +121,15 @@ def line(view: View) -> str:
     return clean(f"{view['model']}: {rollout_text(view)}")
 
 
-def rollout_text(view: View | None) -> str:
-    """The same without the model's name, of a summary too; "" where there is none."""
+def rollout_text(view: View | None, *, told: str = "") -> str:
+    """The same without the model's name, of a summary too; "" where there is none. A reason that
+    was *told* already is left out.
+    """
     if view is None:
         return ""
     place = f"revision {view['from_revision']} → {view['to_revision']}"
     at = f" at {view['percent']} %" if view["state"] in UNDER_WAY else ""
-    why = f": {view['reason']}" if view["reason"] else ""
+    why = f": {view['reason']}" if view["reason"] and view["reason"] not in told else ""
     return f"{view['state']}{at}, {place}{why}"
 
 
@@ -153,6 +162,8 @@ def _tail(view: View) -> Iterator[Text]:
         yield Text(gate_text(view["gate"]), style="dim")
     if view["reason"]:
         yield Text(clean(view["reason"]), style=_reason_style(view))
+    if view["state"] == "stalled":
+        yield Text(clean(_way_on(view["model"])), style="dim")
 
 
 def _sides(view: View) -> Iterator[tuple[Cell, ...]]:
@@ -174,12 +185,12 @@ def _bar(view: View) -> Text:
 
 def _steps(view: View) -> Text:
     """``[5 ✓] [25 ●] [100]``: what is behind it, where it is, what is to come."""
-    done = view["state"] == "done"
+    done, failed = view["state"] == "done", view["state"] in FAILED
     parts = Text()
     for number, percent in enumerate(view["steps"], start=1):
         passed = number < view["step"] or (done and number <= view["step"])
         here = number == view["step"] and not passed
-        mark, style = (" ✓", "green") if passed else (" ●", "yellow") if here else ("", "dim")
+        mark, style = (" ✓", "green") if passed else _HERE[failed] if here else ("", "dim")
         parts.append(f"[{percent}{mark}]", style=style).append(" ")
     parts.append(f" step {view['step']} of {len(view['steps'])}", style="dim")
     if view["step"] and not view["ended_at"]:
@@ -216,10 +227,11 @@ def _ms(seconds: float | None) -> str:
 
 
 def gate_text(gate: View) -> str:
+    more = f"{100 * gate['error_rate_max']:g} %"
     return (
         f"Gate, over {span(gate['watch_s'])} and {gate['requests_min']} requests: errors at most "
-        f"{gate['error_rate_max']:.1%} more than the old one's, TTFT {gate['ttft_ratio_max']:g} "
-        f"times, TPOT {gate['tpot_ratio_max']:g} times"
+        f"{more} more than the old one's, TTFT {gate['ttft_ratio_max']:g} times, "
+        f"TPOT {gate['tpot_ratio_max']:g} times"
     )
 
 

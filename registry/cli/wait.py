@@ -18,6 +18,8 @@ from registry.cli.rollout import FAILED, UNDER_WAY, failure_text
 _POLL_S = 1.0
 _READY = "ready"
 _WELL = frozenset({_READY, "asleep"})
+# Of these the reason says nothing about what a model waits for.
+_TELL_NOTHING = frozenset({_READY, "draining", "stopping"})
 
 View = dict[str, Any]
 
@@ -61,7 +63,7 @@ def describe(view: View) -> str:
         worker["reason"]
         for variant in view["variants"]
         for worker in variant["workers"]
-        if worker["phase"] != _READY and worker["reason"]
+        if worker["phase"] not in _TELL_NOTHING and worker["reason"]
     ]
     why = view["condition"] or (reasons[0] if reasons else "")
     rollout = view["rollout"]

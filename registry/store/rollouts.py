@@ -102,7 +102,7 @@ async def say(write: Write, model: str, to_revision: int, reason: str) -> None:
     reason = cut(reason, REASON_CHARS_MAX)
     if row.reason != reason:
         row.reason = reason
-        _say(write, row, reason)
+        _say(write, row, f"waits: {reason}")
 
 
 async def stall(write: Write, model: str, to_revision: int, reason: str) -> Rollout:

@@ -117,6 +117,21 @@ async def test_a_rollback_is_a_new_revision_with_the_content_of_an_old_one(
     ]
 
 
+async def test_a_rollback_never_goes_back_to_what_was_rolled_back(
+    admin: World, client: httpx.AsyncClient
+):
+    where = "/admin/v1/models/fresh"
+    await put(client, FRESH)
+    await put(client, FRESH | {"owner": "team"})
+    await admin.store.finish_rollout("fresh", 2, reason="done")
+    await put(client, PAIR)
+    await ok(client.post(f"{where}/rollout:abort"))
+    back = await ok(client.post(f"{where}/rollback"))
+    assert (back["revision"], back["spec"]) == (5, FRESH)
+    named = await ok(client.post(f"{where}/rollback", params={"to": 3}))
+    assert named["spec"] == PAIR
+
+
 async def test_a_rollback_without_anything_before_is_refused(client: httpx.AsyncClient):
     await put(client, FRESH)
     answer = await client.post("/admin/v1/models/fresh/rollback")

@@ -166,7 +166,7 @@ def test_status_reads_well(cli: Cli):
         "     REVISION  TRAFFIC  READY                    REQUESTS  ERRORS    TTFT   TPOT\n"
         "old         1     75 %  unified 1/1                    80    0.0%  109 ms  19 ms\n"
         "new         2     25 %  prefill 0/2, decode 0/1        40    2.5%  219 ms      -\n"
-        "Gate, over Ns and 10 requests: errors at most 2.0% more than the old one's, TTFT 1.5 "
+        "Gate, over Ns and 10 requests: errors at most 2 % more than the old one's, TTFT 1.5 "
         "times, TPOT 1.5 times\n"
         "watches its gate\n"
     )

@@ -58,7 +58,8 @@ def test_the_command_line_says_who(tmp_path: Path):
         told = cli("sleep", "smollm2").stdout
         assert told.startswith("model/smollm2 falls asleep: smollm2-unified-0-")
         assert cli("sleep", "smollm2").stdout == "model/smollm2 has no ready worker\n"
-        assert cli("wake", "smollm2").stdout == "model/smollm2 has no worker that sleeps\n"
+        falls = "model/smollm2 is falling asleep: wake it when it sleeps\n"
+        assert cli("wake", "smollm2").stdout == falls
         assert "falling-asleep" in cli("get", "workers").stdout
         assert "asleep" in cli("get", "models").stdout
         assert cli("sleep", "none").exit_code == 4

@@ -160,7 +160,7 @@ async def test_what_it_waits_for_is_news_once(store: Store) -> None:
     version = await store.version()
     await store.say_rollout("m", 2, "0 of 2 ready")
     assert await store.version() == version
-    assert (await sentences(store))[-1] == "rollout to revision 2 0 of 2 ready"
+    assert (await sentences(store))[-1] == "rollout to revision 2 waits: 0 of 2 ready"
 
 
 async def test_finished_it_is_history(store: Store) -> None:

@@ -104,4 +104,8 @@ def test_by_hand(yard):
     assert "asleep" in yard.cli("get", "workers").stdout
     woken = yard.cli("wake", "light")
     assert woken.stdout.startswith("model/light wakes up: light-unified-0-")
+    eventually("it is awake", lambda: yard.ready_workers("light"))
+    yard.cli("sleep", "light")
+    at_once = yard.cli("wake", "light", "--wait")
+    assert at_once.stdout.startswith("model/light wakes up: "), "once it has fallen asleep"
     assert yard.cli("apply", "-f", str(yard.home.parent / "spec.yaml"), "--wait").returncode == 0

@@ -230,6 +230,14 @@ def test_a_removed_external_worker_is_drained_and_another_address_replaces_it():
     assert [plan.external.url for plan in decision.reach] == ["http://c"]
 
 
+def test_an_autoscaled_role_misses_none_of_those_that_its_load_does_not_want():
+    model = with_spec(unified("m", workers=2), topology={"autoscale": {"workers_max": 2}})
+    scale = RoleScale(variant="default", role=Role.UNIFIED, workers=1, reason="calm", at=0.0)
+    model = msgspec.structs.replace(model, scales=(scale,))
+    (ready,) = workers_of(model)
+    assert condition(model, [ready], "") == ""
+
+
 def test_the_condition_says_what_an_external_worker_answers():
     model = external("x", urls=["http://a", "http://b"])
     ready, other = workers_of(model)

@@ -275,6 +275,18 @@ def test_an_old_worker_that_is_started_again_to_wake_up_stays():
     assert len(course.of(1, Phase.READY)) == 2
 
 
+def test_stopped_with_all_of_modelyard_both_revisions_come_again_by_their_shares():
+    model = unified("m", workers=4)
+    course = Course(capacity(model, slots=8), changed(model, rollout={**CANARY, "pause_s": 99}))
+    course.turns(3)
+    assert course.rollout.percent == 25
+    course.change_rollout(state=RolloutState.PAUSED)
+    for worker in course.snapshot.workers:
+        course.end(worker, Phase.STOPPED)
+    course.turns(4)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (3, 1)
+
+
 def test_a_new_one_that_dies_comes_again_and_the_old_ones_wait_for_it():
     model = unified("m", workers=2)
     course = Course(capacity(model, slots=4), changed(model), ready_after=2)
@@ -303,6 +315,19 @@ def test_never_ready_it_stands_still_where_nothing_is_to_be_rolled_back():
     assert course.rollout.state is RolloutState.STALLED
     assert course.rollout.reason == "after 30 s only default: 0 of 1 unified ready"
     assert len(course.of(1, Phase.READY)) == 1
+
+
+def test_of_one_that_never_got_ready_it_says_how_its_last_worker_failed():
+    model = unified("m")
+    spec = changed(model, rollout={"ready_s": 5.0, "rollback": False})
+    course = Course(capacity(model, slots=2), spec, never=lambda w: w.plan.revision == 2)
+    course.turn()
+    course.phase(course.of(2)[0], Phase.STARTING, reason="no such flag")
+    course.end(course.of(2)[0], Phase.FAILED)
+    course.turns(20)
+    assert course.rollout.reason == (
+        "after 5 s only default: 0 of 1 unified ready; the last one failed: no such flag"
+    )
 
 
 def test_time_at_a_step_is_not_held_against_the_next_workers():
