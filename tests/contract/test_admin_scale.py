@@ -50,7 +50,7 @@ async def roles(client: httpx.AsyncClient):
 async def test_a_role_shows_its_bounds_and_why_it_has_as_many_workers(client: httpx.AsyncClient):
     found = await roles(client)
 
-    assert "autoscale" not in found["prefill"]
+    assert found["prefill"]["autoscale"] is None
     assert found["decode"]["desired"] == 3
     assert found["decode"]["autoscale"] == {**BOUNDS, "reason": WHY}
     events = (await client.get("/admin/v1/models/auto")).json()["events"]

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from yard import run_yard
+from yard import eventually, run_yard
 
 SPEC = """
 models:
@@ -28,7 +28,10 @@ def answers(yard, secret: str) -> dict[str, str]:
         client.headers["authorization"] = f"Bearer {secret}"
         texts = {}
         for model in ("emu", "emu-pd"):
-            answer = client.post("/v1/completions", json={"model": model, **ASKED})
+            asked = {"json": {"model": model, **ASKED}}
+            # A new key is known to the gateway with its next look into the registry.
+            eventually("the key opens", lambda: client.get("/v1/models").is_success, 10)
+            answer = client.post("/v1/completions", **asked)
             assert answer.is_success, answer.text
             texts[model] = answer.json()["choices"][0]["text"]
         return texts

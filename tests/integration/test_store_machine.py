@@ -38,7 +38,15 @@ from sqlalchemy import select
 from registry import db
 from registry.errors import ConflictError, NotFoundError, PlanConflictError
 from registry.spec import ModelSpec, Role
-from registry.state import LEAVING_PHASES, LIVE_PHASES, NodeState, Phase, Snapshot
+from registry.state import (
+    LEAVING_PHASES,
+    LIVE_PHASES,
+    SLEEPING_PHASES,
+    NodeState,
+    Phase,
+    SleepMode,
+    Snapshot,
+)
 from registry.store import Store
 from registry.tables import DeviceRow
 
@@ -55,6 +63,10 @@ shares = st.lists(
     max_size=2,
     unique_by=lambda share: share[0],
 )
+
+
+ASLEEP_PHASES = SLEEPING_PHASES | {Phase.WAKING}
+SEEN_PHASES = frozenset(Phase) - ASLEEP_PHASES
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -200,7 +212,7 @@ class StoreMachine(RuleBasedStateMachine):
     @precondition(lambda self: self.seen is not None and self.seen.workers)
     @rule(
         data=st.data(),
-        phase=st.sampled_from(Phase),
+        phase=st.sampled_from(sorted(SEEN_PHASES)),
         reason=st.sampled_from(("", "because")),
     )
     def observe(self, data: st.DataObject, phase: Phase, reason: str) -> None:
@@ -209,9 +221,43 @@ class StoreMachine(RuleBasedStateMachine):
         self.clock.now += 1
         told = self.run(self.store.set_worker(worker.id, phase, reason=reason))
         leaves_on = worker.phase in LEAVING_PHASES and phase in LIVE_PHASES - LEAVING_PHASES
-        assert told.phase is (worker.phase if leaves_on else phase)
-        if phase not in LIVE_PHASES:
+        if worker.phase in ASLEEP_PHASES:  # nobody is woken by what is seen of him
+            assert told.phase not in LIVE_PHASES - LEAVING_PHASES - {worker.phase}
+        else:
+            assert told.phase is (worker.phase if leaves_on else phase)
+        if told.phase not in LIVE_PHASES:
             self.ended.add(worker.id)
+
+    @precondition(lambda self: self.seen is not None and self.seen.workers)
+    @rule(
+        data=st.data(),
+        mode=st.sampled_from((SleepMode.STOPPED, SleepMode.WEIGHTS_ON_HOST)),
+        held_bytes=st.integers(0, 3),
+    )
+    def sleep(self, data: st.DataObject, mode: SleepMode, held_bytes: int) -> None:
+        assert self.seen is not None
+        worker = data.draw(st.sampled_from(self.seen.workers))
+        self.run(self.store.set_worker(worker.id, Phase.READY))
+        told = self.run(self.store.sleep_worker(worker.id, mode, reason="idle"))
+        assert told.phase is not Phase.READY
+        held = dict.fromkeys(DEVICES["n"] + DEVICES["p"], held_bytes)
+        self.run(self.store.worker_sleeps(worker.id, held if mode is not SleepMode.STOPPED else {}))
+
+    @precondition(lambda self: self.seen is not None and self.seen.workers)
+    @rule(data=st.data())
+    def wake(self, data: st.DataObject) -> None:
+        """The claims come back whole, or the worker sleeps on."""
+        assert self.seen is not None
+        sleepers = [w for w in self.seen.workers if w.phase is Phase.ASLEEP]
+        assume(sleepers)
+        worker = data.draw(st.sampled_from(sleepers))
+        before = self.seen
+        try:
+            told = self.run(self.store.wake_worker(worker.id, reason="asked for"))
+        except PlanConflictError:
+            assert self.snapshot() == before
+            return
+        assert told.phase in {Phase.ASSIGNED, Phase.WAKING}
 
     @precondition(lambda self: self.ended)
     @rule(data=st.data(), phase=st.sampled_from(Phase))
