@@ -12,6 +12,11 @@ def warnings_of(spec: ModelSpec, models: Iterable[Model]) -> tuple[str, ...]:
     """
     standing = {model.name: model.spec for model in models if not model.deleted}
     found = []
+    if spec.rollout.gate is not None and len(spec.rollout.canary) == 1:
+        found.append(
+            "rollout.gate watches nothing, since rollout.canary has one step: give it steps before "
+            "100, as in [25, 100]"
+        )
     for name in spec.fallback.models:
         other = standing.get(name)
         if other is None:

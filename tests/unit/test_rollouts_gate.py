@@ -91,6 +91,20 @@ def test_its_median_may_be_so_many_times_the_old_one_s(field):
     assert "allowed are 1.5 times" in found.why
 
 
+@pytest.mark.parametrize(
+    ("field", "before_s", "mine_s", "outcome"),
+    [
+        ("ttft_s", 0.001, 0.004, Outcome.PASSED),
+        ("ttft_s", 0.001, 0.02, Outcome.FAILED),
+        ("tpot_s", 0.0005, 0.0015, Outcome.PASSED),
+        ("tpot_s", 0.0005, 0.006, Outcome.FAILED),
+    ],
+)
+def test_a_few_milliseconds_more_are_many_times_nothing(field, before_s, mine_s, outcome):
+    found = verdict(seen(1, **{field: before_s}), seen(2, **{field: mine_s}))
+    assert found.outcome is outcome
+
+
 def test_with_too_few_requests_it_waits_however_they_went():
     found = verdict(seen(1), seen(2, requests=19, errors=19))
     assert found.outcome is Outcome.WAITS
