@@ -7,9 +7,8 @@ import msgspec
 
 from pipelines.backoff import Slot, backoff
 from pipelines.rollouts.gate import Outcome, Verdict, judge
-from pipelines.rollouts.lanes import Part
+from pipelines.rollouts.lanes import WHOLE, Part
 from pipelines.rollouts.targets import (
-    WHOLE,
     Scene,
     Targets,
     is_proven,

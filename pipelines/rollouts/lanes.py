@@ -16,6 +16,9 @@ from registry.state import LEAVING_PHASES, Model, RoleScale, Rollout, Worker, Wo
 PartKey = tuple[str, Role]  # a role of a variant
 
 
+WHOLE = 100  # percent
+
+
 class Part(msgspec.Struct, frozen=True, kw_only=True):
     """The workers of one role that change. *surge* and *unavailable* are how many more may live
     and fewer be ready meanwhile, *minimum* how many stay ready whatever comes.
@@ -33,8 +36,13 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         return self.variant, self.role
 
     def needed(self, percent: int) -> int:
-        """How many of its workers *percent* of the traffic needs."""
-        return -(-percent * len(self.plans) // 100)
+        """How many of its workers *percent* of the traffic needs: the fewest that are worth so
+        much, in whole percents rounded up. So two of three do for 67 %, and one for 34 %.
+        """
+        count = len(self.plans)
+        if percent in {0, WHOLE}:
+            return count if percent else 0
+        return count * (percent - 1) // WHOLE + 1
 
 
 class Lane(msgspec.Struct, frozen=True):

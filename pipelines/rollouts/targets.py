@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from pipelines.backoff import Slot
-from pipelines.rollouts.lanes import Difference, Lane, Part, difference
+from pipelines.rollouts.lanes import WHOLE, Difference, Lane, Part, difference
 from pipelines.topology import Gang
 from registry.spec import Locality, ModelSpec, Promote
 from registry.state import (
@@ -25,7 +25,6 @@ from registry.state import (
     WorkerPlan,
 )
 
-WHOLE = 100  # percent
 _DIED = frozenset({Phase.FAILED, Phase.LOST})
 _ASLEEP = frozenset({Phase.FALLING_ASLEEP, Phase.ASLEEP, Phase.WAKING})
 

@@ -481,3 +481,15 @@ def test_external_workers_roll_over_without_any_room():
 def test_a_worker_that_was_placed_asleep_has_proven_nothing(phase, ready_at, proven):
     worker = capacity(unified("m"), slots=2).workers[0]
     assert is_proven(msgspec.structs.replace(worker, phase=phase, ready_at=ready_at)) is proven
+
+
+def test_two_of_three_are_enough_for_two_thirds_where_one_worker_at_a_time_has_room():
+    model = unified("m", workers=2)
+    spec = with_spec(
+        model,
+        topology={"workers": 3, "max_unavailable": 0, "args": {"seed": 1}},
+        rollout={"canary": [67, 100]},
+    ).spec
+    course = Course(capacity(model, slots=4), spec)
+    course.run(look=lambda course: course.ready() >= 2 or pytest.fail("too few serve"))
+    assert len(course.of(2, Phase.READY)) == 3
