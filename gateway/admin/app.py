@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import prometheus_client
@@ -11,7 +12,7 @@ from litestar.di import Provide
 from litestar.openapi import OpenAPIConfig
 from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
-from litestar.types import Message, Scope
+from litestar.types import ControllerRouterHandler, Message, Scope
 
 from gateway.admin.auth import OPEN, AdminKeys, require_admin
 from gateway.admin.bodies import BODY_BYTES_MAX
@@ -57,6 +58,28 @@ async def metrics(ctx: Context) -> Response[bytes]:
     return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
+_ROUTES: list[ControllerRouterHandler] = [
+    health,
+    metrics,
+    ModelController,
+    RevisionController,
+    SleepController,
+    WorkerController,
+    NodeController,
+    LeadershipController,
+    PlanController,
+    QuotaController,
+    RolloutController,
+    ProposalController,
+    TuningController,
+    PoolController,
+    KeyController,
+    HistoryController,
+    UsageController,
+    TransferController,
+]
+
+
 def create_admin_app(
     *,
     store: Store,
@@ -70,26 +93,7 @@ def create_admin_app(
         store=store, cluster=cluster, probe=probe, exposition=exposition, clock=clock
     )
     return Litestar(
-        route_handlers=[
-            health,
-            metrics,
-            ModelController,
-            RevisionController,
-            SleepController,
-            WorkerController,
-            NodeController,
-            LeadershipController,
-            PlanController,
-            QuotaController,
-            RolloutController,
-            ProposalController,
-            TuningController,
-            PoolController,
-            KeyController,
-            HistoryController,
-            UsageController,
-            TransferController,
-        ],
+        route_handlers=_ROUTES,
         dependencies={"ctx": Provide(lambda: ctx, sync_to_thread=False)},
         middleware=[require_admin(AdminKeys(store, clock))],
         exception_handlers={Exception: answer_error},
@@ -99,6 +103,17 @@ def create_admin_app(
         plugins=[SpecSchemaPlugin()],
         logging_config=None,
     )
+
+
+def openapi_document() -> dict[str, Any]:
+    """What the API is, without running it: clients' types are made from this."""
+    app = Litestar(
+        route_handlers=_ROUTES,
+        dependencies={"ctx": Provide(lambda: None, sync_to_thread=False)},
+        openapi_config=_openapi(),
+        plugins=[SpecSchemaPlugin()],
+    )
+    return app.openapi_schema.to_schema()
 
 
 async def _add_headers(message: Message, scope: Scope) -> None:

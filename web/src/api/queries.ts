@@ -1,0 +1,50 @@
+import { type UseQueryResult, useQuery } from "@tanstack/react-query";
+
+import { api, data, type Schemas } from "./client";
+import { useLive } from "./live";
+
+// What several pages read. Each is asked for once, and then kept up to date by the stream.
+
+export function useOverview(): UseQueryResult<Schemas["OverviewView"]> {
+  useLive(["overview"]);
+  return useQuery({
+    queryKey: ["overview"],
+    queryFn: () => data(api.GET("/admin/v1/overview")),
+    staleTime: Infinity,
+  });
+}
+
+export function useModels(): UseQueryResult<Schemas["ModelSummary"][]> {
+  useLive(["models"]);
+  return useQuery({
+    queryKey: ["models"],
+    queryFn: async () => [...(await data(api.GET("/admin/v1/models"))).items],
+    staleTime: Infinity,
+  });
+}
+
+export function useFlow(name: string): UseQueryResult<Schemas["FlowView"]> {
+  useLive(["flow"], name);
+  return useQuery({
+    queryKey: ["flow", name],
+    queryFn: () => data(api.GET("/admin/v1/models/{name}/flow", { params: { path: { name } } })),
+    staleTime: Infinity,
+  });
+}
+
+/** A model with its spec, workers and newest events; read again as it changes. */
+export function useModel(name: string): UseQueryResult<Schemas["ModelView"]> {
+  return useQuery({
+    queryKey: ["model", name],
+    queryFn: () => data(api.GET("/admin/v1/models/{name}", { params: { path: { name } } })),
+    refetchInterval: 5000,
+  });
+}
+
+export function useNodes(): UseQueryResult<readonly Schemas["NodeView"][]> {
+  return useQuery({
+    queryKey: ["nodes"],
+    queryFn: async () => (await data(api.GET("/admin/v1/nodes"))).items,
+    refetchInterval: 5000,
+  });
+}

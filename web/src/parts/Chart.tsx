@@ -1,0 +1,88 @@
+import { Paper, Text, useComputedColorScheme } from "@mantine/core";
+import { useElementSize } from "@mantine/hooks";
+import { useEffect, useRef } from "react";
+import uPlot from "uplot";
+
+export type Line = { label: string; colour: string; values: readonly (number | null)[] };
+
+/** The colours of lines: apart for people who see red and green alike, in light and dark. */
+export const LINES = ["#1c7ed6", "#e8590c", "#2b8a3e", "#9c36b5"] as const;
+
+/**
+ * Values over time. *summary* says the newest of them in words, for those who cannot see it and
+ * for those who want the number.
+ */
+export function Chart({
+  title,
+  summary,
+  at,
+  lines,
+  format,
+  height = 170,
+}: {
+  title: string;
+  summary: string;
+  /** Seconds since the epoch, rising. */
+  at: readonly number[];
+  lines: readonly Line[];
+  format: (value: number) => string;
+  height?: number;
+}) {
+  const { ref: frame, width } = useElementSize();
+  const place = useRef<HTMLDivElement>(null);
+  const plot = useRef<uPlot | null>(null);
+  const dark = useComputedColorScheme("light") === "dark";
+  const shape = JSON.stringify([lines.map((line) => [line.label, line.colour]), dark, height]);
+
+  useEffect(() => {
+    if (place.current === null) return;
+    const ink = dark ? "#c1c2c5" : "#495057";
+    const grid = { stroke: dark ? "#373a40" : "#e9ecef", width: 1 };
+    const axis: uPlot.Axis = { stroke: ink, grid, ticks: grid };
+    const made = new uPlot(
+      {
+        width: 300,
+        height,
+        scales: { y: { range: (_, low, high) => [Math.min(0, low), high > 0 ? high * 1.1 : 1] } },
+        axes: [axis, { ...axis, size: 70, values: (_, ticks) => ticks.map(format) }],
+        series: [
+          {},
+          ...lines.map((line) => ({
+            label: line.label,
+            stroke: line.colour,
+            width: 2,
+            value: (_: uPlot, value: number | null) => (value === null ? "–" : format(value)),
+          })),
+        ],
+      },
+      [[...at], ...lines.map((line) => [...line.values])],
+      place.current,
+    );
+    plot.current = made;
+    return () => {
+      made.destroy();
+      plot.current = null;
+    };
+    // Made anew where its form changes; its values are put in below.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [shape]);
+
+  useEffect(() => {
+    plot.current?.setData([[...at], ...lines.map((line) => [...line.values])]);
+  }, [at, lines, shape]);
+
+  useEffect(() => {
+    if (width > 0) plot.current?.setSize({ width, height });
+  }, [width, height, shape]);
+
+  return (
+    <Paper withBorder p="sm" component="figure" m={0}>
+      <Text component="figcaption" size="sm">
+        <b>{title}</b> <span className="num">{summary}</span>
+      </Text>
+      <div ref={frame}>
+        <div ref={place} aria-hidden />
+      </div>
+    </Paper>
+  );
+}

@@ -1,0 +1,138 @@
+import { Table, Text } from "@mantine/core";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type ReactNode, useRef } from "react";
+
+export type Column<T> = {
+  key: string;
+  title: string;
+  /** A CSS grid track: "2fr", "120px". */
+  width: string;
+  align?: "left" | "right";
+  render: (row: T) => ReactNode;
+};
+
+const ROW_PX = 40;
+
+/**
+ * A table of which only what is on screen is in the page: thousands of rows scroll like ten.
+ * Its rows have one height; roles and counts tell assistive technology the whole.
+ */
+export function VirtualTable<T>({
+  label,
+  columns,
+  rows,
+  rowKey,
+  empty,
+  height = "calc(100vh - 220px)",
+}: {
+  label: string;
+  columns: readonly Column<T>[];
+  rows: readonly T[];
+  rowKey: (row: T) => string;
+  /** Said where there are no rows. */
+  empty: ReactNode;
+  height?: string | number;
+}) {
+  const scroller = useRef<HTMLDivElement>(null);
+  // eslint-disable-next-line react-hooks/incompatible-library -- the virtualizer keeps its own state
+  const virtual = useVirtualizer({
+    count: rows.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: () => ROW_PX,
+    overscan: 12,
+    getItemKey: (index) => {
+      const row = rows[index];
+      return row === undefined ? index : rowKey(row);
+    },
+  });
+  const tracks = columns.map((column) => column.width).join(" ");
+  const cell = (column: Column<T>): React.CSSProperties => ({
+    textAlign: column.align ?? "left",
+    overflow: "hidden",
+    textOverflow: "ellipsis",
+    whiteSpace: "nowrap",
+    padding: "0 8px",
+  });
+  const line: React.CSSProperties = {
+    display: "grid",
+    gridTemplateColumns: tracks,
+    alignItems: "center",
+    height: ROW_PX,
+  };
+  if (rows.length === 0) return <Text c="dimmed">{empty}</Text>;
+  return (
+    // A scrolled region has to be reachable by keyboard.
+    // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+    <div
+      ref={scroller}
+      style={{ maxHeight: height, overflow: "auto" }}
+      tabIndex={0}
+      role="region"
+      aria-label={label}
+    >
+      <div role="table" aria-label={label} aria-rowcount={rows.length + 1} className="num">
+        <div
+          role="rowgroup"
+          style={{ position: "sticky", top: 0, zIndex: 1, background: "var(--mantine-color-body)" }}
+        >
+          <div
+            role="row"
+            aria-rowindex={1}
+            style={{ ...line, borderBottom: "1px solid var(--mantine-color-default-border)" }}
+          >
+            {columns.map((column) => (
+              <Text key={column.key} role="columnheader" size="sm" fw={600} style={cell(column)}>
+                {column.title}
+              </Text>
+            ))}
+          </div>
+        </div>
+        <div role="rowgroup" style={{ height: virtual.getTotalSize(), position: "relative" }}>
+          {virtual.getVirtualItems().map((item) => {
+            const row = rows[item.index];
+            if (row === undefined) return null;
+            return (
+              <div
+                key={item.key}
+                role="row"
+                aria-rowindex={item.index + 2}
+                style={{
+                  ...line,
+                  position: "absolute",
+                  left: 0,
+                  right: 0,
+                  transform: `translateY(${item.start}px)`,
+                  borderBottom: "1px solid var(--mantine-color-default-border)",
+                }}
+              >
+                {columns.map((column) => (
+                  <Text key={column.key} component="div" role="cell" size="sm" style={cell(column)}>
+                    {column.render(row)}
+                  </Text>
+                ))}
+              </div>
+            );
+          })}
+        </div>
+      </div>
+    </div>
+  );
+}
+
+/** Facts as a table of two columns. */
+export function Facts({ of }: { of: readonly (readonly [string, ReactNode])[] }) {
+  return (
+    <Table withRowBorders={false} verticalSpacing={4} layout="fixed">
+      <Table.Tbody>
+        {of.map(([name, value]) => (
+          <Table.Tr key={name}>
+            <Table.Th w={180} fw={500} c="dimmed" ta="left">
+              {name}
+            </Table.Th>
+            <Table.Td className="wrap">{value}</Table.Td>
+          </Table.Tr>
+        ))}
+      </Table.Tbody>
+    </Table>
+  );
+}

@@ -1,0 +1,102 @@
+import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
+import { yaml } from "@codemirror/lang-yaml";
+import { defaultHighlightStyle, syntaxHighlighting } from "@codemirror/language";
+import { type Diagnostic, setDiagnostics } from "@codemirror/lint";
+import { Compartment, EditorState } from "@codemirror/state";
+import { EditorView, keymap, lineNumbers } from "@codemirror/view";
+import { useComputedColorScheme } from "@mantine/core";
+import { useEffect, useRef } from "react";
+
+import { nonce } from "../app/nonce";
+
+export type Mark = { line: number; message: string };
+
+/**
+ * YAML to read or to write. Tab leaves it, as in every other field: a keyboard must not be caught.
+ * *marks* are lines (from 1) with what is wrong in them.
+ */
+export function YamlEditor({
+  label,
+  value,
+  onChange,
+  marks = [],
+  height = "60vh",
+}: {
+  label: string;
+  value: string;
+  /** Without it the text can only be read. */
+  onChange?: (value: string) => void;
+  marks?: readonly Mark[];
+  height?: string;
+}) {
+  const place = useRef<HTMLDivElement>(null);
+  const view = useRef<EditorView | null>(null);
+  const changed = useRef(onChange);
+  const look = useRef(new Compartment());
+  const dark = useComputedColorScheme("light") === "dark";
+  useEffect(() => {
+    changed.current = onChange;
+  }, [onChange]);
+
+  useEffect(() => {
+    if (place.current === null) return;
+    const made = new EditorView({
+      parent: place.current,
+      state: EditorState.create({
+        doc: value,
+        extensions: [
+          lineNumbers(),
+          history(),
+          yaml(),
+          syntaxHighlighting(defaultHighlightStyle),
+          keymap.of([...defaultKeymap, ...historyKeymap]),
+          EditorView.cspNonce.of(nonce()),
+          EditorView.lineWrapping,
+          EditorView.contentAttributes.of({ "aria-label": label }),
+          EditorState.readOnly.of(changed.current === undefined),
+          look.current.of([]),
+          EditorView.updateListener.of((update) => {
+            if (update.docChanged) changed.current?.(update.state.doc.toString());
+          }),
+        ],
+      }),
+    });
+    view.current = made;
+    return () => {
+      made.destroy();
+      view.current = null;
+    };
+    // The text is put in below.
+    // eslint-disable-next-line react-hooks/exhaustive-deps
+  }, [label]);
+
+  useEffect(() => {
+    const editor = view.current;
+    if (editor === null || editor.state.doc.toString() === value) return;
+    editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: value } });
+  }, [value]);
+
+  useEffect(() => {
+    const theme = EditorView.theme(
+      {
+        "&": { height, border: "1px solid var(--mantine-color-default-border)", fontSize: "13px" },
+        ".cm-scroller": { overflow: "auto" },
+        ".cm-gutters": { background: "transparent", color: "var(--mantine-color-dimmed)" },
+      },
+      { dark },
+    );
+    view.current?.dispatch({ effects: look.current.reconfigure(theme) });
+  }, [dark, height]);
+
+  useEffect(() => {
+    const editor = view.current;
+    if (editor === null) return;
+    const found = marks.map((mark): Diagnostic => {
+      const line = editor.state.doc.line(Math.min(Math.max(1, mark.line), editor.state.doc.lines));
+      return { from: line.from, to: line.to, severity: "error", message: mark.message };
+    });
+    editor.dispatch(setDiagnostics(editor.state, found));
+  }, [marks]);
+
+  return <div ref={place} />;
+}
