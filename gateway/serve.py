@@ -17,6 +17,7 @@ from prometheus_client import CollectorRegistry
 from gateway.access_log import AccessLog
 from gateway.admin.app import create_admin_app
 from gateway.children import Children
+from gateway.console import Front, read_build
 from gateway.dataplane import DataPlane
 from gateway.exposition import Exposition, gathered, of_registry, published
 from gateway.limits import LEDGER_NAME, Ledger, Limiter
@@ -102,7 +103,7 @@ async def _serve_both(
         asyncio.TaskGroup() as tasks,
     ):
         app = create_admin_app(store=store, cluster=cluster, probe=probe, exposition=exposition)
-        admin = _admin_server(app, settings)
+        admin = _admin_server(Front(app, read_build()), settings)
         serving = tasks.create_task(admin.serve())
         inferring = tasks.create_task(inference)
         await asyncio.wait({serving, inferring}, return_when=asyncio.FIRST_COMPLETED)
