@@ -22,6 +22,7 @@ from gateway.admin.fleet import LeadershipController, NodeController, WorkerCont
 from gateway.admin.gauges import fleet_text
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
+from gateway.admin.live.routes import LiveController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
 from gateway.admin.pools import PoolController
@@ -87,6 +88,7 @@ def create_admin_app(
             PoolController,
             KeyController,
             HistoryController,
+            LiveController,
             UsageController,
             TransferController,
         ],
