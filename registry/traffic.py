@@ -5,6 +5,7 @@ Both are written every few seconds and leave no event: they move no version.
 
 import math
 from bisect import bisect_left
+from collections.abc import Iterable
 from typing import Self
 
 import msgspec
@@ -40,6 +41,14 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
                 return low + (high - low) * max(0.0, rank - below) / count
             below += count
         return 0.0
+
+    @classmethod
+    def sum_of(cls, many: "Iterable[Latencies]") -> "Latencies":
+        some = [one for one in many if one.sum_s]
+        if len(some) < 2:  # noqa: PLR2004
+            return some[0] if some else cls()
+        counts = tuple(map(sum, zip(*(one.counts for one in some), strict=True)))
+        return cls(counts=counts, sum_s=math.fsum(one.sum_s for one in some))
 
     def __add__(self, other: "Latencies") -> "Latencies":
         counts = tuple(a + b for a, b in zip(self.counts, other.counts, strict=True))

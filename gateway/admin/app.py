@@ -23,6 +23,7 @@ from gateway.admin.fleet import LeadershipController, NodeController, WorkerCont
 from gateway.admin.gauges import fleet_text
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
+from gateway.admin.live.routes import LiveController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
 from gateway.admin.pools import PoolController
@@ -75,6 +76,7 @@ _ROUTES: list[ControllerRouterHandler] = [
     PoolController,
     KeyController,
     HistoryController,
+    LiveController,
     UsageController,
     TransferController,
 ]

@@ -15,16 +15,16 @@ from gateway.admin.bodies import (
 )
 from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
+from gateway.admin.live.seen import look
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
 from gateway.admin.scale import scaled, unscaled
-from gateway.admin.status import VariantStatus, model_state, restarts, variant_statuses
+from gateway.admin.status import VariantStatus, by_model, model_state, restarts, variant_statuses
 from gateway.admin.views import (
     ModelList,
     event_view,
     iso,
-    model_summary,
     rollout_summary,
     variant_view,
     worker_view,
@@ -50,13 +50,7 @@ class ModelController(Controller):
 
     @get("/models", operation_id="listModels", responses=REFUSALS)
     async def list_models(self, ctx: Context) -> ModelList:
-        snapshot = await ctx.store.snapshot()
-        return ModelList(
-            items=tuple(
-                model_summary(model, variant_statuses(model, snapshot))
-                for model in sorted(snapshot.models, key=lambda item: item.name)
-            )
-        )
+        return ModelList(items=(await look(ctx.store, ctx.clock())).summaries())
 
     @get("/models/{name:str}", operation_id="describeModel", responses=REFUSALS)
     async def describe_model(self, ctx: Context, name: FromPath[str]) -> Response[ModelView]:
@@ -160,7 +154,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
         asking = group.create_task(ctx.store.newest_rollout(name))
     snapshot, rollout = reading.result(), asking.result()
     model = _find(snapshot, name)
-    variants = variant_statuses(model, snapshot)
+    variants = variant_statuses(model, by_model(snapshot.workers).get(name, ()))
     counts = await ctx.engine_counts(tuple(w for item in variants for w in item.workers))
     no_place = await _no_place(ctx, snapshot, name, variants)
     ended, now, held = restarts(snapshot), ctx.clock(), _devices_held(snapshot)

@@ -1,6 +1,6 @@
 """How well a model is served, told from a snapshot. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from enum import StrEnum
 
 import msgspec
@@ -58,9 +58,18 @@ class VariantStatus(msgspec.Struct, frozen=True, kw_only=True):
     workers: tuple[Worker, ...]
 
 
-def variant_statuses(model: Model, snapshot: Snapshot) -> tuple[VariantStatus, ...]:
-    """The spec's variants in its order, then those that only have workers left."""
-    workers = [worker for worker in snapshot.workers if worker.plan.model == model.name]
+def by_model(workers: Iterable[Worker]) -> dict[str, list[Worker]]:
+    """All workers are gone through once, not once for each model."""
+    found: dict[str, list[Worker]] = {}
+    for worker in workers:
+        found.setdefault(worker.plan.model, []).append(worker)
+    return found
+
+
+def variant_statuses(model: Model, workers: Sequence[Worker]) -> tuple[VariantStatus, ...]:
+    """The spec's variants in its order, then those that only have workers left; *workers* are the
+    live ones of *model*.
+    """
     wanted = {plan.slot: plan.fingerprint for gang in expand(model) for plan in gang}
     declared = {variant.name: variant for variant in model.spec.variants}
     leftover = sorted({worker.plan.variant for worker in workers} - declared.keys())

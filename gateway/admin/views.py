@@ -118,7 +118,7 @@ class VariantView(View, frozen=True, kw_only=True):
 def variant_view(status: VariantStatus, workers: tuple[WorkerView, ...]) -> VariantView:
     variant = status.variant
     counts = [worker.metrics for worker in workers if worker.metrics is not None]
-    topology, transfer = _topology(variant)
+    topology, transfer = topology_of(variant)
     return VariantView(
         name=status.name,
         state=status.state,
@@ -134,7 +134,8 @@ def variant_view(status: VariantStatus, workers: tuple[WorkerView, ...]) -> Vari
     )
 
 
-def _topology(variant: Variant | None) -> tuple[str, str]:
+def topology_of(variant: Variant | None) -> tuple[str, str]:
+    """Its name and how KV is handed over, in words; "removed" where the spec has it no more."""
     if variant is None:
         return "removed", ""
     topology = variant.topology
@@ -172,6 +173,26 @@ def rollout_summary(rollout: Rollout) -> RolloutSummary:
     )
 
 
+class RatesView(View, frozen=True, kw_only=True):
+    """What clients' requests did over 30 s that ended a few seconds ago: all that ended then, each
+    with all of its tokens (copies for shadows apart). *error_rate* is the share that workers are
+    to blame for. *ttft* is of streams, from a request's arrival to its first token, *tpot* between
+    tokens. *queued* requests wait and *in_flight* ones are at workers now; null of a variant, as
+    they wait for the model. Null too where there was nothing to measure.
+    """
+
+    requests_per_s: float
+    error_rate: float | None
+    prompt_tokens_per_s: float
+    completion_tokens_per_s: float
+    ttft_p50_s: float | None
+    ttft_p95_s: float | None
+    tpot_p50_s: float | None
+    tpot_p95_s: float | None
+    queued: int | None
+    in_flight: int | None
+
+
 class VariantSummary(View, frozen=True, kw_only=True):
     name: str
     state: ServingState
@@ -196,13 +217,16 @@ class ModelSummary(View, frozen=True, kw_only=True):
     updated_at: str
     rollout: RolloutSummary | None
     variants: tuple[VariantSummary, ...]
+    rates: RatesView
 
 
 class ModelList(View, frozen=True, kw_only=True):
     items: tuple[ModelSummary, ...]
 
 
-def model_summary(model: Model, variants: tuple[VariantStatus, ...]) -> ModelSummary:
+def model_summary(
+    model: Model, variants: tuple[VariantStatus, ...], rates: RatesView
+) -> ModelSummary:
     return ModelSummary(
         name=model.name,
         state=model_state(model, variants),
@@ -221,11 +245,12 @@ def model_summary(model: Model, variants: tuple[VariantStatus, ...]) -> ModelSum
                 state=item.state,
                 weight=item.variant.weight if item.variant else 0,
                 engine=item.variant.engine if item.variant else None,
-                topology=_topology(item.variant)[0],
+                topology=topology_of(item.variant)[0],
                 roles=item.roles,
             )
             for item in variants
         ),
+        rates=rates,
     )
 
 

@@ -95,7 +95,7 @@ A, F = Phase.ASLEEP, Phase.FALLING_ASLEEP
 )
 def test_state_follows_the_workers(topologies, phases, state):
     of = model(*topologies)
-    statuses = variant_statuses(of, snapshot(of, workers(of, *phases)))
+    statuses = variant_statuses(of, workers(of, *phases))
     assert model_state(of, statuses) == state
 
 
@@ -104,20 +104,20 @@ def test_a_variant_without_traffic_does_not_make_the_model_degraded():
     one, two = of.spec.variants
     spec = msgspec.structs.replace(of.spec, variants=(one, msgspec.structs.replace(two, weight=0)))
     of = msgspec.structs.replace(of, spec=spec)
-    statuses = variant_statuses(of, snapshot(of, workers(of, R)))
+    statuses = variant_statuses(of, workers(of, R))
     assert model_state(of, statuses) is ServingState.READY
 
 
 def test_a_model_whose_ready_workers_serve_badly_is_degraded():
     of = model(PAIR, degraded=True)
     for phases, state in (((R, R, R), ServingState.DEGRADED), ((), ServingState.UNAVAILABLE)):
-        statuses = variant_statuses(of, snapshot(of, workers(of, *phases)))
+        statuses = variant_statuses(of, workers(of, *phases))
         assert model_state(of, statuses) is state
 
 
 def test_workers_of_an_older_spec_serve_but_do_not_count():
     old, new = model(AGGREGATED), model(AGGREGATED | {"args": {"seed": 1}})
-    (status,) = variant_statuses(new, snapshot(new, workers(old, R)))
+    (status,) = variant_statuses(new, workers(old, R))
     assert status.state is ServingState.DEGRADED
     assert (status.roles[0].ready, status.roles[0].live) == (0, 0)
     assert len(status.workers) == 1
@@ -125,7 +125,7 @@ def test_workers_of_an_older_spec_serve_but_do_not_count():
 
 def test_a_variant_that_was_removed_is_shown_while_its_workers_run():
     two, one = model(AGGREGATED, AGGREGATED), model(AGGREGATED)
-    statuses = variant_statuses(one, snapshot(one, workers(two, R, R)))
+    statuses = variant_statuses(one, workers(two, R, R))
     assert [(item.name, item.state) for item in statuses] == [("v0", "ready"), ("v1", "deleting")]
     assert model_state(one, statuses) is ServingState.READY
 
@@ -134,7 +134,7 @@ def test_a_deleted_model_is_deleting():
     of = model(AGGREGATED)
     live = workers(of, R)
     gone = msgspec.structs.replace(of, deleted=True)
-    assert model_state(gone, variant_statuses(gone, snapshot(gone, live))) == "deleting"
+    assert model_state(gone, variant_statuses(gone, live)) == "deleting"
 
 
 def test_only_ends_by_itself_are_restarts():
@@ -148,10 +148,7 @@ def test_while_a_model_changes_its_old_workers_count_as_well():
     base = model(AGGREGATED)
     changing = rolling_out(base, model(PAIR), 0)
     old = workers(base, Phase.READY)
-    assert model_state(changing, variant_statuses(changing, snapshot(changing, old))) is (
-        ServingState.ROLLING
-    )
-    nobody = snapshot(changing, ())
-    assert model_state(changing, variant_statuses(changing, nobody)) is ServingState.UNAVAILABLE
+    assert model_state(changing, variant_statuses(changing, old)) is (ServingState.ROLLING)
+    assert model_state(changing, variant_statuses(changing, ())) is ServingState.UNAVAILABLE
     bad = msgspec.structs.replace(changing, degraded=True)
-    assert model_state(bad, variant_statuses(bad, snapshot(bad, old))) is ServingState.DEGRADED
+    assert model_state(bad, variant_statuses(bad, old)) is ServingState.DEGRADED
