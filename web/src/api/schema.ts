@@ -838,6 +838,94 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/models/{name}/flow": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Flow */
+        get: operations["modelFlow"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Live */
+        get: operations["live"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/models/{name}/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** ModelSeries */
+        get: operations["modelSeries"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/overview": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** Overview */
+        get: operations["overview"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/series": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * Series
+         * @description Of all models together.
+         */
+        get: operations["series"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/usage.csv": {
         parameters: {
             query?: never;
@@ -1446,6 +1534,18 @@ export interface components {
             epoch: number;
             expires_in_s: number;
         };
+        /** CountsView */
+        CountsView: {
+            models: number;
+            answering: number;
+            asleep: number;
+            failing: number;
+            workers_live: number;
+            workers_ready: number;
+            nodes: number;
+            nodes_ready: number;
+            devices: number;
+        };
         /** DefragmentationView */
         DefragmentationView: {
             version: number;
@@ -1541,6 +1641,56 @@ export interface components {
             ordinal: number;
             url: string;
         };
+        /** FleetUseView */
+        FleetUseView: {
+            devices: number;
+            devices_claimed: number;
+            memory_bytes: number;
+            claimed_bytes: number;
+            used_bytes: number;
+        };
+        /** FlowVariantView */
+        FlowVariantView: {
+            name: string;
+            state: components["schemas"]["ServingState"];
+            weight: number;
+            percent: number;
+            topology: string;
+            engine: components["schemas"]["EngineName"] | null;
+            transfer: string;
+            rates: components["schemas"]["RatesView"];
+            paired_per_s: number;
+            kv_transfers_per_s: number | null;
+            kv_failures_per_s: number | null;
+            roles: components["schemas"]["RoleCount"][];
+            workers: components["schemas"]["FlowWorkerView"][];
+        };
+        /** FlowView */
+        FlowView: {
+            name: string;
+            at: string;
+            state: components["schemas"]["ServingState"];
+            rates: components["schemas"]["RatesView"];
+            variants: components["schemas"]["FlowVariantView"][];
+        };
+        /** FlowWorkerView */
+        FlowWorkerView: {
+            id: string;
+            role: components["schemas"]["Role"];
+            ordinal: number;
+            revision: number;
+            phase: components["schemas"]["Phase"];
+            departing: boolean;
+            node: string;
+            devices: string[];
+            reason: string;
+            running: number | null;
+            waiting: number | null;
+            kv_usage: number | null;
+            prompt_tokens_per_s: number | null;
+            generation_tokens_per_s: number | null;
+            requests_per_s: number | null;
+        };
         /** GateView */
         GateView: {
             watch_s: number;
@@ -1591,6 +1741,13 @@ export interface components {
             revoked_at: string | null;
             old_secret_until: string | null;
         };
+        /** LiveEvents */
+        LiveEvents: {
+            overview: components["schemas"]["OverviewView"];
+            models: components["schemas"]["ModelsEvent"];
+            flow: components["schemas"]["FlowView"];
+            event: components["schemas"]["EventView"];
+        };
         /** ModelList */
         ModelList: {
             items: components["schemas"]["ModelSummary"][];
@@ -1609,6 +1766,7 @@ export interface components {
             updated_at: string;
             rollout: components["schemas"]["RolloutSummary"] | null;
             variants: components["schemas"]["VariantSummary"][];
+            rates: components["schemas"]["RatesView"];
         };
         /** ModelView */
         ModelView: {
@@ -2070,6 +2228,12 @@ export interface components {
             warnings: string[];
             events: components["schemas"]["EventView"][];
         };
+        /** ModelsEvent */
+        ModelsEvent: {
+            items: components["schemas"]["ModelSummary"][];
+            removed: string[];
+            whole: boolean;
+        };
         /** MoneyView */
         MoneyView: {
             amount: number;
@@ -2143,6 +2307,15 @@ export interface components {
          * @enum {string}
          */
         Outcome: "created" | "changed" | "unchanged";
+        /** OverviewView */
+        OverviewView: {
+            at: string;
+            counts: components["schemas"]["CountsView"];
+            rates: components["schemas"]["RatesView"];
+            fleet: components["schemas"]["FleetUseView"];
+            problems: components["schemas"]["ProblemView"][];
+            problems_total: number;
+        };
         /** OwnerList */
         OwnerList: {
             items: components["schemas"]["OwnerView"][];
@@ -2187,6 +2360,21 @@ export interface components {
             kept: components["schemas"]["KeptView"][];
             quotas: components["schemas"]["OwnerPlanView"][];
         };
+        /** PointView */
+        PointView: {
+            at: string;
+            requests: number;
+            errors: number;
+            paired: number;
+            prompt_tokens: number;
+            completion_tokens: number;
+            ttft_p50_s: number | null;
+            ttft_p95_s: number | null;
+            tpot_p50_s: number | null;
+            tpot_p95_s: number | null;
+            e2e_p50_s: number | null;
+            e2e_p95_s: number | null;
+        };
         /** PoolDeviceView */
         PoolDeviceView: {
             device: string;
@@ -2225,6 +2413,20 @@ export interface components {
          * @enum {string}
          */
         Priority: "high" | "normal" | "low";
+        /**
+         * ProblemKind
+         * @description What has it: its page is where to look.
+         * @enum {string}
+         */
+        ProblemKind: "model" | "node" | "device" | "rollout" | "controller" | "proposal";
+        /** ProblemView */
+        ProblemView: {
+            severity: components["schemas"]["Severity"];
+            kind: components["schemas"]["ProblemKind"];
+            name: string;
+            sentence: string;
+            advice: string;
+        };
         /**
          * Promote
          * @description What leads from one step of a rollout to the next.
@@ -2691,6 +2893,19 @@ export interface components {
                     on: ("context_length" | "error" | "no_capacity")[];
                 };
             };
+        };
+        /** RatesView */
+        RatesView: {
+            requests_per_s: number;
+            error_rate: number | null;
+            prompt_tokens_per_s: number;
+            completion_tokens_per_s: number;
+            ttft_p50_s: number | null;
+            ttft_p95_s: number | null;
+            tpot_p50_s: number | null;
+            tpot_p95_s: number | null;
+            queued: number | null;
+            in_flight: number | null;
         };
         /**
          * Reason
@@ -3239,11 +3454,22 @@ export interface components {
             old: components["schemas"]["RolledSide"];
             new: components["schemas"]["RolledSide"];
         };
+        /** SeriesView */
+        SeriesView: {
+            model: string;
+            step_s: number;
+            points: components["schemas"]["PointView"][];
+        };
         /**
          * ServingState
          * @enum {string}
          */
         ServingState: "ready" | "rolling" | "degraded" | "asleep" | "starting" | "unavailable" | "deleting";
+        /**
+         * Severity
+         * @enum {string}
+         */
+        Severity: "error" | "warning" | "info";
         /** ShareView */
         ShareView: {
             device: string;
@@ -8753,6 +8979,315 @@ export interface operations {
             };
             /** @description Too many streams are followed */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    modelFlow: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FlowView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    live: {
+        parameters: {
+            query?: {
+                /** @description of overview, models, events, flow; commas between */
+                topics?: string;
+                model?: string | null;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Server-sent events; their data by the event's name */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "text/event-stream": components["schemas"]["LiveEvents"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Too many streams are followed */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    modelSeries: {
+        parameters: {
+            query?: {
+                /** @description how far back, in seconds */
+                since_s?: number;
+                /** @description what a point covers: whole times 5 seconds */
+                step_s?: number;
+                variant?: string | null;
+                revision?: number | null;
+            };
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeriesView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    overview: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["OverviewView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    series: {
+        parameters: {
+            query?: {
+                /** @description how far back, in seconds */
+                since_s?: number;
+                /** @description what a point covers: whole times 5 seconds */
+                step_s?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SeriesView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

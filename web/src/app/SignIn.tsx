@@ -10,7 +10,7 @@ import {
   Title,
 } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import { type FormEvent, useState } from "react";
+import { type SyntheticEvent, useState } from "react";
 
 import { api, data, setCsrf } from "../api/client";
 import { Problem } from "../parts/Problem";
@@ -33,7 +33,7 @@ export function SignIn() {
       client.setQueryData(["session"], session);
     },
   });
-  const submit = (event: FormEvent) => {
+  const submit = (event: SyntheticEvent) => {
     event.preventDefault();
     signIn.mutate();
   };

@@ -62,10 +62,10 @@ export function VirtualTable<T>({
   if (rows.length === 0) return <Text c="dimmed">{empty}</Text>;
   return (
     // A scrolled region has to be reachable by keyboard.
-    // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
     <div
       ref={scroller}
       style={{ maxHeight: height, overflow: "auto" }}
+      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
       tabIndex={0}
       role="region"
       aria-label={label}
