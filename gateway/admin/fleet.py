@@ -16,6 +16,7 @@ from gateway.admin.documented import (
     THINKING_REFUSALS,
     WRITE_REFUSALS,
 )
+from gateway.admin.fleet_map import FleetView, fleet_view
 from gateway.admin.pages import NodePage
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.records import (
@@ -23,7 +24,7 @@ from gateway.admin.records import (
     NodeList,
     NodeView,
     controller_list,
-    node_view,
+    node_views,
 )
 from gateway.admin.status import restarts, worker_order
 from gateway.admin.views import WorkerList, WorkerView, worker_view
@@ -77,6 +78,18 @@ class WorkerController(Controller):
         return stream(_log(ctx, worker, tail, follow=follow), "text/plain; charset=utf-8")
 
 
+class FleetController(Controller):
+    path = "/admin/v1/fleet"
+    tags = ("nodes",)
+
+    @get("/", operation_id="describeFleet", responses=REFUSALS)
+    async def describe_fleet(self, ctx: Context) -> FleetView:
+        """Who holds how much of which device, and how workers belong together. No engine is
+        asked.
+        """
+        return fleet_view(await ctx.store.snapshot())
+
+
 class NodeController(Controller):
     path = "/admin/v1/nodes"
     tags = ("nodes",)
@@ -84,12 +97,7 @@ class NodeController(Controller):
     @get("/", operation_id="listNodes", responses=REFUSALS)
     async def list_nodes(self, ctx: Context) -> NodeList:
         snapshot = await ctx.store.snapshot()
-        return NodeList(
-            items=tuple(
-                node_view(node, snapshot.devices, snapshot.claims)
-                for node in sorted(snapshot.nodes, key=lambda item: item.name)
-            )
-        )
+        return NodeList(items=node_views(snapshot.nodes, snapshot))
 
     @get("/{name:str}", operation_id="describeNode", responses=THINKING_REFUSALS)
     async def describe_node(self, ctx: Context, name: FromPath[str]) -> NodePage:
@@ -98,7 +106,7 @@ class NodeController(Controller):
         workers = tuple(worker for worker in snapshot.workers if worker.node == name)
         here = {worker.plan.model for worker in workers}
         return NodePage(
-            node=node_view(node, snapshot.devices, snapshot.claims),
+            node=_node_view(snapshot, node),
             workers=await _worker_views(ctx, tuple(sorted(workers, key=worker_order))),
             no_place=await _no_place(ctx, snapshot, name),
             conditions={
@@ -114,7 +122,7 @@ class NodeController(Controller):
         snapshot = await ctx.store.snapshot()
         gone = _find(snapshot, name)
         await ctx.store.forget_node(name, by=request.auth)
-        return node_view(gone, snapshot.devices, snapshot.claims)
+        return _node_view(snapshot, gone)
 
     @post("/{name:str}/drain", operation_id="drainNode", responses=REFUSALS, status_code=200)
     async def drain(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
@@ -138,6 +146,11 @@ class LeadershipController(Controller):
     async def list_controllers(self, ctx: Context) -> ControllerList:
         """The controller that leads; none where nobody does. Those that wait are not known."""
         return controller_list(await ctx.store.lease())
+
+
+def _node_view(snapshot: Snapshot, node: Node) -> NodeView:
+    (view,) = node_views((node,), snapshot)
+    return view
 
 
 def _find(snapshot: Snapshot, name: str) -> Node:
@@ -181,7 +194,7 @@ async def _set_node_state(
 ) -> NodeView:
     node = await ctx.store.set_node_state(name, state, by=request.auth)
     snapshot = await ctx.store.snapshot()
-    return node_view(node, snapshot.devices, snapshot.claims)
+    return _node_view(snapshot, node)
 
 
 async def _log(

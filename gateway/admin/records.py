@@ -1,6 +1,6 @@
 """What the admin API answers about nodes, keys, audit and usage; models are in `views`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.admin.views import View, iso, iso_or_none
 from registry.state import (
@@ -17,6 +17,7 @@ from registry.state import (
     Node,
     NodeState,
     Priority,
+    Snapshot,
 )
 from registry.usage import UsageTotal
 
@@ -57,23 +58,44 @@ class NodeList(View, frozen=True, kw_only=True):
     items: tuple[NodeView, ...]
 
 
-def node_view(node: Node, devices: tuple[Device, ...], claims: tuple[Claim, ...]) -> NodeView:
-    own = sorted((item for item in devices if item.node == node.name), key=lambda d: d.index)
-    return NodeView(
-        name=node.name,
-        address=node.address,
-        state=node.state,
-        device_kind=node.device_kind,
-        runtimes=node.runtimes,
-        labels=node.labels,
-        sources=node.sources,
-        last_seen_at=iso(node.last_seen_at),
-        devices=tuple(_device_view(device, claims) for device in own),
+def node_views(nodes: Iterable[Node], snapshot: Snapshot) -> tuple[NodeView, ...]:
+    """Devices and claims are gone through once, not once for each node."""
+    devices, claims = by_node(snapshot.devices), by_device(snapshot.claims)
+    return tuple(
+        NodeView(
+            name=node.name,
+            address=node.address,
+            state=node.state,
+            device_kind=node.device_kind,
+            runtimes=node.runtimes,
+            labels=node.labels,
+            sources=node.sources,
+            last_seen_at=iso(node.last_seen_at),
+            devices=tuple(
+                _device_view(device, claims.get(device.id, ()))
+                for device in devices.get(node.name, ())
+            ),
+        )
+        for node in sorted(nodes, key=lambda item: item.name)
     )
 
 
-def _device_view(device: Device, claims: tuple[Claim, ...]) -> DeviceView:
-    held = [claim for claim in claims if claim.device_id == device.id]
+def by_node(devices: Iterable[Device]) -> dict[str, list[Device]]:
+    """In the order of their indexes."""
+    found: dict[str, list[Device]] = {}
+    for device in sorted(devices, key=lambda item: item.index):
+        found.setdefault(device.node, []).append(device)
+    return found
+
+
+def by_device(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
+    found: dict[str, list[Claim]] = {}
+    for claim in claims:
+        found.setdefault(claim.device_id, []).append(claim)
+    return found
+
+
+def _device_view(device: Device, held: Sequence[Claim]) -> DeviceView:
     claimed_bytes = sum(claim.memory_bytes for claim in held)
     return DeviceView(
         id=device.id,

@@ -96,6 +96,7 @@ async def test_no_answer_carries_a_token_a_digest_or_a_stored_secret(
     paths += [
         "nodes",
         "nodes/local",
+        "fleet",
         "quotas",
         "pools",
         "controllers",
@@ -302,6 +303,10 @@ async def test_nodes_show_what_is_free(client: httpx.AsyncClient):
     device = node["devices"][1]
     assert device["free_bytes"] == device["memory_bytes"] - device["claimed_bytes"] == 2 * 2**30
     assert device["workers"][0].startswith("smollm2-pd-prefill-0-")
+    (drawn,) = (await client.get("/admin/v1/fleet")).json()["nodes"]
+    claims = drawn["devices"][1]["claims"]
+    assert [claim["worker"] for claim in claims] == device["workers"]
+    assert sum(claim["memory_bytes"] for claim in claims) == device["claimed_bytes"]
     assert (await client.post("/admin/v1/nodes/local/cordon")).json()["state"] == "cordoned"
     assert (await client.post("/admin/v1/nodes/local/uncordon")).json()["state"] == "ready"
 
