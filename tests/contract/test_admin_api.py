@@ -244,7 +244,8 @@ async def test_a_fallback_that_is_not_there_is_warned_of_and_not_refused(client:
     described = (await client.get("/admin/v1/models/fresh")).json()
     (warning,) = made.json()["warnings"]
     assert "names 'later', which is not there" in warning
-    assert would["warnings"] == described["warnings"] == [warning]
+    validated = (await client.post("/admin/v1/models:validate", json=spec)).json()
+    assert would["warnings"] == validated["warnings"] == described["warnings"] == [warning]
 
     later = {"name": "later", "task": "embed", "source": "hf://o/m"}
     variants = [{"engine": "emulator", "topology": {"type": "aggregated"}}]
