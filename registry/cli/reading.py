@@ -275,19 +275,19 @@ def _key_rows(items: Items) -> Rows:
 
 @get.command()
 @click.option(
-    "--after", type=click.IntRange(min=0), default=0, help="Only entries after this number."
+    "--after", type=click.IntRange(min=0), help="Only entries after this number: the first of them."
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
     default=500,
     show_default=True,
-    help="How many entries at most.",
+    help="How many entries at most; without --after the newest.",
 )
 @admin_url_option
 @output_option
 @pass_session
-def audit(session: Session, *, after: int, limit: int, output: str) -> None:
+def audit(session: Session, *, after: int | None, limit: int, output: str) -> None:
     """Who changed what, oldest first."""
     titles = ("#>", "AGE", "ACTOR", "ACTION", "OBJECT", "REVISION", "FROM")
     params = {"after": after, "limit": limit}

@@ -118,9 +118,12 @@ class Reads(Scoped):
                 session, after=after, model=model, limit=limit, newest=newest
             )
 
-    async def audit(self, *, after: int = 0, limit: int = 500) -> tuple[AuditEntry, ...]:
+    async def audit(
+        self, *, after: int = 0, limit: int = 500, newest: bool = False
+    ) -> tuple[AuditEntry, ...]:
+        """As `events`."""
         async with self._scopes.read() as session:
-            return await history.audit(session, after=after, limit=limit)
+            return await history.audit(session, after=after, limit=limit, newest=newest)
 
     async def usage(
         self,

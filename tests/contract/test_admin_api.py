@@ -380,6 +380,15 @@ async def test_audit_names_who_from_where_with_the_request_id(client: httpx.Asyn
     assert entry["client_ip"] == "127.0.0.1"
 
 
+async def test_audit_is_the_newest_entries_or_the_first_after_one(client: httpx.AsyncClient):
+    for name in ("first", "second"):
+        await client.put(f"/admin/v1/models/{name}", json={**SPEC, "name": name})
+    newest = (await client.get("/admin/v1/audit?limit=1")).json()
+    oldest = (await client.get("/admin/v1/audit?after=0&limit=1")).json()
+    assert newest["items"][0]["object"] == "second"
+    assert oldest["items"][0]["id"] == 1
+
+
 async def test_what_is_unexpected_tells_only_a_request_id(
     admin: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ):

@@ -1623,6 +1623,11 @@ export interface components {
          * @enum {string}
          */
         EventKind: "model-applied" | "model-deleted" | "node-changed" | "worker-placed" | "worker-phase" | "model-condition" | "quota-changed" | "pool-changed" | "leader-changed" | "rollout" | "model-scaled" | "proposal" | "key-created" | "key-changed" | "key-rotated" | "key-revoked";
+        /** EventList */
+        EventList: {
+            items: components["schemas"]["EventView"][];
+            last_id: number;
+        };
         /** EventView */
         EventView: {
             id: number;
@@ -8860,8 +8865,8 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                /** @description only what came after this id */
-                after?: number;
+                /** @description only what came after this id; without it the newest */
+                after?: number | null;
                 limit?: number;
             };
             header?: never;
@@ -8932,13 +8937,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Request fulfilled, document follows */
+            /** @description Without follow */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["EventList"];
                 };
             };
             /** @description The request is malformed */
