@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import httpx
 from litestar import Request
@@ -13,12 +13,15 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
+from gateway.admin.auth import Guard
 from gateway.admin.errors import TooManyError
+from gateway.admin.playground import Playground
+from gateway.admin.sign_in import Door, Passwords
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
 from pipelines.engines.base import EngineMetrics
 from pipelines.probe import ProbeError, scrape
-from registry.state import Phase, Principal, Worker
+from registry.state import Phase, Principal, Session, Worker
 from registry.store import Store
 
 FOLLOWERS_MAX = 64
@@ -27,7 +30,7 @@ THINKERS_MAX = 8
 
 _T = TypeVar("_T")
 
-AdminRequest = Request[Any, Principal, State]
+AdminRequest = Request[Session | None, Principal, State]
 
 
 class Bound:
@@ -61,12 +64,20 @@ class AdminContext:
         cluster: Cluster,
         probe: httpx.AsyncClient,
         exposition: Exposition,
+        guard: Guard,
+        door: Door,
+        passwords: Passwords,
+        playground: Playground,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.cluster = cluster
         self.probe = probe
         self.exposition = exposition
+        self.guard = guard
+        self.door = door
+        self.passwords = passwords
+        self.playground = playground
         self.clock = clock
         self.followers = Bound(
             FOLLOWERS_MAX, f"{FOLLOWERS_MAX} streams are being followed already: end one first"
@@ -107,9 +118,16 @@ Context = NamedDependency[AdminContext]
 
 
 def stream(
-    chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+    chunks: AsyncGenerator[bytes, None],
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
+    status_code: int | None = None,
 ) -> Stream:
     """A streamed answer whose generator is closed when the client goes, wherever it then is."""
     return Stream(
-        chunks, media_type=media_type, headers=headers, background=BackgroundTask(chunks.aclose)
+        chunks,
+        media_type=media_type,
+        headers=headers,
+        status_code=status_code,
+        background=BackgroundTask(chunks.aclose),
     )

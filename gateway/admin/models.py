@@ -6,6 +6,7 @@ from typing import Annotated
 from litestar import Controller, Response, delete, get, patch, post, put
 from litestar.params import FromPath, FromQuery, HeaderParameter, RawBody
 
+from gateway.admin.auth import FOR_VIEWERS
 from gateway.admin.bodies import (
     ScaleBody,
     decode,
@@ -97,6 +98,7 @@ class ModelController(Controller):
         operation_class=TakesSpec,
         responses=REFUSALS,
         status_code=200,
+        opt=FOR_VIEWERS,
     )
     async def validate_model(self, ctx: Context, body: RawBody) -> AppliedView:
         spec = decode_spec(body, name=None)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from gateway.admin.views import View, iso, iso_or_none
 from registry.state import (
     NANO,
+    AccessRole,
     AuditEntry,
     BudgetPeriod,
     Claim,
@@ -131,13 +132,15 @@ class KeyLimitsView(View, frozen=True, kw_only=True):
 
 
 class KeyView(View, frozen=True, kw_only=True):
-    """*spent* is what its requests have cost in the present period of its budget, or in this month
-    where it has none. *old_secret_until* is null unless the secret of before still opens it.
+    """*role* is what an admin key may do, null of others. *spent* is what its requests have cost in
+    the present period of its budget, or in this month where it has none. *old_secret_until* is null
+    unless the secret of before still opens it.
     """
 
     id: str
     name: str
     kind: KeyKind
+    role: AccessRole | None
     models: tuple[str, ...]
     priority: Priority
     limits: KeyLimitsView
@@ -167,6 +170,7 @@ def key_view(key: Key, *, now: float) -> KeyView:
         id=key.id,
         name=key.name,
         kind=key.kind,
+        role=key.role if key.kind is KeyKind.ADMIN else None,
         models=key.models,
         priority=key.priority,
         limits=_limits_view(key.limits),

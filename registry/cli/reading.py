@@ -257,12 +257,17 @@ def keys(session: Session, output: str) -> None:
     )
 
 
+def kind_text(key: dict[str, Any]) -> str:
+    """``inference``, ``admin``, or ``admin (viewer)`` for one that may only look."""
+    return f"{key['kind']} ({key['role']})" if key["role"] == "viewer" else str(key["kind"])
+
+
 def _key_rows(items: Items) -> Rows:
     for item in items:
         yield (
             item["id"],
             item["name"],
-            item["kind"],
+            kind_text(item),
             item["priority"],
             state(item["state"]),
             until(item["expires_at"]),

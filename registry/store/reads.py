@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from registry.state import (
+    Account,
     AuditEntry,
     Event,
     Key,
@@ -10,10 +11,12 @@ from registry.state import (
     Proposal,
     Revision,
     Rollout,
+    Session,
     Snapshot,
     Worker,
 )
 from registry.store import (
+    accounts,
     history,
     keys,
     models,
@@ -22,6 +25,7 @@ from registry.store import (
     proposals,
     quotas,
     rollouts,
+    sessions,
     signals,
     usage,
     workers,
@@ -106,6 +110,21 @@ class Reads(Scoped):
         """By id, of revoked and expired ones too."""
         async with self._scopes.read() as session:
             return await keys.names(session)
+
+    async def accounts(self) -> tuple[Account, ...]:
+        """By name."""
+        async with self._scopes.read() as session:
+            return await accounts.every(session)
+
+    async def account(self, name: str) -> Account:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await accounts.one(session, name)
+
+    async def session(self, digest: bytes) -> Session | None:
+        """The one whose secret has that *digest*, unless it has ended."""
+        async with self._scopes.read() as session:
+            return await sessions.live(session, digest, self._scopes.now())
 
     async def events(
         self, *, after: int = 0, model: str | None = None, limit: int = 500, newest: bool = False

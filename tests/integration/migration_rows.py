@@ -171,6 +171,7 @@ _COLUMNS: dict[str, dict[str, Row]] = {
         "workers": {"departing": False},
     },
     "0006": {"workers": {"sleep_mode": ""}},
+    "0007": {"keys": {"role": "admin"}},
 }
 # … and the tables it added.
 _TABLES: dict[str, Rows] = {
@@ -252,6 +253,30 @@ _TABLES: dict[str, Rows] = {
             }
         ],
         "events": [_event("rollout"), _event("model-scaled"), _event("pool-changed")],
+    },
+    "0007": {
+        "accounts": [
+            {
+                "name": "alice",
+                "role": "viewer",
+                "password_hash": "$argon2id$",
+                "created_at": 1.0,
+                "updated_at": 2.0,
+            }
+        ],
+        "sessions": [
+            {
+                "digest": b"s" * 32,
+                "actor": "account:alice",
+                "role": "viewer",
+                "account": "alice",
+                "key_id": "",
+                "created_at": 1.0,
+                "seen_at": 2.0,
+                "expires_at": 3.0,
+            }
+        ],
+        "events": [_event("account-changed"), _event("sign-in")],
     },
 }
 
