@@ -71,6 +71,6 @@ def _key(table: type[t.Base]) -> tuple[Any, ...]:
 
 def _traffic_row(row: Traffic) -> dict[str, Any]:
     values: dict[str, Any] = msgspec.to_builtins(row)
-    for name in ("ttft", "tpot"):
+    for name in ("ttft", "tpot", "e2e"):
         values[name] = msgspec.json.encode(getattr(row, name)).decode()
     return values

@@ -171,6 +171,7 @@ _COLUMNS: dict[str, dict[str, Row]] = {
         "workers": {"departing": False},
     },
     "0006": {"workers": {"sleep_mode": ""}},
+    "0008": {"traffic": {"e2e": '{"sum_s": 0.5}'}},
 }
 # … and the tables it added.
 _TABLES: dict[str, Rows] = {
@@ -266,7 +267,7 @@ def rows_of(version: str) -> Rows:
             for row in made[table]:
                 row.update(columns)
         for table, rows in _TABLES.get(added, {}).items():
-            made[table] = [*made.get(table, []), *rows]
+            made[table] = [*made.get(table, []), *map(dict, rows)]
     return made
 
 

@@ -25,6 +25,7 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     ttft: Latencies = Latencies()
     tpot: Latencies = Latencies()
+    e2e: Latencies = Latencies()
 
 
 def summed(rows: Collection[Traffic]) -> Sum:
@@ -36,6 +37,7 @@ def summed(rows: Collection[Traffic]) -> Sum:
         completion_tokens=sum(row.completion_tokens for row in rows),
         ttft=Latencies.sum_of([row.ttft for row in rows]),
         tpot=Latencies.sum_of([row.tpot for row in rows]),
+        e2e=Latencies.sum_of([row.e2e for row in rows]),
     )
 
 

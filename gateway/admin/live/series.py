@@ -50,6 +50,6 @@ def _point(at: float, rows: list[Traffic]) -> PointView:
         ttft_p95_s=slow_s(seen.ttft),
         tpot_p50_s=median_s(seen.tpot),
         tpot_p95_s=slow_s(seen.tpot),
-        e2e_p50_s=None,
-        e2e_p95_s=None,
+        e2e_p50_s=median_s(seen.e2e),
+        e2e_p95_s=slow_s(seen.e2e),
     )
