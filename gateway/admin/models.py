@@ -15,7 +15,6 @@ from gateway.admin.bodies import (
 )
 from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
-from gateway.admin.live.seen import look
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
@@ -50,7 +49,7 @@ class ModelController(Controller):
 
     @get("/models", operation_id="listModels", responses=REFUSALS)
     async def list_models(self, ctx: Context) -> ModelList:
-        return ModelList(items=(await look(ctx.store, ctx.clock())).summaries())
+        return ModelList(items=tuple((await ctx.seen.look()).summaries.values()))
 
     @get("/models/{name:str}", operation_id="describeModel", responses=REFUSALS)
     async def describe_model(self, ctx: Context, name: FromPath[str]) -> Response[ModelView]:

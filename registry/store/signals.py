@@ -29,9 +29,13 @@ async def tell_demand(write: Write, told: Sequence[Demand]) -> None:
     await _put(write, t.DemandRow, [msgspec.to_builtins(row) for row in told])
 
 
-async def traffic(session: AsyncSession, since: float, model: str | None) -> tuple[Traffic, ...]:
-    """Of slots that began at *since* or later, oldest first."""
+async def traffic(
+    session: AsyncSession, since: float, until: float | None, model: str | None
+) -> tuple[Traffic, ...]:
+    """Of slots that began at *since* or later and before *until*, oldest first."""
     query = select(t.TrafficRow).where(t.TrafficRow.at >= since)
+    if until is not None:
+        query = query.where(t.TrafficRow.at < until)
     if model is not None:
         query = query.where(t.TrafficRow.model == model)
     return tuple(map(rows.traffic, await session.scalars(query.order_by(*_key(t.TrafficRow)))))
