@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from gateway.admin.live.rates import Sum, of_clients, summed
+from gateway.admin.live.rates import NOTHING, Sum, of_clients, summed
 from registry.state import Model
 from registry.traffic import SLOT_S, TRAFFIC_KEPT_S, Traffic
 
@@ -46,9 +46,9 @@ class Past:
                     continue
                 end = min(until, at + slots * SLOT_S)
                 rows = await self._store.traffic(at, until=end)
-                found.update(_by_slot(rows, models))
+                told = _by_slot(rows, models)
                 for begin in _slots(at, end):
-                    found.setdefault(begin, Sum())
+                    found[begin] = told.get(begin, NOTHING)
                     if begin < until - _SETTLED_S:
                         self._slots[begin] = found[begin]
                 # A few slots first; where they hold little, more at once.

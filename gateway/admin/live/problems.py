@@ -140,7 +140,7 @@ def _of_model(facts: Facts, model: Model) -> Iterator[ProblemView]:
 
 
 def _of_serving(facts: Facts, model: Model, state: ServingState) -> Iterator[ProblemView]:
-    why = "" if model.rollout is not None else model.condition
+    why = "" if model.rollout is not None else model.condition or _lacking(facts, model)
     workers = [worker for item in facts.statuses[model.name] for worker in item.workers]
     if state is ServingState.UNAVAILABLE:
         advice = _why_none(facts, model, workers)
@@ -165,9 +165,17 @@ def _of_serving(facts: Facts, model: Model, state: ServingState) -> Iterator[Pro
         yield _model(model, Severity.INFO, why, advice)
 
 
+def _lacking(facts: Facts, model: Model) -> str:
+    """As the controller would say it, who has not looked yet."""
+    return "; ".join(
+        f"{item.name}: {count.ready} of {count.desired} {count.role} ready"
+        for item in facts.statuses[model.name]
+        for count in item.roles
+        if count.ready + count.asleep < count.desired
+    )
+
+
 def _why_none(facts: Facts, model: Model, workers: list[Worker]) -> str:
-    if not any(variant.weight for variant in model.spec.variants):
-        return "no variant of its takes traffic: give one a weight and apply the spec"
     if (broken := _last_failure(facts, model)) is not None:
         return _of_failure(broken)
     if workers:
@@ -218,7 +226,7 @@ def _of_errors(model: Model, rates: RatesView) -> Iterator[ProblemView]:
     yield _model(
         model,
         Severity.ERROR if share >= _ERRORS_BAD else Severity.WARNING,
-        f"{share:.0%} of its requests fail, of {rates.requests_per_s:.3g} a second",
+        f"{100 * share:.0f} % of its requests fail, of {rates.requests_per_s:.3g} a second",
         advice.format(model.name),
     )
 
