@@ -160,6 +160,7 @@ def traffic(row: t.TrafficRow) -> Traffic:
         completion_tokens=row.completion_tokens,
         ttft=msgspec.json.decode(row.ttft, type=Latencies),
         tpot=msgspec.json.decode(row.tpot, type=Latencies),
+        e2e=msgspec.json.decode(row.e2e, type=Latencies),
     )
 
 

@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import aclosing, contextmanager
 from typing import TypeVar
 
 import httpx
@@ -15,6 +15,9 @@ from litestar.response import Stream
 
 from gateway.admin.auth import Guard
 from gateway.admin.errors import TooManyError
+from gateway.admin.live.follow import Feed
+from gateway.admin.live.past import Past
+from gateway.admin.live.seen import EngineWatch, Seen
 from gateway.admin.playground import Playground
 from gateway.admin.sign_in import Door, Passwords
 from gateway.exposition import Exposition
@@ -54,6 +57,13 @@ class Bound:
         finally:
             self.count -= 1
 
+    async def through(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """*chunks*, counted as one for as long as they come."""
+        with self.one():
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+
 
 class AdminContext:
     # A plain class: Litestar would take a dataclass apart to validate it.
@@ -79,6 +89,9 @@ class AdminContext:
         self.passwords = passwords
         self.playground = playground
         self.clock = clock
+        self.seen = Seen(store, clock)
+        self.feed = Feed(self.seen, EngineWatch(self.engine_counts, clock), store)
+        self.past = Past(store)
         self.followers = Bound(
             FOLLOWERS_MAX, f"{FOLLOWERS_MAX} streams are being followed already: end one first"
         )
@@ -122,8 +135,14 @@ def stream(
     media_type: str,
     headers: Mapping[str, str] | None = None,
     status_code: int | None = None,
+    *,
+    slow_s: float | None = None,
 ) -> Stream:
-    """A streamed answer whose generator is closed when the client goes, wherever it then is."""
+    """A streamed answer whose generator is closed when the client goes, wherever it then is, or
+    when it takes nothing for *slow_s*.
+    """
+    if slow_s is not None:
+        chunks = _dropping(chunks, slow_s)
     return Stream(
         chunks,
         media_type=media_type,
@@ -131,3 +150,21 @@ def stream(
         status_code=status_code,
         background=BackgroundTask(chunks.aclose),
     )
+
+
+async def _dropping(
+    chunks: AsyncGenerator[bytes, None], slow_s: float
+) -> AsyncGenerator[bytes, None]:
+    """What sends a chunk waits until the client has taken most of what was sent before: it is
+    cancelled where that takes too long, and with it the answer.
+    """
+    sending = asyncio.current_task()
+    assert sending is not None
+    loop = asyncio.get_running_loop()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            timer = loop.call_later(slow_s, sending.cancel)
+            try:
+                yield chunk
+            finally:
+                timer.cancel()

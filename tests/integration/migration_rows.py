@@ -172,6 +172,7 @@ _COLUMNS: dict[str, dict[str, Row]] = {
     },
     "0006": {"workers": {"sleep_mode": ""}},
     "0007": {"keys": {"role": "admin"}},
+    "0008": {"traffic": {"e2e": '{"sum_s": 0.5}'}},
 }
 # … and the tables it added.
 _TABLES: dict[str, Rows] = {
@@ -291,7 +292,7 @@ def rows_of(version: str) -> Rows:
             for row in made[table]:
                 row.update(columns)
         for table, rows in _TABLES.get(added, {}).items():
-            made[table] = [*made.get(table, []), *rows]
+            made[table] = [*made.get(table, []), *map(dict, rows)]
     return made
 
 
