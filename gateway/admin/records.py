@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from gateway.admin.views import View, iso, iso_or_none
 from registry.state import (
     NANO,
+    AccessRole,
     AuditEntry,
     BudgetPeriod,
     Claim,
@@ -17,7 +18,6 @@ from registry.state import (
     Node,
     NodeState,
     Priority,
-    Snapshot,
 )
 from registry.usage import UsageTotal
 
@@ -58,9 +58,11 @@ class NodeList(View, frozen=True, kw_only=True):
     items: tuple[NodeView, ...]
 
 
-def node_views(nodes: Iterable[Node], snapshot: Snapshot) -> tuple[NodeView, ...]:
-    """Devices and claims are gone through once, not once for each node."""
-    devices, claims = by_node(snapshot.devices), by_device(snapshot.claims)
+def node_views(
+    nodes: Iterable[Node], devices: Iterable[Device], claims: Iterable[Claim]
+) -> tuple[NodeView, ...]:
+    """*devices* and *claims* may be others' too; they are gone through once for all nodes."""
+    there, held = by_node(devices), by_device(claims)
     return tuple(
         NodeView(
             name=node.name,
@@ -72,11 +74,10 @@ def node_views(nodes: Iterable[Node], snapshot: Snapshot) -> tuple[NodeView, ...
             sources=node.sources,
             last_seen_at=iso(node.last_seen_at),
             devices=tuple(
-                _device_view(device, claims.get(device.id, ()))
-                for device in devices.get(node.name, ())
+                _device_view(device, held.get(device.id, ())) for device in there.get(node.name, ())
             ),
         )
-        for node in sorted(nodes, key=lambda item: item.name)
+        for node in nodes
     )
 
 
@@ -153,13 +154,15 @@ class KeyLimitsView(View, frozen=True, kw_only=True):
 
 
 class KeyView(View, frozen=True, kw_only=True):
-    """*spent* is what its requests have cost in the present period of its budget, or in this month
-    where it has none. *old_secret_until* is null unless the secret of before still opens it.
+    """*role* is what an admin key may do, null of others. *spent* is what its requests have cost in
+    the present period of its budget, or in this month where it has none. *old_secret_until* is null
+    unless the secret of before still opens it.
     """
 
     id: str
     name: str
     kind: KeyKind
+    role: AccessRole | None
     models: tuple[str, ...]
     priority: Priority
     limits: KeyLimitsView
@@ -189,6 +192,7 @@ def key_view(key: Key, *, now: float) -> KeyView:
         id=key.id,
         name=key.name,
         kind=key.kind,
+        role=key.role if key.kind is KeyKind.ADMIN else None,
         models=key.models,
         priority=key.priority,
         limits=_limits_view(key.limits),
