@@ -810,7 +810,8 @@ export interface paths {
         };
         /**
          * DescribeSession
-         * @description Who this is, by its cookie or its key.
+         * @description Who this is, by its cookie or its key; null for nobody, which is no error to a page that
+         *     only wants to know whether it has to ask.
          */
         get: operations["describeSession"];
         put?: never;
@@ -9450,7 +9451,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SessionView"];
+                    "application/json": components["schemas"]["SessionView"] | null;
                 };
             };
             /** @description The request is malformed */

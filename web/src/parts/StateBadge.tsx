@@ -28,7 +28,7 @@ const COLOURS: Record<string, string> = {
 export function StateBadge({ state }: { state: string }) {
   const word = state.replaceAll("_", " ");
   return (
-    <Badge color={COLOURS[word] ?? "gray"} variant="light" tt="none" style={{ flexShrink: 0 }}>
+    <Badge color={COLOURS[word] ?? "gray"} variant="light" tt="none" miw="fit-content">
       {word}
     </Badge>
   );
