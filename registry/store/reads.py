@@ -27,7 +27,7 @@ from registry.store import (
     workers,
 )
 from registry.store.scope import Scoped
-from registry.traffic import Traffic
+from registry.traffic import Demand, Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -153,9 +153,16 @@ class Reads(Scoped):
         async with self._scopes.read() as session:
             return await proposals.one(session, proposal_id)
 
-    async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
-        """What gateways told of slots that began at *since* or later, oldest first; it is kept for
-        `TRAFFIC_KEPT_S`.
+    async def traffic(
+        self, since: float, model: str | None = None, *, until: float | None = None
+    ) -> tuple[Traffic, ...]:
+        """What gateways told of slots that began at *since* or later and before *until*, oldest
+        first; it is kept for `TRAFFIC_KEPT_S`.
         """
         async with self._scopes.read() as session:
-            return await signals.traffic(session, since, model)
+            return await signals.traffic(session, since, until, model)
+
+    async def demand(self) -> tuple[Demand, ...]:
+        """What each gateway told last of each model."""
+        async with self._scopes.read() as session:
+            return await signals.demand(session)
