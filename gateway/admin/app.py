@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from functools import partial
 
 import httpx
 import prometheus_client
@@ -13,7 +14,7 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import Message, Scope
 
-from gateway.admin.auth import OPEN, AdminKeys, require_admin
+from gateway.admin.auth import OPEN, AdminKeys, authenticate, require_admin
 from gateway.admin.bodies import BODY_BYTES_MAX
 from gateway.admin.context import AdminContext, Context
 from gateway.admin.documented import REFUSALS, SpecSchemaPlugin
@@ -67,8 +68,14 @@ def create_admin_app(
     clock: Callable[[], float] = time.time,
 ) -> Litestar:
     """The app for the admin listener. What is handed in stays the caller's to close."""
+    keys = AdminKeys(store, clock)
     ctx = AdminContext(
-        store=store, cluster=cluster, probe=probe, exposition=exposition, clock=clock
+        store=store,
+        cluster=cluster,
+        probe=probe,
+        exposition=exposition,
+        authenticate=partial(authenticate, keys),
+        clock=clock,
     )
     return Litestar(
         route_handlers=[
@@ -93,7 +100,7 @@ def create_admin_app(
             TransferController,
         ],
         dependencies={"ctx": Provide(lambda: ctx, sync_to_thread=False)},
-        middleware=[require_admin(AdminKeys(store, clock))],
+        middleware=[require_admin(keys)],
         exception_handlers={Exception: answer_error},
         before_send=[_add_headers],
         request_max_body_size=BODY_BYTES_MAX,

@@ -49,7 +49,7 @@ def require_admin(keys: AdminKeys) -> Callable[[ASGIApp], ASGIApp]:
     def middleware(app: ASGIApp) -> ASGIApp:
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
             if not scope["route_handler"].opt.get("open"):
-                scope["auth"] = await _authenticate(keys, scope)
+                scope["auth"] = await authenticate(keys, scope)
             await app(scope, receive, send)
 
         return guarded
@@ -57,7 +57,8 @@ def require_admin(keys: AdminKeys) -> Callable[[ASGIApp], ASGIApp]:
     return middleware
 
 
-async def _authenticate(keys: AdminKeys, scope: Scope) -> Principal:
+async def authenticate(keys: AdminKeys, scope: Scope) -> Principal:
+    """Who asks. Raises NotAuthorizedException; of a stream, once its key is none any more."""
     header = dict(scope["headers"]).get(b"authorization", b"").decode("latin-1")
     scheme, _, secret = header.partition(" ")
     secret = secret.strip()

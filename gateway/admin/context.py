@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator, Mapping
+from contextlib import aclosing, contextmanager
 from typing import Any, TypeVar
 
 import httpx
@@ -12,8 +12,12 @@ from litestar.background_tasks import BackgroundTask
 from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.response import Stream
+from litestar.types import Scope
 
 from gateway.admin.errors import TooManyError
+from gateway.admin.live.follow import Feed
+from gateway.admin.live.past import Past
+from gateway.admin.live.seen import EngineWatch, Seen
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
 from pipelines.engines.base import EngineMetrics
@@ -51,6 +55,13 @@ class Bound:
         finally:
             self.count -= 1
 
+    async def through(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """*chunks*, counted as one for as long as they come."""
+        with self.one():
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+
 
 class AdminContext:
     # A plain class: Litestar would take a dataclass apart to validate it.
@@ -61,13 +72,18 @@ class AdminContext:
         cluster: Cluster,
         probe: httpx.AsyncClient,
         exposition: Exposition,
+        authenticate: Callable[[Scope], Awaitable[Principal]],
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.cluster = cluster
         self.probe = probe
         self.exposition = exposition
+        self.authenticate = authenticate
         self.clock = clock
+        self.seen = Seen(store, clock)
+        self.feed = Feed(self.seen, EngineWatch(self.engine_counts, clock), store)
+        self.past = Past(store)
         self.followers = Bound(
             FOLLOWERS_MAX, f"{FOLLOWERS_MAX} streams are being followed already: end one first"
         )
@@ -107,9 +123,40 @@ Context = NamedDependency[AdminContext]
 
 
 def stream(
-    chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+    chunks: AsyncGenerator[bytes, None],
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
+    *,
+    slow_s: float | None = None,
 ) -> Stream:
-    """A streamed answer whose generator is closed when the client goes, wherever it then is."""
+    """A streamed answer whose generator is closed when the client goes, wherever it then is, or
+    when it takes nothing for *slow_s*.
+    """
+    if slow_s is not None:
+        chunks = _dropping(chunks, slow_s)
     return Stream(
-        chunks, media_type=media_type, headers=headers, background=BackgroundTask(chunks.aclose)
+        chunks, media_type=media_type, headers=headers, background=BackgroundTask(_close, chunks)
     )
+
+
+async def _close(chunks: AsyncGenerator[bytes, None]) -> None:
+    # Not `chunks.aclose` itself: Litestar would call that in a thread, and await nothing.
+    await chunks.aclose()
+
+
+async def _dropping(
+    chunks: AsyncGenerator[bytes, None], slow_s: float
+) -> AsyncGenerator[bytes, None]:
+    """What sends a chunk waits until the client has taken most of what was sent before: it is
+    cancelled where that takes too long, and with it the answer.
+    """
+    sending = asyncio.current_task()
+    assert sending is not None
+    loop = asyncio.get_running_loop()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            timer = loop.call_later(slow_s, sending.cancel)
+            try:
+                yield chunk
+            finally:
+                timer.cancel()
