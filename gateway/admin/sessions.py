@@ -69,6 +69,8 @@ class SessionController(Controller):
         try:
             asker = await ctx.guard.admit(request.scope)
         except NotAuthorizedException:
+            if b"authorization" in dict(request.scope["headers"]):
+                raise
             return None
         session = asker.session
         secret = cookie_secret(dict(request.scope["headers"]))
