@@ -114,7 +114,12 @@ class Controller:
         snapshot = await self._newest(snapshot)
         # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
         proposal = await asyncio.to_thread(
-            place_awake_or_asleep, snapshot, decision.start, runtime_of, held=decision.held
+            place_awake_or_asleep,
+            snapshot,
+            decision.start,
+            runtime_of,
+            self._clock(),
+            held=decision.held,
         )
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)

@@ -122,3 +122,24 @@ async def test_one_of_no_pool_takes_the_room_of_sleepers(store: Store, node: One
         await world.ask(name)
         await world.turns(lambda s, name=name: of(s).get(name) is Phase.READY)
         await world.ask(name, queued=0)
+
+
+async def test_room_made_for_a_waiter_is_not_taken_by_who_was_refused_before(
+    store: Store, node: OneNode
+) -> None:
+    await store.put_pool(Pool(name="tail", overcommit=2.0, awake_min_s=0.0), by=ME)
+    for name in NAMES:
+        await store.apply_model(pooled(name, "stop"), by=ME)
+    world = World(store, node)
+    first = await world.turns(lambda s: sorted(of(s).values()) == ["asleep", "ready", "ready"])
+    (sleeper,) = (name for name, phase in of(first).items() if phase is Phase.ASLEEP)
+    topology = {"type": "aggregated", "memory": "448MiB"}
+    other = a_spec("other", variants=[{"engine": "emulator", "topology": topology}])
+    await store.apply_model(other, by=ME)
+    await world.turns(lambda s: any("no place" in m.condition for m in s.models))
+
+    await world.ask(sleeper)
+    last = await world.turns(lambda s: Phase.READY is of(s)[sleeper] or "other" in of(s))
+
+    assert "other" not in of(last)
+    assert sorted(of(last).values()) == ["asleep", "ready", "ready"], "one has slept for it"
