@@ -136,7 +136,7 @@ class Controller:
         arrangement = await asyncio.to_thread(
             arrange, snapshot, self._clock(), dict(measured.worked_at)
         )
-        asleep = await self._sleepers.turn(snapshot, arrangement, commands)
+        asleep = await self._sleepers.turn(snapshot, arrangement, waited_for, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
         await self._scaling.look(snapshot, measured)

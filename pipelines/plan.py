@@ -305,15 +305,14 @@ class _Course:
         nobody waits any more.
         """
         snapshot = self.snapshot
-        ready = [
-            worker
-            if worker.phase in _AT_REST
-            else msgspec.structs.replace(worker, phase=Phase.READY, ready_at=self._now)
-            for worker in snapshot.workers
-            if worker.id not in ended
-        ]
+        ready = [_rested(w, self._now) for w in snapshot.workers if w.id not in ended]
         known = {worker.id for worker in snapshot.workers}
-        claims = [claim for claim in snapshot.claims if claim.worker_id not in ended]
+        falling = {w.id for w in snapshot.workers if w.phase is Phase.FALLING_ASLEEP}
+        claims = [
+            msgspec.structs.replace(claim, memory_bytes=0) if claim.worker_id in falling else claim
+            for claim in snapshot.claims
+            if claim.worker_id not in ended
+        ]
         for name, start in self.starts.items():
             if name not in known:
                 ready.append(_started(name, start, self._now))
@@ -324,6 +323,14 @@ class _Course:
         self.snapshot = msgspec.structs.replace(
             snapshot, workers=tuple(ready), claims=tuple(claims), ended=(), demand=()
         )
+
+
+def _rested(worker: Worker, now: float) -> Worker:
+    if worker.phase is Phase.FALLING_ASLEEP:
+        return msgspec.structs.replace(worker, phase=Phase.ASLEEP)
+    if worker.phase in _AT_REST:
+        return worker
+    return msgspec.structs.replace(worker, phase=Phase.READY, ready_at=now)
 
 
 def _rolled(model: Model, snapshot: Snapshot, refused: Collection[Slot], now: float) -> Model:

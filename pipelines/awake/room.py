@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pipelines.awake.units import Unit
-from registry.state import LEAVING_PHASES, NodeState, Phase, Snapshot, Worker
+from registry.state import MAKES_ROOM_PHASES, NodeState, Phase, Snapshot, Worker
 
-_GOING = LEAVING_PHASES | {Phase.FALLING_ASLEEP}
 _Count = TypeVar("_Count", int, int | None)
 _WAKES_NOBODY = frozenset({NodeState.UNKNOWN, NodeState.DRAINING})
 
@@ -41,7 +40,7 @@ class Room:
         for worker_id in self._claims:
             held = self._held_by(worker_id)
             self.left.subtract(held)
-            if worker_id in workers and workers[worker_id].phase in _GOING:
+            if worker_id in workers and workers[worker_id].phase in MAKES_ROOM_PHASES:
                 self.coming.update(held)
                 if workers[worker_id].phase is Phase.FALLING_ASLEEP:
                     self._falling.update(held)

@@ -1,5 +1,5 @@
-"""Places that are free only once workers that leave have ended: a gang waits for them and keeps
-its place, so that nobody of lower rank takes it meanwhile. And room that was made for others.
+"""Places that are free only once workers that leave have ended, or sleep: a gang waits for them and
+keeps its place, so that nobody of lower rank takes it meanwhile. And room that was made for others.
 """
 
 from collections.abc import Mapping, Sequence

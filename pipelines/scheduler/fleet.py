@@ -17,6 +17,7 @@ from pipelines.scheduler.victims import Victims
 from registry.spec import Role
 from registry.state import (
     LEAVING_PHASES,
+    MAKES_ROOM_PHASES,
     Device,
     DeviceClaim,
     PlannedWorker,
@@ -56,7 +57,11 @@ class Fleet:
         self.shapes = Shapes(self.builds)
         self._count_workers(snapshot)
         self.leaving = tuple(
-            sorted(w.id for w in snapshot.workers if w.phase in LEAVING_PHASES and self.holds[w.id])
+            sorted(
+                worker.id
+                for worker in snapshot.workers
+                if worker.phase in MAKES_ROOM_PHASES and self.holds[worker.id]
+            )
         )
 
     def _make_hosts(self, snapshot: Snapshot) -> tuple[Host, ...]:

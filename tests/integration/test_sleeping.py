@@ -154,6 +154,22 @@ async def test_one_that_has_work_finishes_it_first(
     await world.turns(all_are(Phase.ASLEEP))
 
 
+async def test_one_that_stays_busy_is_cut_sooner_for_who_has_a_higher_priority(
+    store: Store, node: OneNode, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As one that is evicted is: it could be, if it did not fall asleep already."""
+    world = await ready(store, node, STOPPED)
+
+    async def is_idle(*_: object) -> bool:
+        return False
+
+    monkeypatch.setattr(drains, "is_idle", is_idle)
+    monkeypatch.setattr(sleeping, "EVICTION_MAX_S", 0.2)
+    await fall_asleep(store)
+    await store.apply_model(a_spec("urgent", priority=200), by=ME)
+    await world.turns(lambda seen: sorted(phases(seen)) == ["asleep", "ready"])
+
+
 async def test_an_engine_that_refuses_to_sleep_is_stopped_instead(
     store: Store, node: OneNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -72,3 +72,14 @@ def test_who_cannot_wake_where_it_lies_keeps_nothing():
     claims = (*snapshot.claims, Claim(worker_id="x", device_id="a/cpu0", memory_bytes=6 * GIB))
     full = replace(snapshot, models=(*snapshot.models, other), claims=claims, nodes=(a_node("a"),))
     assert promises(full, NOW) == ()
+
+
+def test_who_is_refused_does_not_wait_for_room_that_falls_to_the_waiter():
+    pool = Pooled(memory_gib=8).awake("a").falling("b").asleep("c")
+    new = unified("new", memory="4GiB")
+
+    (refusal,) = proposed(pool.asks("c", NOW - 5).snapshot(), new).refused
+    assert refusal.waits_for == ()
+
+    (refusal,) = proposed(pool.asked("c", NOW).snapshot(), new).refused
+    assert refusal.waits_for == ("b",)

@@ -238,3 +238,14 @@ def test_awake_never_oversells_and_asleep_keeps_the_overcommit(sizes, devices, o
             assert size <= 8 * GIB - not_pool[taken.device_id]
     seated = {gang.workers[0].plan.slot for gang in proposal.placed}
     assert not seated & {refusal.plan.slot for refusal in proposal.refused}
+
+
+def test_a_plan_counts_on_the_room_of_who_falls_asleep():
+    falls, claim = a_sleeper(pooled("s", memory="8GiB"), held_gib=8, phase=Phase.FALLING_ASLEEP)
+    new = unified("new", memory="8GiB")
+    snapshot = a_fleet([pooled("s", memory="8GiB"), new], workers=[falls], claims=[claim])
+
+    told = plan(snapshot, (), NOW, runtime_of)
+
+    assert [(start.worker.plan.model, start.turn) for start in told.starts] == [("new", 2)]
+    assert told.is_complete
