@@ -26,8 +26,11 @@ async def fall_asleep(write: Write, worker_id: str, mode: SleepMode, reason: str
     assert mode is not SleepMode.AWAKE, worker_id
     row = await row_of(write.session, worker_id)
     worker = rows.worker(row)
-    may = worker.phase is Phase.READY or (
-        worker.phase is Phase.FALLING_ASLEEP and worker.sleep_mode is not mode
+    may = (
+        worker.phase is Phase.READY
+        or (worker.phase is Phase.FALLING_ASLEEP and worker.sleep_mode is not mode)
+        # Its process is to end; what has none cannot be told to sleep in another way.
+        or (worker.phase is Phase.ASLEEP and worker.has_process and mode is SleepMode.STOPPED)
     )
     if not may or worker.departing or worker.plan.external:
         return worker
