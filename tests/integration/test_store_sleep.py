@@ -115,6 +115,27 @@ async def test_an_engine_that_falls_asleep_too_late_is_stopped_all_the_same(stor
     assert await claimed(store) == [("n/cpu0", DEVICE_BYTES), ("n/cpu1", 0)], "its process is there"
 
 
+async def test_who_is_started_to_wake_is_started_so_that_it_can_sleep_as_its_spec_says_now(
+    store: Store,
+) -> None:
+    worker = await serving(store)
+    assert not worker.plan.sleeps
+    await asleep(store, worker)
+    for idle, sleeps in (({"after_s": 60}, True), ({"after_s": 60, "then": "stop"}, False)):
+        await store.apply_model(spec(idle=idle), by=ME)
+        woken = await store.wake_worker(worker.id, reason="asked for")
+        assert woken.plan.sleeps is sleeps
+        assert woken.plan.fingerprint == worker.plan.fingerprint
+        await asleep(store, worker)
+
+
+async def test_who_is_told_to_wake_stays_as_it_was_started(store: Store) -> None:
+    worker = await serving(store)
+    await asleep(store, worker, LIGHTLY, held=30)
+    await store.apply_model(spec(idle={"after_s": 60}), by=ME)
+    assert (await store.wake_worker(worker.id, reason="asked for")).plan == worker.plan
+
+
 async def test_one_that_sleeps_lightly_sleeps_on_without_a_process(store: Store) -> None:
     worker = await serving(store)
     await asleep(store, worker, LIGHTLY, held=30)
