@@ -57,7 +57,7 @@ class Reads(Scoped):
                 keys=await keys.every(session, self._scopes.now()),
                 quotas=await quotas.every(session),
                 pools=await pools.every(session),
-                demand=await signals.demand(session),
+                demand=await signals.demand(session, self._scopes.now()),
             )
 
     async def model(self, name: str) -> Model:

@@ -160,7 +160,7 @@ class Pooled:
             if model.name not in self._workers
             for gang in expand(model)
         ]
-        proposal = place_awake_or_asleep(self._snapshot(now), gangs, lambda plan, kind: "r")
+        proposal = place_awake_or_asleep(self._snapshot(now), gangs, lambda plan, kind: "r", now)
         if proposal.refused:
             raise NoPlaceError(proposal.refused[0].sentence)
         for gang in proposal.placed:
