@@ -8,14 +8,14 @@ import msgspec
 from pipelines.backoff import Slot, backoff
 from pipelines.rollouts.gate import Outcome, Verdict, judge
 from pipelines.rollouts.lanes import WHOLE, Part
-from pipelines.rollouts.targets import (
+from pipelines.rollouts.scene import (
     Scene,
-    Targets,
     is_proven,
     moves_on,
     next_percent,
     time_is_over_at,
 )
+from pipelines.rollouts.targets import Targets
 from registry.spec import Promote
 from registry.state import LEAVING_PHASES, Rollout, RolloutState, Worker
 from registry.traffic import Traffic
@@ -149,9 +149,12 @@ def _died(scene: Scene, parts: Iterable[Part]) -> str:
 
 
 def _old(goal: Targets) -> list[Worker]:
-    """The workers that only the old revision has, but for those that leave."""
+    """The workers that only the old revision has, and who stands in for them, but for those that
+    leave.
+    """
     return [
-        w for lane in goal.difference.lanes for part in lane.old for w in goal.scene.filling(part)
+        *(w for lane in goal.difference.lanes for p in lane.old for w in goal.scene.filling(p)),
+        *goal.stand_ins,
     ]
 
 

@@ -9,7 +9,7 @@ from pipelines.conditions import condition
 from pipelines.plan import with_specs
 from pipelines.reconciler import reconcile
 from pipelines.rollouts import Step
-from pipelines.rollouts.targets import is_proven
+from pipelines.rollouts.scene import is_proven
 from pipelines.topology import expand
 from registry.spec import Locality, Role, from_data
 from registry.state import NodeState, Phase, RoleScale, RolloutState
@@ -27,6 +27,12 @@ def other(model, topology, **fields):
     spec = msgspec.to_builtins(model.spec)
     spec["variants"][0]["topology"] = msgspec.to_builtins(topology.spec.variants[0].topology)
     return from_data({**spec, **fields})
+
+
+def renamed(model, name, **fields):
+    """Its spec with its one variant under another name."""
+    data = msgspec.to_builtins(model.spec)
+    return from_data({**data, "variants": [{**data["variants"][0], "name": name}], **fields})
 
 
 def test_what_replaces_no_worker_is_over_at_once():
@@ -77,9 +83,7 @@ def test_from_aggregated_to_a_pair_the_old_ones_serve_until_the_new_ones_are_rea
 @pytest.mark.parametrize("name", ["renamed", "removed"])
 def test_the_workers_of_a_variant_that_goes_serve_until_the_new_ones_are_ready(name):
     model = unified("m", workers=2)
-    data = msgspec.to_builtins(model.spec)
-    data["variants"] = [{**data["variants"][0], "name": name}]
-    course = Course(capacity(model, slots=4), from_data(data), ready_after=2)
+    course = Course(capacity(model, slots=4), renamed(model, name), ready_after=2)
     course.run(look=lambda course: course.ready() >= 2 or pytest.fail("too few serve"))
     assert {worker.plan.variant for worker in course.snapshot.workers} == {name}
 
@@ -427,6 +431,59 @@ def test_back_to_the_base_without_room_the_workers_in_between_keep_the_minimum()
     assert {worker.plan.fingerprint for worker in course.snapshot.workers} == {
         plan.fingerprint for gang in expand(model) for plan in gang
     }
+    assert course.ready() == 4
+
+
+def half_way(policy, slots=4, spec=changed, **course):
+    """At 50 % of a change of a model of four workers, which then changes again."""
+    model = unified("m", workers=4)
+    policy = {"canary": [50, 100], "pause_s": 1000.0, **policy}
+    course = Course(capacity(model, slots=slots), spec(model, rollout=policy), **course)
+    while course.rollout.percent != 50:
+        course.turn()
+    return course
+
+
+def third():
+    return with_spec(unified("m", workers=4), topology={"args": {"seed": 3}}).spec
+
+
+def test_a_third_revision_without_room_has_the_workers_in_between_serve_until_others_can():
+    course = half_way({}, ready_after=3)
+    assert (len(course.of(1)), len(course.of(2))) == (2, 2)
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.run(look=lambda course: course.ready() >= 3 or pytest.fail("too few serve"))
+    assert len(course.of(3, Phase.READY)) == len(course.snapshot.workers) == 4
+
+
+def test_a_third_revision_that_is_paused_or_cannot_start_leaves_those_in_between():
+    course = half_way({}, never=lambda worker: worker.plan.revision == 3)
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.turns(20)
+    assert len(course.of(1, Phase.READY)) + len(course.of(2, Phase.READY)) == 3
+    course.change_rollout(state=RolloutState.PAUSED)
+    course.turns(20)
+    assert len(course.of(1, Phase.READY)) + len(course.of(2, Phase.READY)) == 3
+
+
+def test_workers_in_between_of_another_shape_serve_until_the_third_revision_does():
+    pair = with_spec(disaggregated("m"), topology={"prefill": {"max_unavailable": 2}})
+    course = half_way({}, spec=lambda model, **more: other(model, pair, **more), ready_after=3)
+    in_between = {worker.id for worker in course.of(2)}
+    assert sorted(worker.plan.role for worker in course.of(2)) == [Role.DECODE, Role.PREFILL]
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.turns(2)
+    assert in_between < {worker.id for worker in course.snapshot.workers}
+    course.run(look=lambda course: course.ready() >= 2 or pytest.fail("too few serve"))
+    assert {worker.plan.revision for worker in course.snapshot.workers} == {3}
+
+
+def test_a_variant_in_between_that_neither_side_names_serves_until_others_can():
+    course = half_way({}, spec=lambda model, **more: renamed(model, "between", **more))
+    assert len(course.of(2, Phase.READY)) == 2
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.run(look=lambda course: course.ready() >= 3 or pytest.fail("too few serve"))
+    assert {worker.plan.revision for worker in course.snapshot.workers} == {3}
     assert course.ready() == 4
 
 
