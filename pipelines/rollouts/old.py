@@ -9,14 +9,54 @@ from pipelines.rollouts.stand_ins import StandIns
 from registry.state import RolloutState, Worker
 
 
-def again(scene: Scene, part: Part, beside: StandIns) -> Iterator[Slot]:
-    """The slots of the old revision that are filled again, as its share of the traffic asks: those
-    whose worker served and then ended by itself. Others have made way, or never served.
+def again(scene: Scene, lane: Lane, beside: StandIns) -> set[Slot]:
+    """The slots of old workers that are filled again, where there is room and within the surge."""
+    most = lane.workers_max
+    seats = None if most is None else max(0, most - len(scene.living(lane)))
+    slots: set[Slot] = set()
+    for part in lane.old:
+        filled = {worker.plan.slot for worker in scene.filling(part)}
+        for slot in _again(scene, lane, part, beside):
+            if slot in filled or seats is None:
+                slots.add(slot)
+            elif seats:
+                seats -= 1
+                slots.add(slot)
+    return slots
+
+
+def _again(scene: Scene, lane: Lane, part: Part, beside: StandIns) -> Iterator[Slot]:
+    """As the old revision's share of the traffic asks, those whose worker served and then ended by
+    itself. Who was told to go made way, or was evicted: of those as many as the role lacks and no
+    new worker is there for.
     """
+    filled = {worker.plan.slot for worker in scene.filling(part)}
     serving = {w.plan.slot for w in scene.filling(part) if is_proven(w)}
-    lost = [plan for plan in part.plans if plan.slot not in serving and scene.is_lost(plan)]
-    needed = part.needed(WHOLE - scene.rollout.percent) - len(beside.of(part.key))
-    return (plan.slot for plan in lost[: max(0, needed - len(serving))])
+    missing = sorted(
+        (plan for plan in part.plans if plan.slot not in serving),
+        key=lambda plan: plan.slot not in filled,
+    )
+    lost = [plan.slot for plan in missing if scene.is_lost(plan)]
+    others = [plan.slot for plan in missing if plan.slot not in lost] if scene.served(part) else []
+    stay = [w for w in (*beside.of(part.key), *beside.other) if not w.departing]
+    has = len(serving) + len(stay)
+    lost = lost[: max(0, part.needed(WHOLE - scene.rollout.percent) - has)]
+    yield from lost
+    yield from others[: max(0, _eroded_below(scene, lane, part) - has - len(lost))]
+
+
+def _eroded_below(scene: Scene, lane: Lane, part: Part) -> int:
+    """With how many old workers more have gone than made way. While the next step's workers come,
+    old ones go for them; else what the new ones do not make up for is lost, by whatever way.
+    """
+    least = _least(scene, lane, part, moving=True)
+    if moves_on(scene.rollout, scene.now):
+        return least
+    needed = part.needed(WHOLE - scene.rollout.percent)
+    if lane.is_crossing:
+        return needed
+    new = sum(len({w.plan.slot for w in scene.filling(other)}) for other in lane.new)
+    return max(least, min(needed, len(part.plans) - new))
 
 
 def kept(scene: Scene, part: Part, again: set[Slot]) -> Iterator[Worker]:
@@ -38,6 +78,7 @@ def may_go(scene: Scene, lane: Lane, staying: set[str], beside: StandIns) -> Ite
         return
     others = sorted(beside.other, key=_first_to_go)
     spare_others = len(others)
+    moving = moves_on(scene.rollout, scene.now)
     for part in lane.old:
         mine = [worker for worker in scene.filling(part) if worker.id in staying]
         doubles = len(mine) - len({worker.plan.slot for worker in mine})
@@ -45,15 +86,16 @@ def may_go(scene: Scene, lane: Lane, staying: set[str], beside: StandIns) -> Ite
             *sorted(beside.of(part.key), key=_first_to_go),
             *sorted(mine, key=_first_to_go),
         ]
-        spare = len(going) - doubles + len(others) - _least(scene, lane, part)
+        spare = len(going) - doubles + len(others) - _least(scene, lane, part, moving=moving)
         yield from going[: max(0, spare)]
         spare_others = min(spare_others, max(0, spare - len(going)))
     yield from others[:spare_others]
 
 
-def _least(scene: Scene, lane: Lane, part: Part) -> int:
-    """How many old workers of a role serve on, whatever waits for their room."""
-    moving = moves_on(scene.rollout, scene.now)
+def _least(scene: Scene, lane: Lane, part: Part, *, moving: bool) -> int:
+    """How many old workers of a role serve on, whatever waits for their room; none may be
+    unavailable but where the next step's workers are *moving* in.
+    """
     needed = part.needed(WHOLE - scene.rollout.percent)
     allowed = [other.unavailable for other in lane.new] if moving else [0]
     # Where nobody may come beside the old ones, a pair needs the room of one for each role.

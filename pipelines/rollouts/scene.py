@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from pipelines.backoff import Slot
-from pipelines.rollouts.lanes import WHOLE, Part
+from pipelines.rollouts.lanes import WHOLE, Lane, Part
 from registry.spec import ModelSpec, Promote
 from registry.state import LEAVING_PHASES, Phase, Rollout, RolloutState, Worker, WorkerPlan
 
@@ -68,6 +68,14 @@ class Scene(msgspec.Struct, frozen=True):
     def proven(self, part: Part) -> int:
         """How many of its slots serve."""
         return len({w.plan.slot for w in self.filling(part) if is_proven(w)})
+
+    def living(self, lane: Lane) -> list[Worker]:
+        """The workers of its roles, those that leave among them."""
+        return [w for w in self.workers if (w.plan.variant, w.plan.role) in lane.keys]
+
+    def served(self, part: Part) -> bool:
+        """Whether it is known to work: one of its workers has served."""
+        return any(w.ready_at is not None for w in self.filling(part)) or any(self._served(part))
 
     def last_served_at(self, part: Part) -> float:
         """When the last one that had served ended; 0 where nobody remembers one."""

@@ -83,12 +83,13 @@ def targets(
         staying |= {worker.id for part in lane.new for worker in scene.filling(part)}
         beside = stand_ins(scene, lane, there)
         standing_in |= {worker.id for worker in beside}
+        anew: set[Slot] = set()
         if rollout.percent < WHOLE:
-            anew = {slot for part in lane.old for slot in again(scene, part, beside)}
+            anew = again(scene, lane, beside)
             staying |= {w.id for part in lane.old for w in kept(scene, part, anew)}
             old_starts |= anew
         going = tuple(may_go(scene, lane, staying, beside))
-        begun, waiting, lacking = _starts(scene, lane, staying | standing_in)
+        begun, waiting, lacking = _starts(scene, lane, staying | standing_in, anew)
         starts |= begun
         if lacking:
             is_squeezed = True
@@ -118,9 +119,11 @@ def targets(
     )
 
 
-def _starts(scene: Scene, lane: Lane, staying: set[str]) -> tuple[set[Slot], int, int]:
+def _starts(
+    scene: Scene, lane: Lane, staying: set[str], anew: set[Slot]
+) -> tuple[set[Slot], int, int]:
     """Which new workers may begin, how many are to, and how many old ones would have to go so that
-    all of these may.
+    all of these may. The old slots that are filled *anew* have their seats already.
     """
     rollout = scene.rollout
     goal = next_percent(rollout) if moves_on(rollout, scene.now) else rollout.percent
@@ -133,14 +136,10 @@ def _starts(scene: Scene, lane: Lane, staying: set[str]) -> tuple[set[Slot], int
     most = lane.workers_max
     if most is None or lane.is_external:
         return {plan.slot for plans in wanted for plan in plans}, count, 0
-    mine = [worker for worker in scene.workers if _key(worker) in lane.keys]
-    stay = sum(worker.id in staying for worker in mine)
-    chosen = _evenly(scene, lane, wanted, max(0, most - len(mine)))
+    coming = len(anew - {w.plan.slot for part in lane.old for w in scene.filling(part)})
+    stay = coming + sum(worker.id in staying for worker in scene.living(lane))
+    chosen = _evenly(scene, lane, wanted, max(0, most - coming - len(scene.living(lane))))
     return {plan.slot for plan in chosen}, count, max(0, min(count, count - (most - stay)))
-
-
-def _key(worker: Worker) -> tuple[str, str]:
-    return worker.plan.variant, worker.plan.role
 
 
 def _evenly(

@@ -256,6 +256,81 @@ def test_an_old_worker_that_dies_is_replaced_where_its_share_of_the_traffic_need
     course.run()
 
 
+def evict(course, worker):
+    """As the scheduler does for another model."""
+    course._drain({worker.id: "makes room for other"})
+
+
+@pytest.mark.parametrize("state", [RolloutState.PAUSED, RolloutState.STALLED, None])
+@pytest.mark.parametrize("slots", [4, 8])
+def test_an_old_worker_that_was_evicted_at_a_step_comes_again(state, slots):
+    model = unified("m", workers=4)
+    policy = {**CANARY, "pause_s": 1000.0}
+    course = Course(capacity(model, slots=slots), changed(model, rollout=policy))
+    while course.rollout.percent != 25:
+        course.turn()
+    if state is not None:
+        course.change_rollout(state=state)
+    course.turns(3)
+    for _ in range(3):
+        evict(course, course.of(1, Phase.READY)[0])
+        course.turns(5)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (3, 1)
+
+
+def test_an_old_worker_that_was_evicted_comes_again_beside_workers_of_another_shape():
+    model = unified("m", workers=4)
+    policy = {"canary": [25, 100], "pause_s": 1000.0}
+    spec = other(model, disaggregated("m"), rollout=policy)
+    course = Course(capacity(model, slots=8), spec)
+    while course.rollout.percent != 25:
+        course.turn()
+    course.change_rollout(state=RolloutState.PAUSED)
+    for _ in range(2):
+        evict(course, course.of(1, Phase.READY)[0])
+        course.turns(5)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (3, 2)
+
+
+def test_an_old_worker_that_was_evicted_comes_again_while_the_new_ones_do_not_get_ready():
+    """No more than the new ones may have the place of."""
+    model = unified("m", workers=4)
+    course = Course(
+        capacity(model, slots=4), changed(model), never=lambda worker: worker.plan.revision == 2
+    )
+    course.turns(5)
+    assert len(course.of(1, Phase.READY)) == 3
+    evict(course, course.of(1, Phase.READY)[0])
+    course.turns(5)
+    assert len(course.of(1, Phase.READY)) == 3
+
+
+def test_one_that_made_way_does_not_come_back_for_who_took_its_place():
+    model = with_spec(unified("m", workers=3), topology={"max_surge": 0})
+    policy = {"canary": [50, 100], "pause_s": 1000.0}
+    course = Course(capacity(model, slots=9), changed(model, rollout=policy))
+    while course.rollout.percent != 50:
+        course.turn()
+    course.change_rollout(state=RolloutState.PAUSED)
+    course.turns(10)
+    assert (len(course.of(1)), len(course.of(2))) == (1, 2)
+
+
+def test_what_comes_again_keeps_within_the_surge():
+    model = with_spec(unified("m", workers=4), topology={"max_surge": 1})
+    policy = {"canary": [50, 100], "pause_s": 1000.0}
+    course = Course(capacity(model, slots=12), changed(model, rollout=policy), gone_after=3)
+    while course.rollout.percent != 50:
+        course.turn()
+    for _ in range(30):
+        if course.now % 6 == 0 and course.of(1, Phase.READY):
+            evict(course, course.of(1, Phase.READY)[0])
+        course.turn()
+        assert len(course.snapshot.workers) <= 5
+    course.turns(6)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (2, 2)
+
+
 def test_an_old_worker_that_never_served_makes_way_for_its_repair():
     model = unified("m")
     fleet = capacity(model, slots=1)
