@@ -9,7 +9,7 @@ from pipelines.rollouts.gate import Seen, seen
 from pipelines.topology import expand
 from registry.spec import Gate, ModelSpec, Promote, Role
 from registry.state import Model, Phase, Rollout, RolloutState, Worker
-from registry.traffic import Latencies, Traffic
+from registry.traffic import Latencies, StepTraffic
 
 _MEDIAN = 0.5
 _WHOLE = 100  # percent
@@ -26,9 +26,9 @@ class RolledRole(View, frozen=True, kw_only=True):
 
 
 class RolledSide(View, frozen=True, kw_only=True):
-    """A revision with what it has of workers and of the traffic (*percent*), and since the step
-    began: *requests* that ended, and the share of *errors* that workers are to blame for. Null
-    where there was nothing to measure.
+    """A revision with what it has of workers and of the traffic (*percent*), and, as `seen` says
+    when: *requests* that ended, and the share of *errors* that workers are to blame for. Null where
+    there was nothing to measure.
     """
 
     revision: int
@@ -38,6 +38,16 @@ class RolledSide(View, frozen=True, kw_only=True):
     error_rate: float | None
     ttft_s: float | None
     tpot_s: float | None
+
+
+class SeenView(View, frozen=True, kw_only=True):
+    """Of which step the numbers of both sides are: when the new revision had *percent* of the
+    traffic, from *since* to *until*. Gateways tell of their requests some seconds late.
+    """
+
+    percent: int
+    since: str
+    until: str
 
 
 class GateView(View, frozen=True, kw_only=True):
@@ -52,7 +62,8 @@ class GateView(View, frozen=True, kw_only=True):
 
 class RolloutView(View, frozen=True, kw_only=True):
     """A way from one revision to another. *reason* says what it waits for, or why it ended;
-    *step_at* is when the step began, whose numbers are in *old* and *new* (medians of times).
+    *step_at* is when the step began. The numbers in *old* and *new* (medians of times) are *seen*
+    at this step; of one that is over, at the last one at which both had traffic; null: none yet.
     """
 
     model: str
@@ -71,6 +82,7 @@ class RolloutView(View, frozen=True, kw_only=True):
     ended_at: str | None
     old: RolledSide
     new: RolledSide
+    seen: SeenView | None
 
 
 class RolloutList(View, frozen=True, kw_only=True):
@@ -82,12 +94,12 @@ def rollout_view(
     model: Model,
     newest: ModelSpec,
     workers: Iterable[Worker],
-    traffic: Iterable[Traffic],
+    traffic: Iterable[StepTraffic],
 ) -> RolloutView:
-    """*newest* is the spec of its `to_revision`; *traffic* may have other models and times."""
+    """*newest* is the spec of its `to_revision`."""
     mine = [worker for worker in workers if worker.plan.model == model.name]
-    until = float("inf") if rollout.ended_at is None else rollout.ended_at
-    of_old, of_new = seen(rollout, newest, [row for row in traffic if row.at < until])
+    told = _told(rollout, traffic)
+    of_old, of_new = seen(rollout, newest, told)
     old = _as_of(model, rollout.base, rollout.from_revision)
     new = _as_of(model, newest, rollout.to_revision)
     policy = rollout.policy
@@ -108,6 +120,23 @@ def rollout_view(
         ended_at=iso_or_none(rollout.ended_at),
         old=_side(old, _WHOLE - rollout.percent, mine, of_old),
         new=_side(new, rollout.percent, mine, of_new),
+        seen=_seen_view(told),
+    )
+
+
+def _told(rollout: Rollout, traffic: Iterable[StepTraffic]) -> list[StepTraffic]:
+    """Of a step that has just begun, not what the one before has left."""
+    is_shared = rollout.is_active and rollout.percent < _WHOLE
+    return [row for row in traffic if not is_shared or row.since == rollout.step_at]
+
+
+def _seen_view(told: list[StepTraffic]) -> SeenView | None:
+    if not told:
+        return None
+    return SeenView(
+        percent=told[0].percent,
+        since=iso(told[0].since),
+        until=iso(max(row.until for row in told)),
     )
 
 

@@ -18,7 +18,7 @@ from pipelines.rollouts.scene import (
 from pipelines.rollouts.targets import Targets
 from registry.spec import Promote
 from registry.state import LEAVING_PHASES, Rollout, RolloutState, Worker
-from registry.traffic import Traffic
+from registry.traffic import StepTraffic
 
 
 class Step(StrEnum):
@@ -44,7 +44,7 @@ def watches(rollout: Rollout) -> bool:
     return rollout.policy.gate is not None and 0 < rollout.percent < WHOLE
 
 
-def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[Traffic]) -> Move:
+def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[StepTraffic]) -> Move:
     """*refused* are the slots that found no place in this turn and have none coming, *traffic* what
     `watches` asks for.
     """
@@ -64,7 +64,7 @@ def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[Traffic])
     return Move(Step.WAIT, why) if why else _go_on(goal, refused)
 
 
-def _verdict(scene: Scene, traffic: Iterable[Traffic]) -> Verdict:
+def _verdict(scene: Scene, traffic: Iterable[StepTraffic]) -> Verdict:
     rollout = scene.rollout
     gate = rollout.policy.gate
     if gate is None or not watches(rollout):

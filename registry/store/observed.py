@@ -21,6 +21,7 @@ from registry.store import (
     leases,
     models,
     nodes,
+    rollout_traffic,
     rollouts,
     scales,
     signals,
@@ -227,6 +228,7 @@ class Observed(Scoped):
         once.
         """
         async with self._scopes.write() as write:
+            await rollout_traffic.add(write, rows)
             await signals.record_traffic(write, rows)
 
     async def tell_demand(self, rows: Sequence[Demand]) -> None:

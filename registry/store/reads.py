@@ -21,13 +21,14 @@ from registry.store import (
     pools,
     proposals,
     quotas,
+    rollout_traffic,
     rollouts,
     signals,
     usage,
     workers,
 )
 from registry.store.scope import Scoped
-from registry.traffic import Traffic
+from registry.traffic import StepTraffic, Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -152,6 +153,13 @@ class Reads(Scoped):
         """Raises NotFoundError."""
         async with self._scopes.read() as session:
             return await proposals.one(session, proposal_id)
+
+    async def rollout_traffic(self, model: str, to_revision: int) -> tuple[StepTraffic, ...]:
+        """What both revisions of a rollout did at its step; once the new one has all of the
+        traffic, or it is over, at the last one at which it did not.
+        """
+        async with self._scopes.read() as session:
+            return await rollout_traffic.of(session, model, to_revision)
 
     async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
         """What gateways told of slots that began at *since* or later, oldest first; it is kept for

@@ -30,6 +30,7 @@ from registry.tables.models import (
     ProposalRow,
     RevisionRow,
     RolloutRow,
+    RolloutTrafficRow,
     ScaleRow,
 )
 from registry.tables.signals import (
@@ -53,6 +54,7 @@ __all__ = [
     "QuotaRow",
     "RevisionRow",
     "RolloutRow",
+    "RolloutTrafficRow",
     "ScaleRow",
     "SpendingRow",
     "TrafficRow",

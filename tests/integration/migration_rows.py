@@ -253,6 +253,23 @@ _TABLES: dict[str, Rows] = {
         ],
         "events": [_event("rollout"), _event("model-scaled"), _event("pool-changed")],
     },
+    "0007": {
+        "rollout_traffic": [
+            {
+                "model": "m",
+                "to_revision": 2,
+                "revision": 1,
+                "variant": "default",
+                "percent": 0,
+                "since": 1.0,
+                "until": 6.0,
+                "requests": 2,
+                "errors": 0,
+                "ttft": "{}",
+                "tpot": "{}",
+            }
+        ],
+    },
 }
 
 
