@@ -37,6 +37,7 @@ from registry.state.models import (
     RoleScale,
     Rollout,
     RolloutState,
+    scales_that_stay,
 )
 from registry.state.snapshot import (
     Snapshot,
@@ -99,4 +100,5 @@ __all__ = [
     "Snapshot",
     "Worker",
     "WorkerPlan",
+    "scales_that_stay",
 ]
