@@ -80,8 +80,11 @@ class ModelController(Controller):
         if_none_match: IfNoneMatch = None,
         dry_run: FromQuery[bool] = False,
         now: FromQuery[bool] = False,
+        along: FromQuery[list[str] | None] = None,
     ) -> Response[AppliedView]:
-        """With `now` all traffic goes there in one step, whatever the spec's rollout says."""
+        """With `now` all traffic goes there in one step, whatever the spec's rollout says. Models
+        that the client applies *along* with this one, later, are not warned of as missing.
+        """
         spec = decode_spec(body, name=name)
         generation, create_only = parse_if_match(if_match), parse_create_only(if_none_match)
         terms = WriteTerms(
@@ -90,6 +93,7 @@ class ModelController(Controller):
             create_only=create_only,
             dry_run=dry_run,
             policy=RolloutPolicy() if now else None,
+            along=frozenset(along or ()),
         )
         view = await apply(ctx, spec, terms)
         created = view.created and not dry_run
