@@ -18,6 +18,7 @@ from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, Takes
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
+from gateway.admin.rollout_views import revision_parts
 from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, model_state, restarts, variant_statuses
 from gateway.admin.views import (
@@ -178,6 +179,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
         updated_at=iso(model.updated_at),
         spec=model.spec,
         rollout=rollout_summary(rollout) if rollout is not None else None,
+        revisions=revision_parts(model, snapshot),
         variants=tuple(
             variant_view(
                 item,

@@ -1,14 +1,18 @@
 """How far a rollout is, as the admin API tells it. Pure."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from gateway.admin.status import worker_order
 from gateway.admin.views import View, iso, iso_or_none
+from gateway.routing.split import belonging
+from gateway.routing.table import build_table
 from pipelines.rollouts.gate import Seen, seen
 from pipelines.topology import expand
 from registry.spec import Gate, ModelSpec, Promote, Role
-from registry.state import Model, Phase, Rollout, RolloutState, Worker
+from registry.state import Model, Phase, Rollout, RolloutState, Snapshot, Worker
 from registry.traffic import Latencies, StepTraffic
 
 _MEDIAN = 0.5
@@ -38,6 +42,19 @@ class RolledSide(View, frozen=True, kw_only=True):
     error_rate: float | None
     ttft_s: float | None
     tpot_s: float | None
+
+
+class RevisionPart(View, frozen=True, kw_only=True):
+    """A revision of a model that rolls out: its *percent* of the traffic, as gateways split it
+    among those that serve now, and by id the *workers* it asks for. What the revisions on both
+    sides ask for is in both. Who stands in for the old one is told under the revision that had
+    started it.
+    """
+
+    revision: int
+    percent: float
+    roles: tuple[RolledRole, ...]
+    workers: tuple[str, ...]
 
 
 class SeenView(View, frozen=True, kw_only=True):
@@ -140,6 +157,52 @@ def _seen_view(told: list[StepTraffic]) -> SeenView | None:
     )
 
 
+def revision_parts(model: Model, snapshot: Snapshot) -> tuple[RevisionPart, ...]:
+    """Oldest first; none of a model that does not roll out."""
+    rollout = model.rollout
+    if rollout is None or model.deleted:
+        return ()
+    workers = tuple(worker for worker in snapshot.workers if worker.plan.model == model.name)
+    parts = belonging(model, rollout, workers)
+    table = build_table(msgspec.structs.replace(snapshot, models=(model,), workers=workers))
+    weights: Counter[int] = Counter()
+    for row in table.models[model.name].variants:
+        weights[row.revision] += row.weight
+    old = _as_of(model, rollout.base, rollout.from_revision)
+    new = _as_of(model, model.spec, rollout.to_revision)
+    between = {
+        number: [worker for worker in parts.neither if worker.plan.revision == number]
+        for number in {worker.plan.revision for worker in parts.neither}
+    }
+    found = [
+        (old.revision, tuple(_roles(old, workers)), parts.old),
+        *((number, tuple(_roles_there(mine)), mine) for number, mine in sorted(between.items())),
+        (new.revision, tuple(_roles(new, workers)), parts.new),
+    ]
+    return tuple(
+        RevisionPart(
+            revision=number,
+            percent=round(_WHOLE * weights[number] / (weights.total() or 1), 1),
+            roles=roles,
+            workers=tuple(worker.id for worker in sorted(mine, key=worker_order)),
+        )
+        for number, roles, mine in found
+    )
+
+
+def _roles_there(workers: list[Worker]) -> Iterator[RolledRole]:
+    """Of a revision that nobody asks for any more: those it has are those it is to have."""
+    for variant, role in sorted({(w.plan.variant, w.plan.role) for w in workers}):
+        phases = [w.phase for w in workers if (w.plan.variant, w.plan.role) == (variant, role)]
+        yield RolledRole(
+            variant=variant,
+            role=role,
+            wanted=len(phases),
+            ready=phases.count(Phase.READY),
+            live=len(phases),
+        )
+
+
 def _gate_view(gate: Gate) -> GateView:
     return GateView(
         watch_s=gate.watch_s,
@@ -166,7 +229,7 @@ def _side(model: Model, percent: int, workers: list[Worker], did: Seen) -> Rolle
     )
 
 
-def _roles(model: Model, workers: list[Worker]) -> Iterator[RolledRole]:
+def _roles(model: Model, workers: Sequence[Worker]) -> Iterator[RolledRole]:
     plans = [plan for gang in expand(model) for plan in gang]
     wanted = {plan.slot: plan.fingerprint for plan in plans}
     fitting = [w for w in workers if wanted.get(w.plan.slot) == w.plan.fingerprint]

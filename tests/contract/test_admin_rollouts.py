@@ -211,6 +211,37 @@ def test_of_one_that_is_over_it_says_of_which_step_its_numbers_are(cli: Cli):
     assert "\nREQUESTS to TPOT: of the last step with traffic at both, 25 %, as of Ns ago\n" in page
 
 
+async def test_a_model_that_rolls_out_is_told_by_revision(tmp_path: Path):
+    async with world(tmp_path) as admin, admin.client() as client:
+        before = (await client.get(MODEL)).json()["revisions"]
+        await begin(admin.store)
+        old, new = (await client.get(MODEL)).json()["revisions"]
+        (worker,) = [w for w in (await admin.store.snapshot()).workers if w.plan.model == "smollm2"]
+    assert before == []
+    assert (old["revision"], old["percent"], old["workers"]) == (1, 100.0, [worker.id])
+    assert [(r["role"], r["ready"], r["wanted"]) for r in old["roles"]] == [("unified", 1, 1)]
+    assert (new["revision"], new["percent"], new["workers"]) == (2, 0.0, []), "nobody serves there"
+    assert [(r["role"], r["ready"], r["wanted"]) for r in new["roles"]] == [
+        ("prefill", 0, 2),
+        ("decode", 0, 1),
+    ]
+
+
+def test_describe_shows_both_revisions_with_their_workers_and_traffic(cli: Cli):
+    page = cli("describe", "model", "smollm2").stdout
+    tree = page[page.index("Topology") : page.index("Workers")]
+    shown = [line.strip(" │├└─").rstrip() for line in tree.splitlines()[2:] if line.strip()]
+    assert shown[0] == "revision 1  old, 100 % of traffic"
+    assert shown[1] == "unified  1/1 ready"
+    assert shown[2].startswith("● smollm2-")
+    assert shown[3:] == [
+        "revision 2  new, 0 % of traffic",
+        "prefill  0/2 ready",
+        "decode  0/1 ready",
+    ]
+    assert re.search(r"WORKER +REVISION +PHASE", page)
+
+
 def test_other_pages_tell_of_it(cli: Cli):
     told = "progressing at 25 %, revision 1 → 2: watches its gate"
     assert told in cli("describe", "model", "smollm2").stdout
