@@ -127,7 +127,7 @@ def _rollouts(
         for model in snapshot.models
         if model.rollout is not None and not model.deleted
     }
-    return {name: goal for name, goal in found.items() if goal.difference.lanes}
+    return {name: goal for name, goal in found.items() if goal.difference.handovers}
 
 
 def ended_by_slot(snapshot: Snapshot) -> Mapping[Slot, Sequence[Worker]]:

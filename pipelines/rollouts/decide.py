@@ -7,7 +7,7 @@ import msgspec
 
 from pipelines.backoff import Slot, backoff
 from pipelines.rollouts.gate import Outcome, Verdict, judge
-from pipelines.rollouts.lanes import WHOLE, Part
+from pipelines.rollouts.handovers import WHOLE, Part
 from pipelines.rollouts.scene import (
     Scene,
     is_proven,
@@ -49,7 +49,7 @@ def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[StepTraff
     `watches` asks for.
     """
     scene, rollout = goal.scene, goal.scene.rollout
-    if not goal.difference.lanes:
+    if not goal.difference.handovers:
         return Move(Step.FINISH, "no worker had to be replaced", WHOLE)
     if rollout.percent >= WHOLE:
         if _old(goal):
@@ -97,8 +97,8 @@ def _lacking(goal: Targets) -> list[Part]:
         return []
     return [
         part
-        for lane in goal.difference.lanes
-        for part in lane.new
+        for handover in goal.difference.handovers
+        for part in handover.new
         if not scene.proven(part)
         and scene.now >= max(rollout.step_at, scene.last_served_at(part)) + rollout.policy.ready_s
     ]
@@ -108,7 +108,7 @@ def _go_on(goal: Targets, refused: Collection[Slot]) -> Move:
     """Into the next step as soon as it has workers enough; or nearer to it."""
     scene, rollout = goal.scene, goal.scene.rollout
     percent = next_percent(rollout)
-    new = [part for lane in goal.difference.lanes for part in lane.new]
+    new = [part for handover in goal.difference.handovers for part in handover.new]
     short = [part for part in new if scene.proven(part) < part.needed(percent)]
     if not short:
         return Move(Step.ENTER, _ready(scene, new) or "nothing new has to start", percent)
@@ -132,7 +132,9 @@ def _is_all_there_will_be(goal: Targets) -> bool:
     """Nobody is left to make way or leaves, and of each new role all that found room serve."""
     if any(worker.phase in LEAVING_PHASES for worker in goal.scene.workers):
         return False
-    new = [goal.scene.filling(part) for lane in goal.difference.lanes for part in lane.new]
+    new = [
+        goal.scene.filling(part) for handover in goal.difference.handovers for part in handover.new
+    ]
     return not _old(goal) and all(
         workers and all(is_proven(worker) for worker in workers) for workers in new
     )
@@ -153,7 +155,12 @@ def _old(goal: Targets) -> list[Worker]:
     leave.
     """
     return [
-        *(w for lane in goal.difference.lanes for p in lane.old for w in goal.scene.filling(p)),
+        *(
+            w
+            for handover in goal.difference.handovers
+            for p in handover.old
+            for w in goal.scene.filling(p)
+        ),
         *goal.stand_ins,
     ]
 

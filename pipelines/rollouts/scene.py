@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from pipelines.backoff import Slot
-from pipelines.rollouts.lanes import WHOLE, Lane, Part
+from pipelines.rollouts.handovers import WHOLE, Handover, Part
 from registry.spec import ModelSpec, Promote
 from registry.state import LEAVING_PHASES, Phase, Rollout, RolloutState, Worker, WorkerPlan
 
@@ -69,9 +69,9 @@ class Scene(msgspec.Struct, frozen=True):
         """How many of its slots serve."""
         return len({w.plan.slot for w in self.filling(part) if is_proven(w)})
 
-    def living(self, lane: Lane) -> list[Worker]:
+    def living(self, handover: Handover) -> list[Worker]:
         """The workers of its roles, those that leave among them."""
-        return [w for w in self.workers if (w.plan.variant, w.plan.role) in lane.keys]
+        return [w for w in self.workers if (w.plan.variant, w.plan.role) in handover.keys]
 
     def served(self, part: Part) -> bool:
         """Whether it is known to work: one of its workers has served."""

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Iterator, Mapping
 
 import msgspec
 
-from pipelines.rollouts.lanes import WHOLE, Difference, Lane, PartKey
+from pipelines.rollouts.handovers import WHOLE, Difference, Handover, PartKey
 from pipelines.rollouts.scene import Scene, is_proven
 from registry.state import LEAVING_PHASES, Worker
 
 
 class StandIns(msgspec.Struct, frozen=True, kw_only=True):
-    """Those of a lane that serve on. *same*: by role of the old revision who do the work of that
-    role; *other*: who do theirs in another way, each counted as one worker of every old role.
+    """Those of a handover that serve on. *same*: by role of the old revision who do the work of
+    that role; *other*: who do theirs in another way, each counted as one worker of every old role.
     """
 
     same: Mapping[PartKey, tuple[Worker, ...]]
@@ -47,14 +47,14 @@ def in_between(scene: Scene, differing: Difference) -> list[Worker]:
     return sorted(found, key=lambda w: (w.departing, not is_proven(w), w.created_at, w.id))
 
 
-def stand_ins(scene: Scene, lane: Lane, workers: Iterable[Worker]) -> StandIns:
-    """As many of these *workers* as a lane's old roles lack for their share of the traffic."""
+def stand_ins(scene: Scene, handover: Handover, workers: Iterable[Worker]) -> StandIns:
+    """As many of these *workers* as a handover's old roles lack for their share of the traffic."""
     if scene.rollout.percent >= WHOLE:
         return StandIns(same={}, other=())
     there = tuple(workers)
     lacking = {
         part.key: part.needed(WHOLE - scene.rollout.percent) - scene.proven(part)
-        for part in lane.old
+        for part in handover.old
     }
     same = {
         key: tuple(w for w in there if _key(w) == key)[: max(0, count)]
@@ -65,22 +65,24 @@ def stand_ins(scene: Scene, lane: Lane, workers: Iterable[Worker]) -> StandIns:
     return StandIns(same=same, other=other)
 
 
-def by_lane(differing: Difference, workers: Iterable[Worker]) -> list[list[Worker]]:
-    """Which of them belong to which lane: by their role, else by their variant. Those of a role
+def by_handover(differing: Difference, workers: Iterable[Worker]) -> list[list[Worker]]:
+    """Which of them belong to which handover: by their role, else by their variant. Those of a role
     that stands aside belong to none: they are replaced as in any model.
     """
-    lanes = differing.lanes
-    found: list[list[Worker]] = [[] for _ in lanes]
+    handovers = differing.handovers
+    found: list[list[Worker]] = [[] for _ in handovers]
     standing = {(plan.variant, plan.role) for plan in differing.standing}
     for worker in workers:
         key = _key(worker)
-        mine = [i for i, lane in enumerate(lanes) if key in lane.keys]
+        mine = [i for i, handover in enumerate(handovers) if key in handover.keys]
         if not mine and key in standing:
             continue
         mine = mine or [
-            i for i, lane in enumerate(lanes) if key[0] in {variant for variant, _ in lane.keys}
+            i
+            for i, handover in enumerate(handovers)
+            if key[0] in {variant for variant, _ in handover.keys}
         ]
-        if lanes:
+        if handovers:
             found[mine[0] if mine else 0].append(worker)
     return found
 

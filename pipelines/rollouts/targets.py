@@ -12,10 +12,10 @@ from collections.abc import Iterator, Mapping, Sequence
 import msgspec
 
 from pipelines.backoff import Slot
-from pipelines.rollouts.lanes import WHOLE, Difference, Lane, difference
+from pipelines.rollouts.handovers import WHOLE, Difference, Handover, difference
 from pipelines.rollouts.old import again, kept, may_go
 from pipelines.rollouts.scene import Scene, moves_on, next_percent
-from pipelines.rollouts.stand_ins import by_lane, in_between, stand_ins
+from pipelines.rollouts.stand_ins import by_handover, in_between, stand_ins
 from pipelines.topology import Gang
 from registry.spec import Locality
 from registry.state import LEAVING_PHASES, Model, Rollout, Worker, WorkerPlan
@@ -33,8 +33,8 @@ class Share(msgspec.Struct, frozen=True, kw_only=True):
 
 class Targets(msgspec.Struct, frozen=True, kw_only=True):
     """What is wanted in a *scene*. *staying*: the ids of the workers that go on. *stand_ins* go on,
-    too, though they are of neither revision. *may_go*: for each lane the old ones, stand-ins among
-    them, that may make way where its new ones find no room, in that order.
+    too, though they are of neither revision. *may_go*: for each handover the old ones, stand-ins
+    among them, that may make way where its new ones find no room, in that order.
     *is_squeezed*: new workers wait because more of them may not live beside the old ones.
     """
 
@@ -42,20 +42,22 @@ class Targets(msgspec.Struct, frozen=True, kw_only=True):
     shares: tuple[Share, ...]
     staying: frozenset[str]
     stand_ins: tuple[Worker, ...]
-    may_go: tuple[tuple[Lane, tuple[Worker, ...]], ...]
+    may_go: tuple[tuple[Handover, tuple[Worker, ...]], ...]
     is_squeezed: bool
     difference: Difference
 
     def replaced(self) -> frozenset[Slot]:
         """The slots of the old revision that others take the place of, or nobody."""
-        lanes = self.difference.lanes
-        return frozenset(p.slot for lane in lanes for part in lane.old for p in part.plans)
+        handovers = self.difference.handovers
+        return frozenset(
+            p.slot for handover in handovers for part in handover.old for p in part.plans
+        )
 
     def makes_way(self, gang: Gang) -> tuple[Worker, ...] | None:
         """The old workers that may go for a gang of the new revision; None for any other gang."""
         slots = {(plan.slot, plan.fingerprint) for plan in gang}
-        for lane, going in self.may_go:
-            new = {(plan.slot, plan.fingerprint) for part in lane.new for plan in part.plans}
+        for handover, going in self.may_go:
+            new = {(plan.slot, plan.fingerprint) for part in handover.new for plan in part.plans}
             if slots & new:
                 first = {plan.slot for plan in gang}
                 return tuple(sorted(going, key=lambda worker: worker.plan.slot not in first))
@@ -77,28 +79,28 @@ def targets(
     starts: set[Slot] = {plan.slot for plan in differing.standing}
     old_starts: set[Slot] = set()
     standing_in: set[str] = set()
-    going_of: list[tuple[Lane, tuple[Worker, ...]]] = []
+    going_of: list[tuple[Handover, tuple[Worker, ...]]] = []
     is_squeezed = False
-    for lane, there in zip(differing.lanes, by_lane(differing, between), strict=True):
-        staying |= {worker.id for part in lane.new for worker in scene.filling(part)}
-        beside = stand_ins(scene, lane, there)
+    for handover, there in zip(differing.handovers, by_handover(differing, between), strict=True):
+        staying |= {worker.id for part in handover.new for worker in scene.filling(part)}
+        beside = stand_ins(scene, handover, there)
         standing_in |= {worker.id for worker in beside}
         anew: set[Slot] = set()
         if rollout.percent < WHOLE:
-            anew = again(scene, lane, beside)
-            staying |= {w.id for part in lane.old for w in kept(scene, part, anew)}
+            anew = again(scene, handover, beside)
+            staying |= {w.id for part in handover.old for w in kept(scene, part, anew)}
             old_starts |= anew
-        going = tuple(may_go(scene, lane, staying, beside))
-        begun, waiting, lacking = _starts(scene, lane, staying | standing_in, anew)
+        going = tuple(may_go(scene, handover, staying, beside))
+        begun, waiting, lacking = _starts(scene, handover, staying | standing_in, anew)
         starts |= begun
         if lacking:
             is_squeezed = True
-            if going and (waiting - lacking + len(going) >= _at_least(scene, lane, waiting)):
+            if going and (waiting - lacking + len(going) >= _at_least(scene, handover, waiting)):
                 gone = {worker.id for worker in going[:lacking]}
                 staying -= gone
                 standing_in -= gone
                 going = going[lacking:]
-        going_of.append((lane, going))
+        going_of.append((handover, going))
     standing = {plan.slot: plan.fingerprint for plan in differing.standing}
     staying |= {
         worker.id for worker in workers if standing.get(worker.plan.slot) == worker.plan.fingerprint
@@ -120,7 +122,7 @@ def targets(
 
 
 def _starts(
-    scene: Scene, lane: Lane, staying: set[str], anew: set[Slot]
+    scene: Scene, handover: Handover, staying: set[str], anew: set[Slot]
 ) -> tuple[set[Slot], int, int]:
     """Which new workers may begin, how many are to, and how many old ones would have to go so that
     all of these may. The old slots that are filled *anew* have their seats already.
@@ -128,30 +130,30 @@ def _starts(
     rollout = scene.rollout
     goal = next_percent(rollout) if moves_on(rollout, scene.now) else rollout.percent
     wanted: list[list[WorkerPlan]] = []
-    for part in lane.new:
+    for part in handover.new:
         filled = {worker.plan.slot for worker in scene.filling(part)}
         missing = [plan for plan in part.plans if plan.slot not in filled]
         wanted.append(missing[: max(0, part.needed(goal) - len(filled))])
     count = sum(map(len, wanted))
-    most = lane.workers_max
-    if most is None or lane.is_external:
+    most = handover.workers_max
+    if most is None or handover.is_external:
         return {plan.slot for plans in wanted for plan in plans}, count, 0
-    coming = len(anew - {w.plan.slot for part in lane.old for w in scene.filling(part)})
-    stay = coming + sum(worker.id in staying for worker in scene.living(lane))
-    chosen = _evenly(scene, lane, wanted, max(0, most - coming - len(scene.living(lane))))
+    coming = len(anew - {w.plan.slot for part in handover.old for w in scene.filling(part)})
+    stay = coming + sum(worker.id in staying for worker in scene.living(handover))
+    chosen = _evenly(scene, handover, wanted, max(0, most - coming - len(scene.living(handover))))
     return {plan.slot for plan in chosen}, count, max(0, min(count, count - (most - stay)))
 
 
 def _evenly(
-    scene: Scene, lane: Lane, wanted: Sequence[list[WorkerPlan]], count: int
+    scene: Scene, handover: Handover, wanted: Sequence[list[WorkerPlan]], count: int
 ) -> Iterator[WorkerPlan]:
     """At most *count* of them, of the role first that is furthest behind."""
-    begun = [len({w.plan.slot for w in scene.filling(part)}) for part in lane.new]
+    begun = [len({w.plan.slot for w in scene.filling(part)}) for part in handover.new]
     left = [list(plans) for plans in wanted]
     for _ in range(count):
         behind = [
             (begun[index] / len(part.plans), index)
-            for index, part in enumerate(lane.new)
+            for index, part in enumerate(handover.new)
             if left[index]
         ]
         if not behind:
@@ -161,17 +163,19 @@ def _evenly(
         yield left[index].pop(0)
 
 
-def _at_least(scene: Scene, lane: Lane, waiting: int) -> int:
+def _at_least(scene: Scene, handover: Handover, waiting: int) -> int:
     """How many must find room for any to be of use: of a pair of which nothing lives one of each
     role.
     """
-    if any(scene.filling(part) for part in lane.new):
+    if any(scene.filling(part) for part in handover.new):
         return 1
-    return min(waiting, *Counter(part.variant for part in lane.new).values())
+    return min(waiting, *Counter(part.variant for part in handover.new).values())
 
 
 def _old_shares(differing: Difference, starts: set[Slot]) -> Iterator[Share]:
-    changing = {p.slot for lane in differing.lanes for part in lane.old for p in part.plans}
+    changing = {
+        p.slot for handover in differing.handovers for part in handover.old for p in part.plans
+    }
     for gang in differing.old_gangs:
         mine = tuple(plan for plan in gang if plan.slot in changing)
         if mine:
@@ -179,7 +183,9 @@ def _old_shares(differing: Difference, starts: set[Slot]) -> Iterator[Share]:
 
 
 def _new_shares(scene: Scene, differing: Difference, starts: set[Slot]) -> Iterator[Share]:
-    changing = {p.slot for lane in differing.lanes for part in lane.new for p in part.plans}
+    changing = {
+        p.slot for handover in differing.handovers for part in handover.new for p in part.plans
+    }
     alive = {
         (worker.plan.slot, worker.plan.fingerprint)
         for worker in scene.workers
