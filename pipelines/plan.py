@@ -17,7 +17,7 @@ from pipelines.reconciler import Decision, reconcile, workers_of
 from pipelines.rollouts import Step, decide, give_way, targets
 from pipelines.scheduler import Proposal, Refusal, RuntimeOf
 from pipelines.topology import expand
-from pipelines.turnover import as_applied
+from pipelines.turnover import as_applied, comes_from
 from registry.spec import ModelSpec, Promote
 from registry.state import (
     LEAVING_PHASES,
@@ -172,12 +172,12 @@ def _rollout(before: Model | None, spec: ModelSpec, now: float) -> Rollout | Non
     """What applying *spec* would begin, as the registry does it."""
     if before is None:
         return None
-    active = before.rollout
+    from_revision, base = comes_from(before)
     return Rollout(
         model=spec.name,
-        from_revision=active.from_revision if active else before.revision,
+        from_revision=from_revision,
         to_revision=before.revision + 1,
-        base=active.base if active else before.spec,
+        base=base,
         policy=spec.rollout,
         state=RolloutState.PROGRESSING,
         step=0,

@@ -35,7 +35,7 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.traffic import Demand, Latencies, Traffic
+from registry.traffic import Demand, Latencies, StepTraffic, Traffic
 
 _Value = TypeVar("_Value")
 _DECODED_MAX = 16_384  # as many specs and plans as a large fleet has at once
@@ -161,6 +161,21 @@ def traffic(row: t.TrafficRow) -> Traffic:
         ttft=msgspec.json.decode(row.ttft, type=Latencies),
         tpot=msgspec.json.decode(row.tpot, type=Latencies),
         e2e=msgspec.json.decode(row.e2e, type=Latencies),
+    )
+
+
+def step_traffic(row: t.RolloutTrafficRow) -> StepTraffic:
+    return StepTraffic(
+        model=row.model,
+        variant=row.variant,
+        revision=row.revision,
+        percent=row.percent,
+        since=row.since,
+        until=row.until,
+        requests=row.requests,
+        errors=row.errors,
+        ttft=msgspec.json.decode(row.ttft, type=Latencies),
+        tpot=msgspec.json.decode(row.tpot, type=Latencies),
     )
 
 

@@ -43,6 +43,7 @@ from registry.state.models import (
     RoleScale,
     Rollout,
     RolloutState,
+    scales_that_stay,
 )
 from registry.state.snapshot import (
     Snapshot,
@@ -111,4 +112,5 @@ __all__ = [
     "Worker",
     "WorkerPlan",
     "account_actor",
+    "scales_that_stay",
 ]

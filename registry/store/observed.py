@@ -21,6 +21,7 @@ from registry.store import (
     leases,
     models,
     nodes,
+    rollout_traffic,
     rollouts,
     scales,
     sessions,
@@ -235,6 +236,7 @@ class Observed(Scoped):
         once.
         """
         async with self._scopes.write() as write:
+            await rollout_traffic.add(write, rows)
             await signals.record_traffic(write, rows)
 
     async def tell_demand(self, rows: Sequence[Demand]) -> None:
