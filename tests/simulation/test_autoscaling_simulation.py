@@ -77,13 +77,15 @@ def test_the_bench_chooses_on_one_day_judges_on_others_and_tells_people_and_mach
     main(["--until-s", "60", "--out", str(out)])
 
     told = json.loads(out.read_bytes())
-    chosen = {json.dumps(one["policy"]) for one in told["chosen"]["entries"]}
+    tried = [json.dumps(one["policy"]) for one in told["on"]["entries"]]
+    assert {json.dumps(one["policy"]) for one in told["chosen"]} <= set(tried)
     assert len(told["judged"]) == 3
     for contest in told["judged"]:
-        assert contest["load"] != told["chosen"]["load"]
-        alone, ratio, *fixed_ones = contest["entries"]
-        assert {json.dumps(one["policy"]) for one in (alone, ratio)} <= chosen
-        assert all(one["policy"] is None for one in fixed_ones)
+        assert contest["load"] != told["on"]["load"]
+        *scaled_ones, as_chosen, own, mean = contest["entries"]
+        assert {json.dumps(one["policy"]) for one in scaled_ones} <= set(tried)
+        assert as_chosen["workers"] == told["chosen"][-1]["workers"]
+        assert own["policy"] is mean["policy"] is None
     seen = capsys.readouterr()
     assert "judged" in seen.out
     assert "16 of 16" in seen.err

@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from functools import cache
 from multiprocessing import Pool
 from pathlib import Path
@@ -42,13 +42,16 @@ class Contest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings and sizes are *chosen* on one load and *judged* on others."""
+    """Settings and sizes are *chosen* *on* one load, and *judged* on others beside those that were
+    not chosen: who needs less shows where as many targets are met.
+    """
 
     seed: int
     until_s: float
     ttft_s: float
     tpot_s: float
-    chosen: Contest
+    on: Contest
+    chosen: tuple[Entry, ...]
     judged: tuple[Contest, ...]
 
 
@@ -81,19 +84,21 @@ def _report(*, seed: int, until_s: float, jobs: int) -> Report:
     tasks = [
         *(Task(load=early, who=ROLES, policy=policy) for policy in policies([None])),
         *(Task(load=early, who=RATIO, policy=policy) for policy in policies(RATIOS)),
-        Task(load=early, who="fixed, the smallest"),
+        Task(load=early, who="fixed, as chosen"),
     ]
     tried = tuple(_done(tasks, jobs, "to choose"))
     roles, ratio = (best([one for one in tried if one.who == who]) for who in (ROLES, RATIO))
+    assert ratio.policy
+    chosen_ratio = ratio.policy.ratio
     loads = [Load(name=name, seed=seed + 1, until_s=until_s) for name in JUDGED_ON]
     tasks = [
         task
         for load in loads
         for task in (
-            Task(load=load, who=ROLES, policy=roles.policy),
-            Task(load=load, who=RATIO, policy=ratio.policy),
+            *(Task(load=load, who=ROLES, policy=policy) for policy in policies([None])),
+            *(Task(load=load, who=RATIO, policy=policy) for policy in policies([chosen_ratio])),
             Task(load=load, who="fixed, as chosen", size=tried[-1].workers),
-            Task(load=load, who="fixed, the smallest for this load"),
+            Task(load=load, who="fixed, its own smallest"),
             Task(load=load, who="fixed, by its mean", size=mean_size(requests(load))),
         )
     ]
@@ -104,7 +109,8 @@ def _report(*, seed: int, until_s: float, jobs: int) -> Report:
         until_s=until_s,
         ttft_s=TTFT_S,
         tpot_s=TPOT_S,
-        chosen=_contest(early, tried),
+        on=_contest(early, tried),
+        chosen=(roles, ratio, tried[-1]),
         judged=tuple(
             _contest(load, judged[number * each : (number + 1) * each])
             for number, load in enumerate(loads)
@@ -147,12 +153,15 @@ def requests(load: Load) -> list[Arrival]:
 
 def show(report: Report, console: Console) -> None:
     met_min = f"{MET_MIN:.0%}".replace("%", " %")
-    _show(report.chosen, f"fewest GPU-hours for {met_min} are chosen", console)
+    chosen = {(one.who, one.settings) for one in report.chosen}
+    _show(report.on, f"the fewest GPU-hours for {met_min} are chosen (*)", chosen, console)
     for contest in report.judged:
-        _show(contest, "judged", console)
+        _show(contest, "judged (* as chosen)", chosen, console)
 
 
-def _show(contest: Contest, purpose: str, console: Console) -> None:
+def _show(
+    contest: Contest, purpose: str, chosen: Collection[tuple[str, str]], console: Console
+) -> None:
     table = Table(
         title=f"{contest.load}: {purpose}\n{contest.requests:,} requests, TTFT within {TTFT_S:g} s "
         f"and TPOT within {TPOT_S * 1e3:g} ms"
@@ -163,7 +172,7 @@ def _show(contest: Contest, purpose: str, console: Console) -> None:
         seen = entry.outcome
         table.add_row(
             entry.who,
-            entry.settings,
+            entry.settings + (" *" if (entry.who, entry.settings) in chosen else ""),
             *(
                 f"{share:.2%}".replace("%", " %")
                 for share in (seen.ttft_met, seen.tpot_met, seen.met)
