@@ -133,6 +133,7 @@ def _outcome(exchange: Exchange, error: ApiError | None) -> Outcome:
         completion_tokens=usage.completion_tokens,
         ttft_s=ttft_s,
         tpot_s=tpot_s,
+        e2e_s=exchange.ended_at - exchange.since if exchange.finished and error is None else None,
     )
 
 

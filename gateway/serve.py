@@ -10,6 +10,7 @@ from collections.abc import Coroutine, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import structlog
 import uvicorn
 from prometheus_client import CollectorRegistry
@@ -100,9 +101,12 @@ async def _serve_both(
     async with (
         contextlib.aclosing(open_cluster(settings)) as cluster,
         probe_client() as probe,
+        _own_client(settings) as own,
         asyncio.TaskGroup() as tasks,
     ):
-        app = create_admin_app(store=store, cluster=cluster, probe=probe, exposition=exposition)
+        app = create_admin_app(
+            store=store, cluster=cluster, probe=probe, exposition=exposition, inference=own
+        )
         admin = _admin_server(Front(app, read_build()), settings)
         serving = tasks.create_task(admin.serve())
         inferring = tasks.create_task(inference)
@@ -110,6 +114,16 @@ async def _serve_both(
         stopped.set()
         await asyncio.wait({inferring})
         admin.should_exit = True
+
+
+def _own_client(settings: Settings) -> httpx.AsyncClient:
+    """A client of this gateway's own inference listener."""
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return httpx.AsyncClient(
+        base_url=f"http://{f'[{host}]' if ':' in host else host}:{settings.port}",
+        trust_env=False,
+        timeout=httpx.Timeout(None, connect=2.0),  # the listener has deadlines of its own
+    )
 
 
 async def _keep_processes(settings: Settings, stopped: asyncio.Event) -> None:

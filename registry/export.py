@@ -1,8 +1,8 @@
 """Everything that makes a registry serve the same, as YAML documents and back. Pure.
 
 One document each for quotas, pools, keys and models; the last alone is what `apply` takes. What is
-not in it: revisions of before, usage and what keys spent, nodes (they report themselves), and where
-workers are.
+not in it: accounts of people, revisions of before, usage and what keys spent, nodes (they report
+themselves), and where workers are.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,7 +14,7 @@ import yaml
 from registry.errors import SpecError
 from registry.explain import explain
 from registry.spec import MODELS_PER_FILE_MAX, ModelSpec, document_specs, to_data
-from registry.state import Key, KeyKind, KeyLimits, Pool, Priority, Quota
+from registry.state import AccessRole, Key, KeyKind, KeyLimits, Pool, Priority, Quota
 from registry.state.value import Value
 from registry.yaml_documents import load_documents
 
@@ -47,6 +47,7 @@ class _Key(Value, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_de
     kind: KeyKind
     digest: str
     created_at: float
+    role: AccessRole = AccessRole.ADMIN
     models: tuple[str, ...] = ()
     priority: Priority = Priority.NORMAL
     limits: _Limits = _Limits()
@@ -91,6 +92,7 @@ def _exported(key: Key) -> _Key:
         kind=key.kind,
         digest=key.digest.hex(),
         created_at=key.created_at,
+        role=key.role,
         models=key.models,
         priority=key.priority,
         limits=_Limits(**msgspec.structs.asdict(key.limits)),
@@ -161,6 +163,7 @@ def _key(data: Any, where: str) -> Key:
         name=entry.name,
         kind=entry.kind,
         digest=_digest(f"{where}.digest", entry.digest),
+        role=entry.role,
         models=entry.models,
         priority=entry.priority,
         limits=KeyLimits(**msgspec.structs.asdict(entry.limits)),

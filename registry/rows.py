@@ -7,6 +7,8 @@ import msgspec
 from registry import tables as t
 from registry.spec import ModelSpec, Role, RolloutPolicy, from_json
 from registry.state import (
+    AccessRole,
+    Account,
     AuditEntry,
     Claim,
     Device,
@@ -28,6 +30,7 @@ from registry.state import (
     RoleScale,
     Rollout,
     RolloutState,
+    Session,
     SleepMode,
     Worker,
     WorkerPlan,
@@ -157,6 +160,7 @@ def traffic(row: t.TrafficRow) -> Traffic:
         completion_tokens=row.completion_tokens,
         ttft=msgspec.json.decode(row.ttft, type=Latencies),
         tpot=msgspec.json.decode(row.tpot, type=Latencies),
+        e2e=msgspec.json.decode(row.e2e, type=Latencies),
     )
 
 
@@ -257,6 +261,7 @@ def key(row: t.KeyRow) -> Key:
         kind=KeyKind(row.kind),
         digest=row.digest,
         models=_names(row.models),
+        role=AccessRole(row.role),
         priority=Priority(row.priority),
         limits=_limits(row.limits),
         created_at=row.created_at,
@@ -264,6 +269,29 @@ def key(row: t.KeyRow) -> Key:
         revoked_at=row.revoked_at,
         old_digest=row.old_digest,
         old_expires_at=row.old_expires_at,
+    )
+
+
+def account(row: t.AccountRow) -> Account:
+    return Account(
+        name=row.name,
+        role=AccessRole(row.role),
+        password_hash=row.password_hash,
+        created_at=row.created_at,
+        updated_at=row.updated_at,
+    )
+
+
+def session(row: t.SessionRow) -> Session:
+    return Session(
+        digest=row.digest,
+        actor=row.actor,
+        role=AccessRole(row.role),
+        account=row.account,
+        key_id=row.key_id,
+        created_at=row.created_at,
+        seen_at=row.seen_at,
+        expires_at=row.expires_at,
     )
 
 

@@ -44,7 +44,7 @@ class Latencies(msgspec.Struct, frozen=True, kw_only=True):
 
     @classmethod
     def sum_of(cls, many: "Iterable[Latencies]") -> "Latencies":
-        some = [one for one in many if one.sum_s]
+        some = [one for one in many if any(one.counts)]
         if len(some) < 2:  # noqa: PLR2004
             return some[0] if some else cls()
         counts = tuple(map(sum, zip(*(one.counts for one in some), strict=True)))
@@ -68,7 +68,8 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
 
     *errors* are those that workers are to blame for: not a client that left or was over a limit,
     nor what was refused before a worker was asked. *paired* are those that prefill and decode
-    shared. *ttft* is of streams, from the request's arrival; *tpot* between tokens, one value each.
+    shared. *ttft* is of streams, from the request's arrival; *tpot* between tokens, one value each;
+    *e2e* of whole answers, streamed or not, from the request's arrival to their end.
     """
 
     at: float
@@ -83,6 +84,7 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     ttft: Latencies = Latencies()
     tpot: Latencies = Latencies()
+    e2e: Latencies = Latencies()
 
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,8 +14,10 @@ from litestar.openapi.plugins import JsonRenderPlugin
 from litestar.openapi.spec import Components, SecurityScheme
 from litestar.types import ControllerRouterHandler, Message, Scope
 
-from gateway.admin.auth import OPEN, AdminKeys, require_admin
+from gateway.admin.accounts import AccountController
+from gateway.admin.auth import OPEN, AdminKeys, Guard, guarded_by
 from gateway.admin.bodies import BODY_BYTES_MAX
+from gateway.admin.browser import COOKIE
 from gateway.admin.context import AdminContext, Context
 from gateway.admin.documented import REFUSALS, SpecSchemaPlugin
 from gateway.admin.errors import answer_error, request_id
@@ -26,11 +28,15 @@ from gateway.admin.keys import KeyController
 from gateway.admin.live.routes import LiveController
 from gateway.admin.models import ModelController
 from gateway.admin.plans import PlanController
+from gateway.admin.playground import Playground
+from gateway.admin.playground_route import PlaygroundController
 from gateway.admin.pools import PoolController
 from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.revisions import RevisionController
 from gateway.admin.rollouts import RolloutController
+from gateway.admin.sessions import SessionController
+from gateway.admin.sign_in import Door, Passwords
 from gateway.admin.sleep import SleepController
 from gateway.admin.transfer import TransferController
 from gateway.admin.tuning import TuningController
@@ -75,10 +81,13 @@ _ROUTES: list[ControllerRouterHandler] = [
     TuningController,
     PoolController,
     KeyController,
+    SessionController,
+    AccountController,
     HistoryController,
     LiveController,
     UsageController,
     TransferController,
+    PlaygroundController,
 ]
 
 
@@ -88,16 +97,29 @@ def create_admin_app(
     cluster: Cluster,
     probe: httpx.AsyncClient,
     exposition: Exposition,
+    inference: httpx.AsyncClient,
     clock: Callable[[], float] = time.time,
 ) -> Litestar:
-    """The app for the admin listener. What is handed in stays the caller's to close."""
+    """The app for the admin listener; *inference* is a client of the other one. What is handed in
+    stays the caller's to close.
+    """
+    keys, passwords = AdminKeys(store, clock), Passwords()
+    guard = Guard(store, keys, clock)
     ctx = AdminContext(
-        store=store, cluster=cluster, probe=probe, exposition=exposition, clock=clock
+        store=store,
+        cluster=cluster,
+        probe=probe,
+        exposition=exposition,
+        guard=guard,
+        door=Door(store, keys, passwords),
+        passwords=passwords,
+        playground=Playground(store, inference, clock),
+        clock=clock,
     )
     return Litestar(
         route_handlers=_ROUTES,
         dependencies={"ctx": Provide(lambda: ctx, sync_to_thread=False)},
-        middleware=[require_admin(AdminKeys(store, clock))],
+        middleware=[guarded_by(guard)],
         exception_handlers={Exception: answer_error},
         before_send=[_add_headers],
         request_max_body_size=BODY_BYTES_MAX,
@@ -126,6 +148,8 @@ async def _add_headers(message: Message, scope: Scope) -> None:
     headers["X-Request-Id"] = request_id(scope)
     headers["X-Content-Type-Options"] = "nosniff"
     headers["Cache-Control"] = "no-store"
+    headers["Content-Security-Policy"] = "default-src 'none'; frame-ancestors 'none'"
+    headers["Cross-Origin-Resource-Policy"] = "same-origin"
 
 
 def _openapi() -> OpenAPIConfig:
@@ -136,8 +160,11 @@ def _openapi() -> OpenAPIConfig:
         # Only JSON: the pages that show it would load scripts from elsewhere.
         render_plugins=[JsonRenderPlugin(path=["/", "/openapi.json"])],
         use_handler_docstrings=True,
-        security=[{"admin_key": []}],
+        security=[{"admin_key": []}, {"session": []}],
         components=Components(
-            security_schemes={"admin_key": SecurityScheme(type="http", scheme="bearer")}
+            security_schemes={
+                "admin_key": SecurityScheme(type="http", scheme="bearer"),
+                "session": SecurityScheme(type="apiKey", name=COOKIE, security_scheme_in="cookie"),
+            }
         ),
     )

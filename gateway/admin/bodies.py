@@ -23,6 +23,7 @@ from pipelines.tuning.prefill import (
 )
 from registry.errors import SpecError
 from registry.explain import SEPARATOR, explain
+from registry.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from registry.spec import (
     LIMIT_MAX,
     MODELS_PER_FILE_MAX,
@@ -32,7 +33,7 @@ from registry.spec import (
     from_data,
     parse_size_bytes,
 )
-from registry.state import NANO, BudgetPeriod, KeyKind, Pool, Priority, Quota
+from registry.state import NANO, AccessRole, BudgetPeriod, KeyKind, Pool, Priority, Quota
 from registry.store.keys import (
     BUDGET_NANO_MAX,
     NAME_CHARS_MAX,
@@ -65,6 +66,9 @@ def _refuse(field: str, message: str) -> NoReturn:
     raise ValueError(f"{field}{SEPARATOR}{message}")
 
 
+Password = Annotated[
+    str, _documented_as(minLength=PASSWORD_CHARS_MIN, maxLength=PASSWORD_CHARS_MAX)
+]
 Workers = Annotated[int, _documented_as(minimum=1, maximum=WORKERS_PER_ROLE_MAX)]
 ShortName = Annotated[str, _documented_as(minLength=1, maxLength=NAME_CHARS_MAX)]
 ModelName = Annotated[str, _documented_as(pattern=f"^{NAME_PATTERN}$")]
@@ -215,12 +219,14 @@ def _none_is_0(value: int | UnsetType | None) -> int | UnsetType:
 
 
 class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A new key. No *models* means all of them. *priority* is that of its requests where a model's
-    queue them. Its end is *expires_in_s*, or *expires_at* (ISO 8601 with its zone), or never.
+    """A new key. *role* is what an admin key may do. No *models* means all of them. *priority* is
+    that of its requests where a model's queue them. Its end is *expires_in_s*, or *expires_at* (ISO
+    8601 with its zone), or never.
     """
 
     name: ShortName
     kind: KeyKind = KeyKind.INFERENCE
+    role: AccessRole = AccessRole.ADMIN
     models: tuple[ModelName, ...] = ()
     priority: Priority = Priority.NORMAL
     limits: KeyLimitsBody = KeyLimitsBody()
@@ -233,6 +239,39 @@ class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     def expiry(self, now: float) -> float | None:
         """Seconds since the epoch. Raises SpecError for a time that is none, or past."""
         return _expiry(self.expires_in_s, self.expires_at, now)
+
+
+class SignInBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An admin *key*, or an *account* and its *password*."""
+
+    key: str | UnsetType = UNSET
+    account: str | UnsetType = UNSET
+    password: str | UnsetType = UNSET
+
+    def __post_init__(self) -> None:
+        pair = (self.account, self.password)
+        if isinstance(self.key, str) and pair != (UNSET, UNSET):
+            _refuse("key", "and an account are two ways to sign in: send one")
+        if not isinstance(self.key, str) and UNSET in pair:
+            _refuse("key", "is missing: send it, or account and password")
+
+    @property
+    def account_and_password(self) -> tuple[str, str]:
+        assert isinstance(self.account, str)
+        assert isinstance(self.password, str)
+        return self.account, self.password
+
+
+class AccountBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A person who may use the admin API: look (viewer), or everything (admin)."""
+
+    name: ModelName
+    role: AccessRole
+    password: Password
+
+
+class PasswordBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    password: Password
 
 
 class KeyPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -3,8 +3,8 @@
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
-from contextlib import contextmanager
-from typing import Any, TypeVar
+from contextlib import aclosing, contextmanager
+from typing import TypeVar
 
 import httpx
 from litestar import Request
@@ -13,12 +13,18 @@ from litestar.datastructures import State
 from litestar.di import NamedDependency
 from litestar.response import Stream
 
+from gateway.admin.auth import Guard
 from gateway.admin.errors import TooManyError
+from gateway.admin.live.follow import Feed
+from gateway.admin.live.past import Past
+from gateway.admin.live.seen import EngineWatch, Seen
+from gateway.admin.playground import Playground
+from gateway.admin.sign_in import Door, Passwords
 from gateway.exposition import Exposition
 from pipelines.cluster.base import Cluster
 from pipelines.engines.base import EngineMetrics
 from pipelines.probe import ProbeError, scrape
-from registry.state import Phase, Principal, Worker
+from registry.state import Phase, Principal, Session, Worker
 from registry.store import Store
 
 FOLLOWERS_MAX = 64
@@ -27,7 +33,7 @@ THINKERS_MAX = 8
 
 _T = TypeVar("_T")
 
-AdminRequest = Request[Any, Principal, State]
+AdminRequest = Request[Session | None, Principal, State]
 
 
 class Bound:
@@ -51,6 +57,13 @@ class Bound:
         finally:
             self.count -= 1
 
+    async def through(self, chunks: AsyncGenerator[bytes, None]) -> AsyncGenerator[bytes, None]:
+        """*chunks*, counted as one for as long as they come."""
+        with self.one():
+            async with aclosing(chunks):
+                async for chunk in chunks:
+                    yield chunk
+
 
 class AdminContext:
     # A plain class: Litestar would take a dataclass apart to validate it.
@@ -61,13 +74,24 @@ class AdminContext:
         cluster: Cluster,
         probe: httpx.AsyncClient,
         exposition: Exposition,
+        guard: Guard,
+        door: Door,
+        passwords: Passwords,
+        playground: Playground,
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
         self.cluster = cluster
         self.probe = probe
         self.exposition = exposition
+        self.guard = guard
+        self.door = door
+        self.passwords = passwords
+        self.playground = playground
         self.clock = clock
+        self.seen = Seen(store, clock)
+        self.feed = Feed(self.seen, EngineWatch(self.engine_counts, clock), store)
+        self.past = Past(store)
         self.followers = Bound(
             FOLLOWERS_MAX, f"{FOLLOWERS_MAX} streams are being followed already: end one first"
         )
@@ -107,9 +131,40 @@ Context = NamedDependency[AdminContext]
 
 
 def stream(
-    chunks: AsyncGenerator[bytes, None], media_type: str, headers: Mapping[str, str] | None = None
+    chunks: AsyncGenerator[bytes, None],
+    media_type: str,
+    headers: Mapping[str, str] | None = None,
+    status_code: int | None = None,
+    *,
+    slow_s: float | None = None,
 ) -> Stream:
-    """A streamed answer whose generator is closed when the client goes, wherever it then is."""
+    """A streamed answer whose generator is closed when the client goes, wherever it then is, or
+    when it takes nothing for *slow_s*.
+    """
+    if slow_s is not None:
+        chunks = _dropping(chunks, slow_s)
     return Stream(
-        chunks, media_type=media_type, headers=headers, background=BackgroundTask(chunks.aclose)
+        chunks,
+        media_type=media_type,
+        headers=headers,
+        status_code=status_code,
+        background=BackgroundTask(chunks.aclose),
     )
+
+
+async def _dropping(
+    chunks: AsyncGenerator[bytes, None], slow_s: float
+) -> AsyncGenerator[bytes, None]:
+    """What sends a chunk waits until the client has taken most of what was sent before: it is
+    cancelled where that takes too long, and with it the answer.
+    """
+    sending = asyncio.current_task()
+    assert sending is not None
+    loop = asyncio.get_running_loop()
+    async with aclosing(chunks):
+        async for chunk in chunks:
+            timer = loop.call_later(slow_s, sending.cancel)
+            try:
+                yield chunk
+            finally:
+                timer.cancel()

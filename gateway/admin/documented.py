@@ -10,13 +10,16 @@ from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
 from gateway.admin.bodies import (
+    AccountBody,
     KeyBody,
     KeyPatchBody,
+    PasswordBody,
     PlanBody,
     PoolBody,
     QuotaBody,
     RotateBody,
     ScaleBody,
+    SignInBody,
     TunePrefillBody,
 )
 from gateway.admin.errors import ErrorView
@@ -90,6 +93,16 @@ class TakesYaml(Operation):
         self.request_body = RequestBody(content=content, required=True)
 
 
+@dataclass
+class TakesChat(Operation):
+    """An operation whose body is that of a chat completion: what is in it, the listener checks."""
+
+    def __post_init__(self) -> None:
+        schema = Schema(type=OpenAPIType.OBJECT, additional_properties=True)
+        content = {"application/json": OpenAPIMediaType(schema=schema)}
+        self.request_body = RequestBody(content=content, required=True)
+
+
 def _refusal(description: str) -> ResponseSpec:
     return ResponseSpec(ErrorView, description=description, generate_examples=False)
 
@@ -104,10 +117,14 @@ TakesQuota = _taking(QuotaBody)
 TakesTunePrefill = _taking(TunePrefillBody, required=False)
 
 TakesPool = _taking(PoolBody)
+TakesSignIn = _taking(SignInBody)
+TakesAccount = _taking(AccountBody)
+TakesPassword = _taking(PasswordBody)
 
 REFUSALS = {
     400: _refusal("The request is malformed"),
-    401: _refusal("No admin key, or one that opens nothing here"),
+    401: _refusal("No admin key and no session, or one that opens nothing here"),
+    403: _refusal("Only for the admin role; or a browser asks, and not from the console's page"),
     404: _refusal("No such object"),
     422: _refusal("A value is not allowed; `field` names it"),
 }
@@ -119,3 +136,4 @@ WRITE_REFUSALS = {
 }
 STREAM_REFUSALS = {**REFUSALS, 429: _refusal("Too many streams are followed")}
 THINKING_REFUSALS = {**REFUSALS, 429: _refusal("Too many plans are being made")}
+SIGN_IN_REFUSALS = {**REFUSALS, 429: _refusal("Too many tries failed: Retry-After says when")}

@@ -2,6 +2,8 @@
 
 ApiError
 ├── BadRequestError    400  the request itself is malformed
+├── ForbiddenError     403  who asks may not
+├── CsrfError          403  a browser asks, and not from our page
 ├── PreconditionError  412  If-Match or If-None-Match does not hold
 └── TooManyError       429  a bound of this process is reached
 
@@ -9,6 +11,7 @@ The registry's own errors map by type; whatever is not known here is a 500 that 
 nothing but the request's id.
 """
 
+import math
 import re
 import uuid
 
@@ -78,6 +81,16 @@ class BadRequestError(ApiError):
     pass
 
 
+class ForbiddenError(ApiError):
+    status = 403
+    code = "forbidden"
+
+
+class CsrfError(ApiError):
+    status = 403
+    code = "csrf"
+
+
 class PreconditionError(ApiError):
     status = 412
     code = "precondition_failed"
@@ -86,6 +99,10 @@ class PreconditionError(ApiError):
 class TooManyError(ApiError):
     status = 429
     code = "too_many"
+
+    def __init__(self, message: str, *, retry_after_s: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
 
 
 def request_id(scope: Scope) -> str:
@@ -105,6 +122,8 @@ def answer_error(request: Request, error: Exception) -> Response[ErrorView]:  # 
     headers = {"WWW-Authenticate": "Bearer"} if status == HTTP_401_UNAUTHORIZED else {}
     if isinstance(error, HTTPException) and error.headers:
         headers.update({k: v for k, v in error.headers.items() if k.lower() == "allow"})
+    if isinstance(error, TooManyError) and error.retry_after_s is not None:
+        headers["Retry-After"] = str(math.ceil(error.retry_after_s))
     if body is None:
         _log.error("admin request failed", request_id=request_id(request.scope), exc_info=error)
         message = f"internal error; look for request id {request_id(request.scope)} in the log"

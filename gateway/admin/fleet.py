@@ -23,7 +23,7 @@ from gateway.admin.records import (
     NodeList,
     NodeView,
     controller_list,
-    node_view,
+    node_views,
 )
 from gateway.admin.status import restarts, worker_order
 from gateway.admin.views import WorkerList, WorkerView, worker_view
@@ -83,22 +83,18 @@ class NodeController(Controller):
 
     @get("/", operation_id="listNodes", responses=REFUSALS)
     async def list_nodes(self, ctx: Context) -> NodeList:
-        snapshot = await ctx.store.snapshot()
-        return NodeList(
-            items=tuple(
-                node_view(node, snapshot.devices, snapshot.claims)
-                for node in sorted(snapshot.nodes, key=lambda item: item.name)
-            )
-        )
+        snapshot = await ctx.seen.snapshot()
+        nodes = sorted(snapshot.nodes, key=lambda item: item.name)
+        return NodeList(items=node_views(nodes, snapshot.devices, snapshot.claims))
 
     @get("/{name:str}", operation_id="describeNode", responses=THINKING_REFUSALS)
     async def describe_node(self, ctx: Context, name: FromPath[str]) -> NodePage:
-        snapshot = await ctx.store.snapshot()
+        snapshot = await ctx.seen.snapshot()
         node = _find(snapshot, name)
         workers = tuple(worker for worker in snapshot.workers if worker.node == name)
         here = {worker.plan.model for worker in workers}
         return NodePage(
-            node=node_view(node, snapshot.devices, snapshot.claims),
+            node=_view(snapshot, node),
             workers=await _worker_views(ctx, tuple(sorted(workers, key=worker_order))),
             no_place=await _no_place(ctx, snapshot, name),
             conditions={
@@ -114,7 +110,7 @@ class NodeController(Controller):
         snapshot = await ctx.store.snapshot()
         gone = _find(snapshot, name)
         await ctx.store.forget_node(name, by=request.auth)
-        return node_view(gone, snapshot.devices, snapshot.claims)
+        return _view(snapshot, gone)
 
     @post("/{name:str}/drain", operation_id="drainNode", responses=REFUSALS, status_code=200)
     async def drain(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
@@ -140,6 +136,11 @@ class LeadershipController(Controller):
         return controller_list(await ctx.store.lease())
 
 
+def _view(snapshot: Snapshot, node: Node) -> NodeView:
+    (view,) = node_views((node,), snapshot.devices, snapshot.claims)
+    return view
+
+
 def _find(snapshot: Snapshot, name: str) -> Node:
     for node in snapshot.nodes:
         if node.name == name:
@@ -157,14 +158,14 @@ async def _no_place(ctx: AdminContext, snapshot: Snapshot, name: str) -> tuple[N
 async def _worker_views(ctx: AdminContext, workers: tuple[Worker, ...]) -> tuple[WorkerView, ...]:
     async with asyncio.TaskGroup() as group:
         counting = group.create_task(ctx.engine_counts(workers))
-        reading = group.create_task(ctx.store.snapshot())
-    counts, snapshot, now = counting.result(), reading.result(), ctx.clock()
-    ended = restarts(snapshot)
+        reading = group.create_task(ctx.seen.look())
+    counts, standing, now = counting.result(), reading.result().standing, ctx.clock()
+    ended = restarts(standing.snapshot)
     return tuple(
         worker_view(
             worker,
             now=now,
-            devices=_devices_of(snapshot, worker.id),
+            devices=standing.devices.get(worker.id, ()),
             restarts=ended.get(worker.plan.slot, 0),
             metrics=counts.get(worker.id),
         )
@@ -172,16 +173,11 @@ async def _worker_views(ctx: AdminContext, workers: tuple[Worker, ...]) -> tuple
     )
 
 
-def _devices_of(snapshot: Snapshot, worker_id: str) -> tuple[str, ...]:
-    return tuple(c.device_id for c in snapshot.claims if c.worker_id == worker_id)
-
-
 async def _set_node_state(
     ctx: AdminContext, request: AdminRequest, name: str, state: NodeState
 ) -> NodeView:
     node = await ctx.store.set_node_state(name, state, by=request.auth)
-    snapshot = await ctx.store.snapshot()
-    return node_view(node, snapshot.devices, snapshot.claims)
+    return _view(await ctx.store.snapshot(), node)
 
 
 async def _log(

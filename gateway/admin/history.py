@@ -7,6 +7,7 @@ from typing import Annotated
 
 import msgspec
 from litestar import Controller, Response, get
+from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import FromQuery, QueryParameter
 from litestar.response import Stream
 
@@ -21,8 +22,8 @@ EVENTS_MAX = 1000
 _POLL_S = 0.3
 _KEEPALIVE_S = 15.0
 _NDJSON = "application/x-ndjson"
+LISTED = ResponseSpec(EventList, description="Without follow", generate_examples=False)
 
-After = Annotated[int, QueryParameter(ge=0, le=2**62, description="only what came after this id")]
 OptionalAfter = Annotated[
     int | None,
     QueryParameter(
@@ -39,7 +40,7 @@ class HistoryController(Controller):
     @get(
         "/events",
         operation_id="listEvents",
-        responses=STREAM_REFUSALS,
+        responses={200: LISTED, **STREAM_REFUSALS},
         description="With follow=true a stream, one JSON object a line; blank lines keep it open.",
     )
     async def list_events(
@@ -59,9 +60,11 @@ class HistoryController(Controller):
         return Response(EventList(items=tuple(map(event_view, events)), last_id=last_id))
 
     @get("/audit", operation_id="listAudit", responses=REFUSALS)
-    async def list_audit(self, ctx: Context, after: After = 0, limit: Limit = 500) -> AuditList:
-        entries = await ctx.store.audit(after=after, limit=limit)
-        last_id = entries[-1].id if entries else after
+    async def list_audit(
+        self, ctx: Context, after: OptionalAfter = None, limit: Limit = 500
+    ) -> AuditList:
+        entries = await ctx.store.audit(after=after or 0, limit=limit, newest=after is None)
+        last_id = entries[-1].id if entries else after or 0
         return AuditList(items=tuple(map(audit_view, entries)), last_id=last_id)
 
 

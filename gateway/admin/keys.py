@@ -41,6 +41,7 @@ class KeyController(Controller):
         key, secret = await ctx.store.create_key(
             name=wish.name,
             kind=wish.kind,
+            role=wish.role,
             models=wish.models,
             priority=wish.priority,
             limits=wish.limits.change().applied(NO_KEY_LIMITS),

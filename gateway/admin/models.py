@@ -6,6 +6,7 @@ from typing import Annotated
 from litestar import Controller, Response, delete, get, patch, post, put
 from litestar.params import FromPath, FromQuery, HeaderParameter, RawBody
 
+from gateway.admin.auth import FOR_VIEWERS
 from gateway.admin.bodies import (
     ScaleBody,
     decode,
@@ -15,12 +16,11 @@ from gateway.admin.bodies import (
 )
 from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
-from gateway.admin.live.seen import look
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
 from gateway.admin.scale import scaled, unscaled
-from gateway.admin.status import VariantStatus, by_model, model_state, restarts, variant_statuses
+from gateway.admin.status import VariantStatus, restarts
 from gateway.admin.views import (
     ModelList,
     event_view,
@@ -50,7 +50,7 @@ class ModelController(Controller):
 
     @get("/models", operation_id="listModels", responses=REFUSALS)
     async def list_models(self, ctx: Context) -> ModelList:
-        return ModelList(items=(await look(ctx.store, ctx.clock())).summaries())
+        return ModelList(items=tuple((await ctx.seen.look()).summaries.values()))
 
     @get("/models/{name:str}", operation_id="describeModel", responses=REFUSALS)
     async def describe_model(self, ctx: Context, name: FromPath[str]) -> Response[ModelView]:
@@ -97,6 +97,7 @@ class ModelController(Controller):
         operation_class=TakesSpec,
         responses=REFUSALS,
         status_code=200,
+        opt=FOR_VIEWERS,
     )
     async def validate_model(self, ctx: Context, body: RawBody) -> AppliedView:
         spec = decode_spec(body, name=None)
@@ -149,18 +150,20 @@ class ModelController(Controller):
 
 async def _describe(ctx: AdminContext, name: str) -> ModelView:
     async with asyncio.TaskGroup() as group:
-        reading = group.create_task(ctx.store.snapshot())
+        reading = group.create_task(ctx.seen.look())
         events = group.create_task(ctx.store.events(model=name, limit=EVENTS_SHOWN, newest=True))
         asking = group.create_task(ctx.store.newest_rollout(name))
-    snapshot, rollout = reading.result(), asking.result()
-    model = _find(snapshot, name)
-    variants = variant_statuses(model, by_model(snapshot.workers).get(name, ()))
+    standing, rollout = reading.result().standing, asking.result()
+    snapshot, model = standing.snapshot, standing.models.get(name)
+    if model is None:
+        raise NotFoundError("model", name)
+    variants = standing.statuses[name]
     counts = await ctx.engine_counts(tuple(w for item in variants for w in item.workers))
     no_place = await _no_place(ctx, snapshot, name, variants)
-    ended, now, held = restarts(snapshot), ctx.clock(), _devices_held(snapshot)
+    ended, now = restarts(snapshot), ctx.clock()
     return ModelView(
         name=model.name,
-        state=model_state(model, variants),
+        state=standing.states[name],
         condition=model.condition,
         generation=model.generation,
         revision=model.revision,
@@ -175,7 +178,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
                     worker_view(
                         worker,
                         now=now,
-                        devices=held.get(worker.id, ()),
+                        devices=standing.devices.get(worker.id, ()),
                         restarts=ended.get(worker.plan.slot, 0),
                         metrics=counts.get(worker.id),
                     )
@@ -199,17 +202,3 @@ async def _no_place(
     return await ctx.think(
         lambda: no_place_views(no_places(refusals_of(snapshot, name, now, runtime_of)))
     )
-
-
-def _find(snapshot: Snapshot, name: str) -> Model:
-    for model in snapshot.models:
-        if model.name == name:
-            return model
-    raise NotFoundError("model", name)
-
-
-def _devices_held(snapshot: Snapshot) -> dict[str, tuple[str, ...]]:
-    held: dict[str, tuple[str, ...]] = {}
-    for claim in snapshot.claims:
-        held[claim.worker_id] = (*held.get(claim.worker_id, ()), claim.device_id)
-    return held

@@ -3,6 +3,7 @@
 from litestar import Controller, get, post
 from litestar.params import RawBody
 
+from gateway.admin.auth import FOR_VIEWERS
 from gateway.admin.bodies import decode_plan
 from gateway.admin.context import Context
 from gateway.admin.documented import THINKING_REFUSALS, TakesPlan
@@ -27,6 +28,7 @@ class PlanController(Controller):
         operation_class=TakesPlan,
         responses=THINKING_REFUSALS,
         status_code=200,
+        opt=FOR_VIEWERS,
         description="What applying these specs would do; without any, what is to be done as it "
         "is. Nothing is changed.",
     )

@@ -1,10 +1,11 @@
 """What the admin API answers about nodes, keys, audit and usage; models are in `views`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from gateway.admin.views import View, iso, iso_or_none
 from registry.state import (
     NANO,
+    AccessRole,
     AuditEntry,
     BudgetPeriod,
     Claim,
@@ -57,8 +58,21 @@ class NodeList(View, frozen=True, kw_only=True):
     items: tuple[NodeView, ...]
 
 
-def node_view(node: Node, devices: tuple[Device, ...], claims: tuple[Claim, ...]) -> NodeView:
-    own = sorted((item for item in devices if item.node == node.name), key=lambda d: d.index)
+def node_views(
+    nodes: Iterable[Node], devices: Iterable[Device], claims: Iterable[Claim]
+) -> tuple[NodeView, ...]:
+    """*devices* and *claims* may be others' too; they are gone through once for all nodes."""
+    held: dict[str, list[Claim]] = {}
+    for claim in claims:
+        held.setdefault(claim.device_id, []).append(claim)
+    there: dict[str, list[DeviceView]] = {}
+    for device in sorted(devices, key=lambda one: one.index):
+        view = _device_view(device, held.get(device.id, []))
+        there.setdefault(device.node, []).append(view)
+    return tuple(_node_view(node, tuple(there.get(node.name, ()))) for node in nodes)
+
+
+def _node_view(node: Node, devices: tuple[DeviceView, ...]) -> NodeView:
     return NodeView(
         name=node.name,
         address=node.address,
@@ -68,12 +82,11 @@ def node_view(node: Node, devices: tuple[Device, ...], claims: tuple[Claim, ...]
         labels=node.labels,
         sources=node.sources,
         last_seen_at=iso(node.last_seen_at),
-        devices=tuple(_device_view(device, claims) for device in own),
+        devices=devices,
     )
 
 
-def _device_view(device: Device, claims: tuple[Claim, ...]) -> DeviceView:
-    held = [claim for claim in claims if claim.device_id == device.id]
+def _device_view(device: Device, held: list[Claim]) -> DeviceView:
     claimed_bytes = sum(claim.memory_bytes for claim in held)
     return DeviceView(
         id=device.id,
@@ -131,13 +144,15 @@ class KeyLimitsView(View, frozen=True, kw_only=True):
 
 
 class KeyView(View, frozen=True, kw_only=True):
-    """*spent* is what its requests have cost in the present period of its budget, or in this month
-    where it has none. *old_secret_until* is null unless the secret of before still opens it.
+    """*role* is what an admin key may do, null of others. *spent* is what its requests have cost in
+    the present period of its budget, or in this month where it has none. *old_secret_until* is null
+    unless the secret of before still opens it.
     """
 
     id: str
     name: str
     kind: KeyKind
+    role: AccessRole | None
     models: tuple[str, ...]
     priority: Priority
     limits: KeyLimitsView
@@ -167,6 +182,7 @@ def key_view(key: Key, *, now: float) -> KeyView:
         id=key.id,
         name=key.name,
         kind=key.kind,
+        role=key.role if key.kind is KeyKind.ADMIN else None,
         models=key.models,
         priority=key.priority,
         limits=_limits_view(key.limits),

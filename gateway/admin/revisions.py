@@ -6,6 +6,7 @@ from typing import Annotated
 from litestar import Controller, Response, get, post
 from litestar.params import FromPath, FromQuery, HeaderParameter, QueryParameter, RawBody
 
+from gateway.admin.auth import FOR_VIEWERS
 from gateway.admin.bodies import decode_plan, parse_if_match
 from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, THINKING_REFUSALS, WRITE_REFUSALS, TakesPlan
@@ -74,6 +75,7 @@ class RevisionController(Controller):
         operation_class=TakesPlan,
         responses=THINKING_REFUSALS,
         status_code=200,
+        opt=FOR_VIEWERS,
     )
     async def diff_models(self, ctx: Context, body: RawBody) -> DiffList:
         """What applying these specs would change. Nothing is written."""

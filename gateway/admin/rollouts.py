@@ -21,7 +21,7 @@ class RolloutController(Controller):
     @get("/rollouts", operation_id="listRollouts", responses=REFUSALS)
     async def list_rollouts(self, ctx: Context) -> RolloutList:
         """Those under way."""
-        snapshot = await ctx.store.snapshot()
+        snapshot = await ctx.seen.snapshot()
         found = [(m, m.rollout) for m in snapshot.models if m.rollout is not None and not m.deleted]
         views = [await _view(ctx, snapshot, model, rollout) for model, rollout in found]
         return RolloutList(items=tuple(views))

@@ -3,6 +3,7 @@
 from litestar import Controller, Response, get, post
 from litestar.params import FromQuery, RawBody
 
+from gateway.admin.auth import FOR_ADMINS
 from gateway.admin.context import AdminRequest, Context
 from gateway.admin.documented import THINKING_REFUSALS, WRITE_REFUSALS, TakesYaml
 from gateway.admin.errors import BadRequestError
@@ -34,7 +35,13 @@ class TransferController(Controller):
     path = "/admin/v1"
     tags = ("transfer",)
 
-    @get("/export", operation_id="export", media_type=YAML, responses=THINKING_REFUSALS)
+    @get(
+        "/export",
+        operation_id="export",
+        media_type=YAML,
+        responses=THINKING_REFUSALS,
+        opt=FOR_ADMINS,
+    )
     async def export(
         self, ctx: Context, request: AdminRequest, with_keys: FromQuery[bool] = False
     ) -> Response[str]:

@@ -190,7 +190,7 @@ def build_table(snapshot: Snapshot) -> RoutingTable:
     for worker in snapshot.workers:
         workers.setdefault(worker.plan.model, []).append(worker)
     models = {
-        model.name: _model_row(model, workers.get(model.name, []))
+        model.name: model_row(model, workers.get(model.name, []))
         for model in sorted(snapshot.models, key=lambda model: model.name)
         if not model.deleted
     }
@@ -209,7 +209,8 @@ def build_table(snapshot: Snapshot) -> RoutingTable:
     )
 
 
-def _model_row(model: Model, workers: list[Worker]) -> ModelRow:
+def model_row(model: Model, workers: list[Worker]) -> ModelRow:
+    """*workers* are the live ones of *model*."""
     task = model.spec.task
     rollout = model.rollout
     if rollout is None or not rollout.is_active:

@@ -25,7 +25,8 @@ NOTHING_QUEUED = Queued(0, 0, 0.0)
 
 class Outcome(NamedTuple):
     """How one request ended. *failed* is the workers' fault, *paired* what prefill and decode
-    shared. Of a stream that began, *ttft_s* is from its arrival and *tpot_s* between its tokens.
+    shared. Of a stream that began, *ttft_s* is from its arrival and *tpot_s* between its tokens; of
+    an answer that came whole, *e2e_s* is from the request's arrival to its end.
     """
 
     failed: bool = False
@@ -34,6 +35,7 @@ class Outcome(NamedTuple):
     completion_tokens: int = 0
     ttft_s: float | None = None
     tpot_s: float | None = None
+    e2e_s: float | None = None
 
 
 class _Times:
@@ -58,6 +60,7 @@ class _Tally:
 
     __slots__ = (
         "completion_tokens",
+        "e2e",
         "errors",
         "paired",
         "prompt_tokens",
@@ -69,7 +72,7 @@ class _Tally:
     def __init__(self) -> None:
         self.requests = self.errors = self.paired = 0
         self.prompt_tokens = self.completion_tokens = 0
-        self.ttft, self.tpot = _Times(), _Times()
+        self.ttft, self.tpot, self.e2e = _Times(), _Times(), _Times()
 
     def add(self, outcome: Outcome) -> None:
         self.requests += 1
@@ -81,6 +84,8 @@ class _Tally:
             self.ttft.add(outcome.ttft_s)
         if outcome.tpot_s is not None:
             self.tpot.add(outcome.tpot_s)
+        if outcome.e2e_s is not None:
+            self.e2e.add(outcome.e2e_s)
 
 
 class _Presence:
@@ -188,4 +193,5 @@ def _traffic(at: float, gateway: str, key: tuple[str, str, int], tally: _Tally) 
         completion_tokens=tally.completion_tokens,
         ttft=tally.ttft.told(),
         tpot=tally.tpot.told(),
+        e2e=tally.e2e.told(),
     )

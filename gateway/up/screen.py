@@ -53,6 +53,7 @@ class Screen:
             "Modelyard is ready.",
             f"  API      {address}/v1",
             f"  Key      {api_key}",
+            f"  Console  {settings.admin}  (sign in with the key in {settings.admin_token_file})",
             f"  Admin    {settings.admin}  (the `modelyard` command uses it)",
             f"  Models   {', '.join(models) or 'none yet: modelyard apply -f FILE'}",
             "",

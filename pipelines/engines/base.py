@@ -126,6 +126,7 @@ class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
     kv_transfer_failures: int = 0
     prompt_tokens: int = 0
     generation_tokens: int = 0
+    requests: int = 0  # that it is done with; a pair's request is one of each half
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):

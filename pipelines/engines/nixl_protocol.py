@@ -16,6 +16,7 @@ _METRICS = {
     "vllm:nixl_num_failed_transfers_total": "kv_transfer_failures",
     "vllm:prompt_tokens_total": "prompt_tokens",
     "vllm:generation_tokens_total": "generation_tokens",
+    "vllm:request_success_total": "requests",
 }
 _REMOTE_DECODE = msgspec.Raw(
     b'{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,'

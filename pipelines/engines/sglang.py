@@ -44,6 +44,7 @@ _METRICS = {
     "sglang:num_transfer_failed_reqs_total": "kv_transfer_failures",
     "sglang:prompt_tokens_total": "prompt_tokens",
     "sglang:generation_tokens_total": "generation_tokens",
+    "sglang:num_requests_total": "requests",
 }
 # Its first argument is a file: SGLang itself takes the key from the command line only.
 _SERVER = str(Path(__file__).parents[1] / "inside" / "sglang_server.py")

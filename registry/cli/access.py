@@ -4,6 +4,7 @@ from typing import Any
 
 import click
 
+from registry.cli.accounts import ROLES
 from registry.cli.api import Answer, path
 from registry.cli.command import Duration, Session, admin_url_option, output_option, pass_session
 from registry.cli.complete import key_ids, model_names
@@ -42,6 +43,9 @@ _priority_option = click.option(
 @_priority_option
 @limit_options
 @click.option("--admin", is_flag=True, help="A key for the admin API instead of inference.")
+@click.option(
+    "--role", type=click.Choice(ROLES), help="Of an admin key: to look, or all (default: admin)."
+)
 @admin_url_option
 @output_option
 @pass_session
@@ -54,6 +58,7 @@ def create(
     expires_in_s: int | None,
     priority: str | None,
     admin: bool,
+    role: str | None,
     output: str,
     **limits: Any,
 ) -> None:
@@ -61,8 +66,10 @@ def create(
 
     KEY=$(modelyard keys create my-app)
     """
+    if role is not None and not admin:
+        raise click.UsageError("--role is of an admin key: say --admin, too")
     body: dict[str, Any] = {"name": name, "kind": "admin" if admin else "inference"}
-    wishes = {"models": list(models), "limits": limits_body(limits)}
+    wishes = {"models": list(models), "limits": limits_body(limits), "role": role}
     body |= {field: value for field, value in wishes.items() if value}
     if expires_in_s is not None:
         body["expires_in_s"] = expires_in_s
@@ -159,7 +166,7 @@ def rotate(session: Session, key_id: str, *, overlap_s: int | None, output: str)
 def _show_secret(answer: Answer) -> None:
     """Alone on stdout; what the key is for goes to people."""
     key = answer.data["key"]
-    about = "the admin API"
+    about = "the admin API" if key["role"] != "viewer" else "the admin API, to look"
     if key["kind"] != "admin":
         about = clean(", ".join(key["models"])) or "all models"
     facts = [f"key {key['id']} for {about}", f"expires {until(key['expires_at'])}"]

@@ -39,5 +39,9 @@ def key_ids(context: click.Context, _parameter: click.Parameter, text: str) -> l
     return _names(context, "keys", "id", text)
 
 
+def account_names(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    return _names(context, "accounts", "name", text)
+
+
 def proposal_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
     return _names(context, "proposals", "id", text)

@@ -27,7 +27,7 @@ TABLE = (
     (REFUSED, "the server refused or failed; stderr has one line saying why"),
     (USAGE, "the command line is wrong"),
     (UNREACHABLE, "no gateway can be reached"),
-    (NOT_FOUND, "no such model, worker, node, key, quota or pool"),
+    (NOT_FOUND, "no such model, worker, node, key, account, quota or pool"),
     (CONFLICT, "it was changed in between (--if-match), or exists already"),
     (TIMED_OUT, "--wait ran out of time"),
     (NO_PLACE, "plan: something has no place"),

@@ -6,6 +6,7 @@ import click
 
 from registry.cli import (
     access,
+    accounts,
     database,
     describe,
     drain,
@@ -30,7 +31,7 @@ _SECTIONS = {
     "Run": ("up", "gateway", "controller", "runtimes", "db"),
     "Models": ("plan", "diff", "apply", "rollout", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
-    "Operate": ("keys", "quotas", "pools", "cordon", "drain", "uncordon", "defragment"),
+    "Operate": ("keys", "accounts", "quotas", "pools", "cordon", "drain", "uncordon", "defragment"),
     "Tune": ("sleep", "wake", "tune", "proposals"),
     "Move": ("export", "restore"),
     "More": ("completion", "version"),
@@ -53,8 +54,8 @@ for _command in (
     *(plan.plan, models.apply, rollout.rollout, models.scale, models.delete),
     *(revisions.diff, revisions.history, revisions.rollback),
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
-    *(access.keys, quotas.quotas, pools.pools, fleet.cordon, drain.drain, fleet.uncordon),
-    plan.defragment,
+    *(access.keys, accounts.accounts, quotas.quotas, pools.pools),
+    *(fleet.cordon, drain.drain, fleet.uncordon, plan.defragment),
     *(tune.tune, proposals.proposals),
     *(sleep.sleep, sleep.wake),
     *(transfer.export, transfer.restore),

@@ -257,12 +257,17 @@ def keys(session: Session, output: str) -> None:
     )
 
 
+def kind_text(key: dict[str, Any]) -> str:
+    """``inference``, ``admin``, or ``admin (viewer)`` for one that may only look."""
+    return f"{key['kind']} ({key['role']})" if key["role"] == "viewer" else str(key["kind"])
+
+
 def _key_rows(items: Items) -> Rows:
     for item in items:
         yield (
             item["id"],
             item["name"],
-            item["kind"],
+            kind_text(item),
             item["priority"],
             state(item["state"]),
             until(item["expires_at"]),
@@ -275,19 +280,19 @@ def _key_rows(items: Items) -> Rows:
 
 @get.command()
 @click.option(
-    "--after", type=click.IntRange(min=0), default=0, help="Only entries after this number."
+    "--after", type=click.IntRange(min=0), help="Only entries after this number: the first of them."
 )
 @click.option(
     "--limit",
     type=click.IntRange(1, 1000),
     default=500,
     show_default=True,
-    help="How many entries at most.",
+    help="How many entries at most; without --after the newest.",
 )
 @admin_url_option
 @output_option
 @pass_session
-def audit(session: Session, *, after: int, limit: int, output: str) -> None:
+def audit(session: Session, *, after: int | None, limit: int, output: str) -> None:
     """Who changed what, oldest first."""
     titles = ("#>", "AGE", "ACTOR", "ACTION", "OBJECT", "REVISION", "FROM")
     params = {"after": after, "limit": limit}

@@ -3,6 +3,12 @@
 Frozen and without behaviour that reaches outside; times are seconds since the epoch, sizes bytes.
 """
 
+from registry.state.access import (
+    AccessRole,
+    Account,
+    Session,
+    account_actor,
+)
 from registry.state.fleet import (
     Device,
     DeviceKind,
@@ -65,6 +71,8 @@ __all__ = [
     "NANO",
     "NO_KEY_LIMITS",
     "SLEEPING_PHASES",
+    "AccessRole",
+    "Account",
     "AuditEntry",
     "BudgetPeriod",
     "BudgetWindow",
@@ -95,8 +103,10 @@ __all__ = [
     "RoleScale",
     "Rollout",
     "RolloutState",
+    "Session",
     "SleepMode",
     "Snapshot",
     "Worker",
     "WorkerPlan",
+    "account_actor",
 ]

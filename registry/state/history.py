@@ -2,6 +2,7 @@
 
 from enum import StrEnum
 
+from registry.state.access import AccessRole
 from registry.state.value import Value
 
 
@@ -22,6 +23,8 @@ class EventKind(StrEnum):
     KEY_CHANGED = "key-changed"
     KEY_ROTATED = "key-rotated"
     KEY_REVOKED = "key-revoked"
+    ACCOUNT_CHANGED = "account-changed"
+    SIGN_IN = "sign-in"
 
 
 class Lease(Value, frozen=True, kw_only=True):
@@ -58,8 +61,9 @@ class AuditEntry(Value, frozen=True, kw_only=True):
 
 
 class Principal(Value, frozen=True, kw_only=True):
-    """Who writes: for the audit row."""
+    """Who writes: for the audit row; and in what role, where that is asked for."""
 
-    actor: str  # key id, or "controller"
+    actor: str  # key id, "account:" and its name, or "controller"
+    role: AccessRole = AccessRole.ADMIN
     request_id: str = ""
     client_ip: str = ""

@@ -6,6 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
+from registry.state.access import AccessRole
 from registry.state.value import Value
 
 
@@ -81,8 +82,9 @@ NO_KEY_LIMITS = KeyLimits()
 
 
 class Key(Value, frozen=True, kw_only=True):
-    """An API key's public part. *digest* is the SHA-256 of the whole secret; *old_digest* that of
-    the secret before the last rotation, good until *old_expires_at*.
+    """An API key's public part. *role* is what an admin key may do. *digest* is the SHA-256 of the
+    whole secret; *old_digest* that of the secret before the last rotation, good until
+    *old_expires_at*.
     """
 
     id: str
@@ -90,6 +92,7 @@ class Key(Value, frozen=True, kw_only=True):
     kind: KeyKind
     digest: bytes
     models: tuple[str, ...]  # empty = all
+    role: AccessRole = AccessRole.ADMIN
     priority: Priority = Priority.NORMAL
     limits: KeyLimits = NO_KEY_LIMITS
     spent_nano: int = 0  # in its budget's present period, as far as the registry knows

@@ -6,6 +6,8 @@ from registry.export import Export
 from registry.spec import ModelSpec, Role, RolloutPolicy
 from registry.state import (
     NO_KEY_LIMITS,
+    AccessRole,
+    Account,
     Key,
     KeyKind,
     KeyLimits,
@@ -18,10 +20,12 @@ from registry.state import (
     Proposal,
     Quota,
     Rollout,
+    Session,
     SleepMode,
     Worker,
 )
 from registry.store import (
+    accounts,
     keys,
     models,
     nodes,
@@ -31,6 +35,7 @@ from registry.store import (
     restoring,
     rollouts,
     scales,
+    sessions,
     sleeping,
 )
 from registry.store.keys import KeyChange, KeyWish
@@ -117,6 +122,7 @@ class Asked(Scoped):
         *,
         name: str,
         kind: KeyKind,
+        role: AccessRole = AccessRole.ADMIN,
         models: tuple[str, ...] = (),
         priority: Priority = Priority.NORMAL,
         limits: KeyLimits = NO_KEY_LIMITS,
@@ -133,6 +139,7 @@ class Asked(Scoped):
         wish = KeyWish(
             name=name,
             kind=kind,
+            role=role,
             models=models,
             priority=priority,
             limits=limits,
@@ -158,6 +165,42 @@ class Asked(Scoped):
         """All secrets of it. Raises NotFoundError."""
         async with self._scopes.write(by) as write:
             return await keys.revoke(write, key_id)
+
+    async def create_account(
+        self, name: str, role: AccessRole, password_hash: str, *, by: Principal
+    ) -> Account:
+        """Raises SpecError, and ConflictError where there is one of that name."""
+        async with self._scopes.write(by) as write:
+            return await accounts.create(write, name, role, password_hash)
+
+    async def set_password(self, name: str, password_hash: str, *, by: Principal) -> Account:
+        """Ends the account's sessions. Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            return await accounts.set_password(write, name, password_hash)
+
+    async def delete_account(self, name: str, *, by: Principal) -> Account:
+        """Ends its sessions. Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            return await accounts.delete(write, name)
+
+    async def sign_in(self, who: Account | Key, digest: bytes, *, by: Principal) -> Session | None:
+        """Begins a session, whose secret has that *digest*, for *who* has shown a password or a
+        secret; None where that has been changed or ended since *who* was read.
+        """
+        async with self._scopes.write(by) as write:
+            if isinstance(who, Account):
+                return await sessions.begin_with_account(write, who, digest)
+            return await sessions.begin_with_key(write, who, digest)
+
+    async def refuse_sign_in(self, why: str, *, target: str = "", by: Principal) -> None:
+        """Only tells of it. *target* is what somebody tried to be, where there is one."""
+        async with self._scopes.write(by) as write:
+            sessions.refused(write, why, target)
+
+    async def sign_out(self, digest: bytes, *, by: Principal) -> None:
+        """Signing out twice changes nothing."""
+        async with self._scopes.write(by) as write:
+            await sessions.end(write, digest)
 
     async def set_node_state(self, name: str, state: NodeState, *, by: Principal) -> Node:
         """Cordons (CORDONED), drains (DRAINING) or uncordons (READY). Raises NotFoundError,

@@ -28,9 +28,14 @@ async def events(
     return tuple(map(rows.event, reversed(found) if newest else found))
 
 
-async def audit(session: AsyncSession, *, after: int, limit: int) -> tuple[AuditEntry, ...]:
-    query = select(t.AuditRow).where(t.AuditRow.id > after).order_by(t.AuditRow.id)
-    return tuple(map(rows.audit_entry, await session.scalars(query.limit(_page(limit)))))
+async def audit(
+    session: AsyncSession, *, after: int, limit: int, newest: bool
+) -> tuple[AuditEntry, ...]:
+    """As `events`."""
+    order = t.AuditRow.id.desc() if newest else t.AuditRow.id.asc()
+    query = select(t.AuditRow).where(t.AuditRow.id > after).order_by(order)
+    found = list(await session.scalars(query.limit(_page(limit))))
+    return tuple(map(rows.audit_entry, reversed(found) if newest else found))
 
 
 def _page(limit: int) -> int:

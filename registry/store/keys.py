@@ -15,6 +15,7 @@ from registry.spec import LIMIT_MAX, NAME_ALLOWED, is_name
 from registry.state import (
     NANO,
     NO_KEY_LIMITS,
+    AccessRole,
     BudgetPeriod,
     EventKind,
     Key,
@@ -22,7 +23,7 @@ from registry.state import (
     KeyLimits,
     Priority,
 )
-from registry.store import spending
+from registry.store import sessions, spending
 from registry.store.scope import Write
 
 KEYS_MAX = 100_000
@@ -38,6 +39,7 @@ class KeyWish(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     kind: KeyKind
+    role: AccessRole = AccessRole.ADMIN
     models: tuple[str, ...] = ()
     priority: Priority = Priority.NORMAL
     limits: KeyLimits = NO_KEY_LIMITS
@@ -91,6 +93,7 @@ async def create(write: Write, wish: KeyWish, secret: str | None) -> tuple[Key, 
         name=wish.name,
         kind=wish.kind,
         digest=digest(secret),
+        role=wish.role,
         models=rows.names_text(wish.models),
         priority=wish.priority,
         limits=rows.limits_text(wish.limits),
@@ -120,6 +123,8 @@ def _check(wish: KeyWish) -> None:
             raise SpecError(f"models[{index}]", f"is {model[:80]!r}, {NAME_ALLOWED}")
     if wish.kind is KeyKind.ADMIN:
         _check_admin(wish)
+    elif wish.role is not AccessRole.ADMIN:
+        raise SpecError("role", "an inference key opens no admin API: leave it out")
     for field in ("requests_per_minute", "tokens_per_minute", "in_flight"):
         value = getattr(wish.limits, field)
         if not 0 <= value <= LIMIT_MAX:
@@ -159,6 +164,8 @@ async def update(write: Write, key_id: str, change: KeyChange) -> Key:
         _check_end(after.expires_at, write.now)
     row.name, row.priority, row.expires_at = after.name, after.priority, after.expires_at
     row.models, row.limits = rows.names_text(after.models), rows.limits_text(after.limits)
+    if "expires_at" in changed:
+        await sessions.end_of(write, row.id, after.expires_at)
     write.event(EventKind.KEY_CHANGED, f"{row.id} {row.name}: {', '.join(changed)}")
     write.audit("key.update", row.id)
     return await _told(write, row)  # in another period it has spent something else
@@ -177,6 +184,7 @@ async def rotate(write: Write, key_id: str, overlap_s: float) -> tuple[Key, str]
     secret = new_secret(KeyKind(row.kind))
     row.old_digest, row.old_expires_at = row.digest, write.now + overlap_s
     row.digest = digest(secret)
+    await sessions.end_of(write, row.id, row.old_expires_at)
     write.event(EventKind.KEY_ROTATED, f"{row.id} {row.name}")
     write.audit("key.rotate", row.id)
     return await _told(write, row), secret
@@ -187,6 +195,7 @@ async def revoke(write: Write, key_id: str) -> Key:
     row = await _row(write.session, key_id)
     if row.revoked_at is None:
         row.revoked_at = write.now
+        await sessions.end_of(write, row.id, write.now)
         write.event(EventKind.KEY_REVOKED, f"{row.id} {row.name}")
         write.audit("key.revoke", row.id)
     return await _told(write, row)
@@ -224,6 +233,8 @@ async def put_back(write: Write, key: Key) -> Key:
     row.models, row.limits = rows.names_text(key.models), rows.limits_text(key.limits)
     row.expires_at, row.revoked_at = key.expires_at, key.revoked_at
     row.old_digest, row.old_expires_at = key.old_digest, key.old_expires_at
+    row.role = key.role
+    await sessions.end_of(write, row.id, write.now)  # whatever changed, they are begun anew
     write.audit("key.restore", row.id)
     return await _told(write, row)
 
@@ -232,6 +243,7 @@ def _as_wish(key: Key) -> KeyWish:
     return KeyWish(
         name=key.name,
         kind=key.kind,
+        role=key.role,
         models=key.models,
         priority=key.priority,
         limits=key.limits,

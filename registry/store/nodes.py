@@ -9,6 +9,7 @@ from registry import rows
 from registry import tables as t
 from registry.errors import ConflictError, NotFoundError, SpecError
 from registry.state import Device, DeviceKind, EventKind, Node, NodeReport, NodeState
+from registry.store.plain import columns, plain
 from registry.store.scope import Write
 
 # Where external workers are: on no node of ours. The workers' foreign key wants a row all the
@@ -226,4 +227,5 @@ async def every(session: AsyncSession) -> tuple[Node, ...]:
 
 async def devices(session: AsyncSession) -> tuple[Device, ...]:
     order = (t.DeviceRow.node, t.DeviceRow.kind, t.DeviceRow.index)
-    return tuple(map(rows.device, await session.scalars(select(t.DeviceRow).order_by(*order))))
+    query = columns(t.DeviceRow).order_by(*order)
+    return tuple(map(rows.device, await plain(session, t.DeviceRow, query)))

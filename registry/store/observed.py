@@ -23,6 +23,7 @@ from registry.store import (
     nodes,
     rollouts,
     scales,
+    sessions,
     signals,
     sleeping,
     usage,
@@ -207,13 +208,19 @@ class Observed(Scoped):
             return await models.roll_back(write, model, to_revision, reason)
 
     async def forget_ended(self, *, keep_per_slot: int = ENDED_PER_SLOT_MAX) -> None:
-        """Prunes history: old ended workers, events beyond the newest `EVENTS_KEPT`, and old
-        signals of gateways.
+        """Prunes history: old ended workers, events beyond the newest `EVENTS_KEPT`, old
+        signals of gateways, and sessions that are over.
         """
         async with self._scopes.write() as write:
             await workers.forget_ended(write, keep_per_slot)
             await history.prune_events(write)
             await signals.forget(write)
+            await sessions.forget(write)
+
+    async def saw_session(self, digest: bytes) -> None:
+        """Somebody uses it: it has been idle no longer than since now."""
+        async with self._scopes.write() as write:
+            await sessions.seen(write, digest)
 
     async def record_usage(self, records: Sequence[UsageRecord]) -> None:
         """With what they cost added to what their keys have spent. Repeating a batch whose outcome

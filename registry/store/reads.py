@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from registry.state import (
+    Account,
     AuditEntry,
     Event,
     Key,
@@ -10,10 +11,12 @@ from registry.state import (
     Proposal,
     Revision,
     Rollout,
+    Session,
     Snapshot,
     Worker,
 )
 from registry.store import (
+    accounts,
     history,
     keys,
     models,
@@ -22,12 +25,13 @@ from registry.store import (
     proposals,
     quotas,
     rollouts,
+    sessions,
     signals,
     usage,
     workers,
 )
 from registry.store.scope import Scoped
-from registry.traffic import Traffic
+from registry.traffic import Demand, Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -107,6 +111,21 @@ class Reads(Scoped):
         async with self._scopes.read() as session:
             return await keys.names(session)
 
+    async def accounts(self) -> tuple[Account, ...]:
+        """By name."""
+        async with self._scopes.read() as session:
+            return await accounts.every(session)
+
+    async def account(self, name: str) -> Account:
+        """Raises NotFoundError."""
+        async with self._scopes.read() as session:
+            return await accounts.one(session, name)
+
+    async def session(self, digest: bytes) -> Session | None:
+        """The one whose secret has that *digest*, unless it has ended."""
+        async with self._scopes.read() as session:
+            return await sessions.live(session, digest, self._scopes.now())
+
     async def events(
         self, *, after: int = 0, model: str | None = None, limit: int = 500, newest: bool = False
     ) -> tuple[Event, ...]:
@@ -118,9 +137,12 @@ class Reads(Scoped):
                 session, after=after, model=model, limit=limit, newest=newest
             )
 
-    async def audit(self, *, after: int = 0, limit: int = 500) -> tuple[AuditEntry, ...]:
+    async def audit(
+        self, *, after: int = 0, limit: int = 500, newest: bool = False
+    ) -> tuple[AuditEntry, ...]:
+        """As `events`."""
         async with self._scopes.read() as session:
-            return await history.audit(session, after=after, limit=limit)
+            return await history.audit(session, after=after, limit=limit, newest=newest)
 
     async def usage(
         self,
@@ -153,9 +175,16 @@ class Reads(Scoped):
         async with self._scopes.read() as session:
             return await proposals.one(session, proposal_id)
 
-    async def traffic(self, since: float, model: str | None = None) -> tuple[Traffic, ...]:
-        """What gateways told of slots that began at *since* or later, oldest first; it is kept for
-        `TRAFFIC_KEPT_S`.
+    async def traffic(
+        self, since: float, model: str | None = None, *, until: float | None = None
+    ) -> tuple[Traffic, ...]:
+        """What gateways told of slots that began at *since* or later and before *until*, oldest
+        first; it is kept for `TRAFFIC_KEPT_S`.
         """
         async with self._scopes.read() as session:
-            return await signals.traffic(session, since, model)
+            return await signals.traffic(session, since, until, model)
+
+    async def demand(self) -> tuple[Demand, ...]:
+        """What each gateway told last of each model."""
+        async with self._scopes.read() as session:
+            return await signals.demand(session)

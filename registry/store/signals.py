@@ -4,12 +4,13 @@ from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete, select
+from sqlalchemy import delete
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry import rows
 from registry import tables as t
+from registry.store.plain import columns, plain
 from registry.store.scope import Write
 from registry.traffic import TRAFFIC_KEPT_S, Demand, Traffic
 
@@ -29,17 +30,22 @@ async def tell_demand(write: Write, told: Sequence[Demand]) -> None:
     await _put(write, t.DemandRow, [msgspec.to_builtins(row) for row in told])
 
 
-async def traffic(session: AsyncSession, since: float, model: str | None) -> tuple[Traffic, ...]:
-    """Of slots that began at *since* or later, oldest first."""
-    query = select(t.TrafficRow).where(t.TrafficRow.at >= since)
+async def traffic(
+    session: AsyncSession, since: float, until: float | None, model: str | None
+) -> tuple[Traffic, ...]:
+    """Of slots that began at *since* or later and before *until*, oldest first."""
+    query = columns(t.TrafficRow).where(t.TrafficRow.at >= since)
+    if until is not None:
+        query = query.where(t.TrafficRow.at < until)
     if model is not None:
         query = query.where(t.TrafficRow.model == model)
-    return tuple(map(rows.traffic, await session.scalars(query.order_by(*_key(t.TrafficRow)))))
+    query = query.order_by(*_key(t.TrafficRow))
+    return tuple(map(rows.traffic, await plain(session, t.TrafficRow, query)))
 
 
 async def demand(session: AsyncSession) -> tuple[Demand, ...]:
-    order = (t.DemandRow.model, t.DemandRow.gateway)
-    return tuple(map(rows.demand, await session.scalars(select(t.DemandRow).order_by(*order))))
+    query = columns(t.DemandRow).order_by(t.DemandRow.model, t.DemandRow.gateway)
+    return tuple(map(rows.demand, await plain(session, t.DemandRow, query)))
 
 
 async def forget(write: Write) -> None:
@@ -71,6 +77,6 @@ def _key(table: type[t.Base]) -> tuple[Any, ...]:
 
 def _traffic_row(row: Traffic) -> dict[str, Any]:
     values: dict[str, Any] = msgspec.to_builtins(row)
-    for name in ("ttft", "tpot"):
+    for name in ("ttft", "tpot", "e2e"):
         values[name] = msgspec.json.encode(getattr(row, name)).decode()
     return values

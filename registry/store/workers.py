@@ -19,6 +19,7 @@ from registry.state import (
 )
 from registry.store.gangs import move_claimed
 from registry.store.nodes import NOWHERE
+from registry.store.plain import columns, plain
 from registry.store.scope import Write, cut
 
 REASON_CHARS_MAX = 1000
@@ -163,25 +164,25 @@ async def select_workers(
     session: AsyncSession, *, model: str | None, include_ended: bool
 ) -> tuple[Worker, ...]:
     """Oldest first."""
-    query = select(t.WorkerRow).order_by(t.WorkerRow.created_at, t.WorkerRow.id)
+    query = columns(t.WorkerRow).order_by(t.WorkerRow.created_at, t.WorkerRow.id)
     if model is not None:
         query = query.where(t.WorkerRow.model == model)
     if not include_ended:
         query = query.where(t.WorkerRow.ended_at.is_(None))
-    return tuple(map(rows.worker, await session.scalars(query)))
+    return tuple(map(rows.worker, await plain(session, t.WorkerRow, query)))
 
 
 async def recently_ended(session: AsyncSession) -> tuple[Worker, ...]:
     """Those of standing models, oldest end first; `forget_ended` keeps them few."""
     query = (
-        select(t.WorkerRow)
+        columns(t.WorkerRow)
         .join(t.ModelRow, t.ModelRow.name == t.WorkerRow.model)
         .where(t.WorkerRow.ended_at.is_not(None), ~t.ModelRow.deleted)
         .order_by(t.WorkerRow.ended_at, t.WorkerRow.id)
     )
-    return tuple(map(rows.worker, await session.scalars(query)))
+    return tuple(map(rows.worker, await plain(session, t.WorkerRow, query)))
 
 
 async def claims(session: AsyncSession) -> tuple[Claim, ...]:
-    order = (t.ClaimRow.worker_id, t.ClaimRow.device_id)
-    return tuple(map(rows.claim, await session.scalars(select(t.ClaimRow).order_by(*order))))
+    query = columns(t.ClaimRow).order_by(t.ClaimRow.worker_id, t.ClaimRow.device_id)
+    return tuple(map(rows.claim, await plain(session, t.ClaimRow, query)))

@@ -5,7 +5,9 @@ the device's memory, and a slot can't have two workers of one fingerprint that a
 """
 
 from registry.tables.access import (
+    AccountRow,
     KeyRow,
+    SessionRow,
     SpendingRow,
     UsageRow,
 )
@@ -38,6 +40,7 @@ from registry.tables.signals import (
 )
 
 __all__ = [
+    "AccountRow",
     "AuditRow",
     "Base",
     "ClaimRow",
@@ -54,6 +57,7 @@ __all__ = [
     "RevisionRow",
     "RolloutRow",
     "ScaleRow",
+    "SessionRow",
     "SpendingRow",
     "TrafficRow",
     "UsageRow",

@@ -1,9 +1,9 @@
-"""Keys, what they spent, and what was used."""
+"""Keys, accounts and sessions, what keys spent, and what was used."""
 
 from sqlalchemy import BigInteger, Index, LargeBinary, String, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from registry.state import Priority
+from registry.state import AccessRole, Priority
 from registry.tables.base import Base, Serial
 
 
@@ -26,6 +26,36 @@ class KeyRow(Base):
     limits: Mapped[str] = mapped_column(server_default="{}")
     old_digest: Mapped[bytes | None] = mapped_column(LargeBinary(32), index=True)
     old_expires_at: Mapped[float | None]
+    role: Mapped[str] = mapped_column(String(16), server_default=AccessRole.ADMIN)
+
+
+class AccountRow(Base):
+    """A person who may use the admin API; *password_hash* is argon2id's."""
+
+    __tablename__ = "accounts"
+
+    name: Mapped[str] = mapped_column(String(64), primary_key=True)
+    role: Mapped[str] = mapped_column(String(16))
+    password_hash: Mapped[str]
+    created_at: Mapped[float]
+    updated_at: Mapped[float]
+
+
+class SessionRow(Base):
+    """A browser that is signed in; *digest* is the SHA-256 of a secret that is nowhere stored. One
+    of *account* and *key_id* is empty.
+    """
+
+    __tablename__ = "sessions"
+
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), primary_key=True)
+    actor: Mapped[str] = mapped_column(String(96), index=True)
+    role: Mapped[str] = mapped_column(String(16))
+    account: Mapped[str] = mapped_column(String(64))
+    key_id: Mapped[str] = mapped_column(String(32))
+    created_at: Mapped[float]
+    seen_at: Mapped[float]
+    expires_at: Mapped[float]
 
 
 class SpendingRow(Base):

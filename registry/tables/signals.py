@@ -7,8 +7,8 @@ from registry.tables.base import Base
 
 
 class TrafficRow(Base):
-    """How one gateway process served within a few seconds. *ttft* and *tpot* are Latencies as JSON.
-    Kept for an hour.
+    """How one gateway process served within a few seconds. *ttft*, *tpot* and *e2e* are Latencies
+    as JSON. Kept for an hour.
     """
 
     __tablename__ = "traffic"
@@ -25,6 +25,7 @@ class TrafficRow(Base):
     completion_tokens: Mapped[int] = mapped_column(BigInteger)
     ttft: Mapped[str]
     tpot: Mapped[str]
+    e2e: Mapped[str] = mapped_column(server_default="{}")
 
 
 class DemandRow(Base):

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import threading
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -82,11 +83,28 @@ class Cluster:
             self.followed -= follow
 
 
+class Inference:
+    """Only what the admin API asks of the other listener: *answer* is a test's own."""
+
+    def __init__(self) -> None:
+        self.asked: list[httpx.Request] = []
+        self.answer: Callable[[httpx.Request], Awaitable[httpx.Response]] = self._nothing
+
+    async def __call__(self, request: httpx.Request) -> httpx.Response:
+        self.asked.append(request)
+        return await self.answer(request)
+
+    async def _nothing(self, request: httpx.Request) -> httpx.Response:
+        raise httpx.ConnectError("nobody listens", request=request)
+
+
 @dataclass
 class World:
     app: Litestar
     store: Store
     cluster: Cluster
+    folder: Path
+    inference: Inference
     url: str = "http://admin"
 
     def client(self, secret: str | None = ADMIN_SECRET) -> httpx.AsyncClient:
@@ -96,20 +114,31 @@ class World:
 
 
 @contextlib.asynccontextmanager
-async def world(folder: Path) -> AsyncIterator[World]:
+async def world(folder: Path, clock: Callable[[], float] = time.time) -> AsyncIterator[World]:
     url = f"sqlite+aiosqlite:///{folder / 'modelyard.db'}"
     await db.upgrade(url)
-    store = await Store.open(url)
+    store = await Store.open(url, clock=clock)
     cluster = Cluster()
     try:
         await seed(store)
-        async with httpx.AsyncClient(transport=httpx.MockTransport(_engine)) as probe:
+        inference = Inference()
+        async with (
+            httpx.AsyncClient(transport=httpx.MockTransport(_engine)) as probe,
+            httpx.AsyncClient(
+                transport=httpx.MockTransport(inference), base_url="http://inference"
+            ) as own,
+        ):
             registry = prometheus_client.CollectorRegistry()
             prometheus_client.Counter("modelyard_seen", "For the test.", registry=registry).inc()
             app = create_admin_app(
-                store=store, cluster=cluster, probe=probe, exposition=of_registry(registry)
+                store=store,
+                cluster=cluster,
+                probe=probe,
+                exposition=of_registry(registry),
+                inference=own,
+                clock=clock,
             )
-            yield World(app, store, cluster)
+            yield World(app, store, cluster, folder, inference)
     finally:
         await store.aclose()
 

@@ -27,6 +27,9 @@ TUNE = "POST /admin/v1/models/smollm2/tune-prefill"
 QUOTA = "PUT /admin/v1/quotas/team"
 POOL = "PUT /admin/v1/pools/tail"
 KEY = "POST /admin/v1/keys"
+SESSION = "POST /admin/v1/session"
+ACCOUNT = "POST /admin/v1/accounts"
+GOOD_PASSWORD = "correct horse battery"
 CHANGE = "PATCH /admin/v1/keys/{key}"
 ROTATE = "POST /admin/v1/keys/{key}/rotate"
 
@@ -186,6 +189,35 @@ TABLE = [
     (KEY, b'{"name": "k", "limits": {"budget": {"amount": 1e999999999}}}', {}, 422, "*"),
     (KEY, bad_limits(budget={"amount": 1, "period": "week"}), {}, 422, "limits.budget.period"),
     (KEY, bad_limits(in_flight=1) | {"kind": "admin"}, {}, 422, "limits"),
+    (KEY, {"name": "k", "role": "viewer"}, {}, 422, "role"),
+    (KEY, {"name": "k", "kind": "admin", "role": "owner"}, {}, 422, "role"),
+    (SESSION, b"", {}, 400, ""),
+    (SESSION, {}, {}, 422, "key"),
+    (SESSION, {"key": 5}, {}, 422, "key"),
+    (SESSION, {"account": "alice"}, {}, 422, "key"),
+    (SESSION, {"password": GOOD_PASSWORD}, {}, 422, "key"),
+    (SESSION, {"key": "k", "account": "alice"}, {}, 422, "key"),
+    (SESSION, {"key": "k", "user": "alice"}, {}, 422, "user"),
+    (SESSION, {"key": "k"}, {"sec-fetch-site": "cross-site"}, 403, ""),
+    (SESSION, {"key": "k"}, {"origin": "http://10.0.0.9:8001", "host": "10.0.0.9:8001"}, 400, ""),
+    (ACCOUNT, {}, {}, 422, "name"),
+    (ACCOUNT, {"name": "alice", "role": "viewer"}, {}, 422, "password"),
+    (ACCOUNT, {"name": "alice", "password": GOOD_PASSWORD}, {}, 422, "role"),
+    (ACCOUNT, {"name": "alice", "role": "root", "password": GOOD_PASSWORD}, {}, 422, "role"),
+    (ACCOUNT, {"name": "a b", "role": "viewer", "password": GOOD_PASSWORD}, {}, 422, "name"),
+    (ACCOUNT, {"name": "alice", "role": "viewer", "password": "short"}, {}, 422, "password"),
+    (ACCOUNT, {"name": "alice", "role": "viewer", "password": "x" * 300}, {}, 422, "password"),
+    (ACCOUNT, {"name": "alice", "role": "viewer", "password": "a" * 20}, {}, 422, "password"),
+    (
+        ACCOUNT,
+        {"name": "alice", "role": "viewer", "password": "alice-in-1865"},
+        {},
+        422,
+        "password",
+    ),
+    ("PUT /admin/v1/accounts/none/password", {"password": GOOD_PASSWORD}, {}, 404, ""),
+    ("PUT /admin/v1/accounts/none/password", {}, {}, 422, "password"),
+    ("DELETE /admin/v1/accounts/none", None, {}, 404, ""),
     ("DELETE /admin/v1/keys/key_none", None, {}, 404, ""),
     ("GET /admin/v1/keys/key_none", None, {}, 404, ""),
     ("PATCH /admin/v1/keys/key_none", {"name": "k"}, {}, 404, ""),

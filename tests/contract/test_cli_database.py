@@ -32,12 +32,14 @@ def test_the_database_is_made_looked_at_and_brought_back(cli: Cli, tmp_path: Pat
 
     back = cli("db", "downgrade", "--to", "0004")
     assert back.exit_code == 0
-    assert [line.split()[0] for line in back.stdout.splitlines()[1:3]] == ["0006", "0005"]
+    behind = [version for version in schema.known_versions() if version > "0004"]
+    steps = back.stdout.splitlines()[1 : 1 + len(behind)]
+    assert [line.split()[0] for line in steps] == behind[::-1]
     name = re.search(r"modelyard\.db\.before-0004-\d{8}T\d{6}\.\d{6}Z", back.stdout)
     assert name
     assert stat.S_IMODE((tmp_path / name[0]).stat().st_mode) == 0o600
     status = cli("db", "status").stdout
-    assert "0004, 2 behind" in status
+    assert f"0004, {len(behind)} behind" in status
     assert name[0] in status
     assert "0005     Nodes drain" in status
 

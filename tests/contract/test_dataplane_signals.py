@@ -52,8 +52,8 @@ async def test_a_stream_leaves_its_times_and_tokens():
         row = traffic(gateway)["default"]
     assert (row.requests, row.errors, row.paired) == (1, 0, 0)
     assert (row.prompt_tokens, row.completion_tokens) == (7, 3)
-    assert (row.ttft.total, row.tpot.total) == (1, 1)
-    assert 0 < row.ttft.mean_s < 5
+    assert (row.ttft.total, row.tpot.total, row.e2e.total) == (1, 1, 1)
+    assert 0 < row.ttft.mean_s <= row.e2e.mean_s < 5
     assert row.revision == 3
 
 
@@ -62,6 +62,7 @@ async def test_an_answer_that_is_not_streamed_has_no_first_token():
         await gateway.post()
         row = traffic(gateway)["default"]
     assert (row.requests, row.completion_tokens, row.ttft.total, row.tpot.total) == (1, 2, 0, 0)
+    assert row.e2e.total == 1
 
 
 async def test_a_pair_is_told_as_one():
@@ -92,7 +93,7 @@ async def test_a_stream_that_breaks_off_is_the_workers_fault():
     async with a_gateway(break_off) as gateway:
         await gateway.post(stream=True, logprobs=1)  # nobody can go on with it
         row = traffic(gateway)["default"]
-    assert (row.requests, row.errors) == (1, 1)
+    assert (row.requests, row.errors, row.e2e.total) == (1, 1, 0)
 
 
 async def test_a_client_that_leaves_is_no_error():

@@ -171,6 +171,8 @@ _COLUMNS: dict[str, dict[str, Row]] = {
         "workers": {"departing": False},
     },
     "0006": {"workers": {"sleep_mode": ""}},
+    "0007": {"keys": {"role": "admin"}},
+    "0008": {"traffic": {"e2e": '{"sum_s": 0.5}'}},
 }
 # … and the tables it added.
 _TABLES: dict[str, Rows] = {
@@ -253,6 +255,30 @@ _TABLES: dict[str, Rows] = {
         ],
         "events": [_event("rollout"), _event("model-scaled"), _event("pool-changed")],
     },
+    "0007": {
+        "accounts": [
+            {
+                "name": "alice",
+                "role": "viewer",
+                "password_hash": "$argon2id$",
+                "created_at": 1.0,
+                "updated_at": 2.0,
+            }
+        ],
+        "sessions": [
+            {
+                "digest": b"s" * 32,
+                "actor": "account:alice",
+                "role": "viewer",
+                "account": "alice",
+                "key_id": "",
+                "created_at": 1.0,
+                "seen_at": 2.0,
+                "expires_at": 3.0,
+            }
+        ],
+        "events": [_event("account-changed"), _event("sign-in")],
+    },
 }
 
 
@@ -266,7 +292,7 @@ def rows_of(version: str) -> Rows:
             for row in made[table]:
                 row.update(columns)
         for table, rows in _TABLES.get(added, {}).items():
-            made[table] = [*made.get(table, []), *rows]
+            made[table] = [*made.get(table, []), *map(dict, rows)]
     return made
 
 

@@ -20,6 +20,7 @@ def served(at: float, **changes: object) -> Traffic:
         "completion_tokens": 5,
         "ttft": Latencies.of((0.1, 0.2)),
         "tpot": Latencies.of((0.01,)),
+        "e2e": Latencies.of((0.3, 0.4, 0.5)),
     }
     return Traffic(at=at, **(facts | changes))
 

@@ -103,6 +103,7 @@ async def test_the_newest_goes_back_to_every_earlier_one_and_says_what_is_lost(
     )
     told = "; ".join(preflight.losses)
     for words, since in (
+        ("accounts of people (1)", "0007"),
         ("the rollouts under way (m)", "0006"),
         ("pools' settings (1)", "0006"),
         ("quotas (1)", "0005"),
@@ -145,6 +146,15 @@ async def test_what_the_older_version_cannot_hold_stands_in_the_way(empty: str):
     with pytest.raises(upkeep.SchemaError, match="nothing was changed: workers sleep"):
         await upkeep.migrate(empty, "0005")
     assert await dump(empty) == before
+
+
+async def test_a_key_that_may_only_look_would_be_an_admins_in_the_older_version(empty: str):
+    await holding(empty, HEAD)
+    await _sql(empty, "UPDATE keys SET kind = 'admin', role = 'viewer'")
+    (problem,) = (await upkeep.look(empty, "0006")).problems
+    assert "admin keys may only look, and would open everything (key_1)" in problem
+    await _sql(empty, "UPDATE keys SET revoked_at = 5")
+    assert (await upkeep.look(empty, "0006")).problems == ()
 
 
 async def test_a_slot_with_two_workers_stands_in_the_way(empty: str):

@@ -61,7 +61,9 @@ class World:
 
 async def test_what_requests_did_is_added_up_by_variant_and_revision():
     world = World()
-    world.ended(ttft_s=0.2, tpot_s=0.01, prompt_tokens=5, completion_tokens=3, paired=True)
+    world.ended(
+        ttft_s=0.2, tpot_s=0.01, e2e_s=0.3, prompt_tokens=5, completion_tokens=3, paired=True
+    )
     world.ended(failed=True)
     world.ended(ttft_s=0.4)
     world.ended(revision=2)
@@ -81,6 +83,7 @@ async def test_what_requests_did_is_added_up_by_variant_and_revision():
         completion_tokens=3,
         ttft=Latencies.of((0.2, 0.4)),
         tpot=Latencies.of((0.01,)),
+        e2e=Latencies.of((0.3,)),
     )
     assert (second.revision, second.requests) == (2, 1)
 

@@ -1,42 +1,41 @@
-"""The whole of it in numbers. Pure."""
+"""All of it in numbers. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection
 
+from gateway.admin.live.problems import PROBLEMS_MAX
 from gateway.admin.live.views import CountsView, FleetUseView, OverviewView, ProblemView
 from gateway.admin.status import ServingState
 from gateway.admin.views import RatesView, iso
 from registry.state import NodeState, Phase, Snapshot
 
-PROBLEMS_MAX = 100
 _ANSWERING = frozenset({ServingState.READY, ServingState.ROLLING, ServingState.DEGRADED})
 _FAILING = frozenset({ServingState.STARTING, ServingState.UNAVAILABLE})
 
 
 def overview(
-    snapshot: Snapshot,
-    states: Mapping[str, ServingState],
+    counts: CountsView,
+    fleet: FleetUseView,
     rates: RatesView,
     problems: tuple[ProblemView, ...],
     now: float,
 ) -> OverviewView:
-    """*states* are those of the models, by name."""
     return OverviewView(
         at=iso(now),
-        counts=_counts(snapshot, states.values()),
+        counts=counts,
         rates=rates,
-        fleet=_fleet(snapshot),
+        fleet=fleet,
         problems=problems[:PROBLEMS_MAX],
         problems_total=len(problems),
     )
 
 
-def _counts(snapshot: Snapshot, states: Iterable[ServingState]) -> CountsView:
-    standing = [state for state in states if state is not ServingState.DELETING]
+def counts_of(snapshot: Snapshot, states: Collection[ServingState]) -> CountsView:
+    """*states* are the models', one each."""
     return CountsView(
-        models=len(standing),
-        answering=sum(state in _ANSWERING for state in standing),
-        asleep=sum(state is ServingState.ASLEEP for state in standing),
-        failing=sum(state in _FAILING for state in standing),
+        models=sum(state is not ServingState.DELETING for state in states),
+        answering=sum(state in _ANSWERING for state in states),
+        asleep=sum(state is ServingState.ASLEEP for state in states),
+        failing=sum(state in _FAILING for state in states),
         workers_live=len(snapshot.workers),
         workers_ready=sum(worker.phase is Phase.READY for worker in snapshot.workers),
         nodes=len(snapshot.nodes),
@@ -45,7 +44,7 @@ def _counts(snapshot: Snapshot, states: Iterable[ServingState]) -> CountsView:
     )
 
 
-def _fleet(snapshot: Snapshot) -> FleetUseView:
+def fleet_of(snapshot: Snapshot) -> FleetUseView:
     return FleetUseView(
         devices=len(snapshot.devices),
         devices_claimed=len({claim.device_id for claim in snapshot.claims}),

@@ -1,6 +1,6 @@
 """How much is asked for and how fast it is answered, from what gateways tell. Pure."""
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -16,7 +16,7 @@ _MEDIAN, _SLOW = 0.5, 0.95
 
 
 class Sum(msgspec.Struct, frozen=True, kw_only=True):
-    """Many rows of traffic in one."""
+    """What many rows of traffic tell together."""
 
     requests: int = 0
     errors: int = 0
@@ -25,17 +25,22 @@ class Sum(msgspec.Struct, frozen=True, kw_only=True):
     completion_tokens: int = 0
     ttft: Latencies = Latencies()
     tpot: Latencies = Latencies()
+    e2e: Latencies = Latencies()
 
 
-def summed(rows: Collection[Traffic]) -> Sum:
+NOTHING = Sum()
+
+
+def summed(rows: Collection[Traffic | Sum]) -> Sum:
     return Sum(
         requests=sum(row.requests for row in rows),
         errors=sum(row.errors for row in rows),
         paired=sum(row.paired for row in rows),
         prompt_tokens=sum(row.prompt_tokens for row in rows),
         completion_tokens=sum(row.completion_tokens for row in rows),
-        ttft=Latencies.sum_of([row.ttft for row in rows]),
-        tpot=Latencies.sum_of([row.tpot for row in rows]),
+        ttft=Latencies.sum_of(row.ttft for row in rows),
+        tpot=Latencies.sum_of(row.tpot for row in rows),
+        e2e=Latencies.sum_of(row.e2e for row in rows),
     )
 
 
@@ -44,18 +49,20 @@ def window_end(now: float) -> float:
     return (now - _TOLD_S) // SLOT_S * SLOT_S
 
 
+def of_clients(model: Model, rows: Iterable[Traffic]) -> list[Traffic]:
+    """The *rows* of *model* without the copies that shadows got."""
+    copies = shadows(model)
+    return [row for row in rows if row.variant not in copies]
+
+
 def shadows(model: Model) -> frozenset[str]:
     """The variants whose requests are copies: no client's."""
     specs = [model.spec, *([model.rollout.base] if model.rollout is not None else [])]
     return frozenset(v.name for spec in specs for v in spec.variants if v.shadow_percent)
 
 
-def rates(rows: Sequence[Traffic], wish: Wish | None) -> RatesView:
-    """Of the *rows* of a whole window; with no *wish* nothing is known of what waits."""
-    return rates_of(summed(rows), wish)
-
-
 def rates_of(seen: Sum, wish: Wish | None) -> RatesView:
+    """*seen* is of a whole window; with no *wish* nothing is known of what waits."""
     return RatesView(
         requests_per_s=round(seen.requests / WINDOW_S, 3),
         error_rate=seen.errors / seen.requests if seen.requests else None,
@@ -70,10 +77,59 @@ def rates_of(seen: Sum, wish: Wish | None) -> RatesView:
     )
 
 
+def waiting(rates: RatesView, wish: Wish) -> RatesView:
+    """The same, with what waits and is at workers by now."""
+    return msgspec.structs.replace(rates, queued=wish.queued, in_flight=wish.in_flight)
+
+
+def everybody(wishes: Mapping[str, Wish]) -> Wish:
+    return Wish(
+        queued=sum(wish.queued for wish in wishes.values()),
+        in_flight=sum(wish.in_flight for wish in wishes.values()),
+    )
+
+
 def median_s(times: Latencies) -> float | None:
     return times.quantile_s(_MEDIAN) if times.total else None
 
 
 def slow_s(times: Latencies) -> float | None:
-    """The 95th of a hundred."""
+    """What five of a hundred take longer than."""
     return times.quantile_s(_SLOW) if times.total else None
+
+
+class Window:
+    """What was told lately, with each slot's rows as they were told last: those of the newest
+    slots are read again, for gateways that were late.
+    """
+
+    REREAD_S = 2 * SLOT_S
+
+    def __init__(self) -> None:
+        self.until = 0.0
+        self._slots: dict[float, list[Traffic]] = {}
+
+    def begin(self, now: float) -> float | None:
+        """Since when to read; None where what is here is as new as can be."""
+        until = window_end(now)
+        if until == self.until:
+            return None
+        first = until - WINDOW_S
+        anew = self.until - self.REREAD_S
+        return anew if first < anew < until else first
+
+    def take(self, since: float, now: float, rows: Iterable[Traffic]) -> None:
+        """*rows* are all that were told of *since* and later."""
+        self.until = window_end(now)
+        first = self.until - WINDOW_S
+        self._slots = {at: kept for at, kept in self._slots.items() if first <= at < since}
+        for row in rows:
+            if first <= row.at < self.until:
+                self._slots.setdefault(row.at, []).append(row)
+
+    def by_model(self) -> dict[str, list[Traffic]]:
+        found: dict[str, list[Traffic]] = {}
+        for rows in self._slots.values():
+            for row in rows:
+                found.setdefault(row.model, []).append(row)
+        return found

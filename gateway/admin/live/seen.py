@@ -1,65 +1,152 @@
-"""What there is to see now: read once, for everybody who looks at it. The shell."""
+"""Reads what there is to see, once for all who look at the same time. The shell.
 
-import msgspec
+What moves a version is read when it has moved; the rest every second, every slot, or every ten
+seconds (what is in use of devices).
+"""
 
-from gateway.admin.live.overview import overview
-from gateway.admin.live.rates import WINDOW_S, rates, shadows, window_end
-from gateway.admin.live.views import OverviewView
-from gateway.admin.status import by_model, model_state, variant_statuses
-from gateway.admin.views import ModelSummary, model_summary
-from pipelines.awake.wishes import NOTHING, Wish, wishes
-from registry.state import Model, Snapshot, Worker
-from registry.store import Store
-from registry.traffic import Traffic
+import asyncio
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from typing import Protocol
 
+from gateway.admin.live.engines import SPAN_S, Pace, pace
+from gateway.admin.live.look import Look, Served
+from gateway.admin.live.rates import Window
+from gateway.admin.live.standing import Standing, standing
+from pipelines.awake.wishes import Wish, wishes
+from pipelines.engines.base import EngineMetrics, Sample
+from registry.state import Lease, Proposal, Snapshot, Worker
+from registry.traffic import Demand, Traffic
 
-class Look(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything at one moment: *workers* and *traffic* (of the last window) by model."""
-
-    at: float
-    snapshot: Snapshot
-    workers: dict[str, list[Worker]]
-    traffic: dict[str, list[Traffic]]
-    wishes: dict[str, Wish]
-
-    def summaries(self) -> tuple[ModelSummary, ...]:
-        return tuple(
-            self._summary(model) for model in sorted(self.snapshot.models, key=lambda m: m.name)
-        )
-
-    def overview(self) -> OverviewView:
-        states = {}
-        for model in self.snapshot.models:
-            statuses = variant_statuses(model, self.workers.get(model.name, ()))
-            states[model.name] = model_state(model, statuses)
-        rows = [row for model in self.snapshot.models for row in self._of_clients(model)]
-        everybody = Wish(
-            queued=sum(wish.queued for wish in self.wishes.values()),
-            in_flight=sum(wish.in_flight for wish in self.wishes.values()),
-        )
-        return overview(self.snapshot, states, rates(rows, everybody), (), self.at)
-
-    def _summary(self, model: Model) -> ModelSummary:
-        statuses = variant_statuses(model, self.workers.get(model.name, ()))
-        wish = self.wishes.get(model.name, NOTHING)
-        return model_summary(model, statuses, rates(self._of_clients(model), wish))
-
-    def _of_clients(self, model: Model) -> list[Traffic]:
-        copies = shadows(model)
-        return [row for row in self.traffic.get(model.name, ()) if row.variant not in copies]
+_DEMAND_S = 1.0
+_WHOLE_S = 10.0  # how long anything can stay unseen that moves no version
+_COUNTS_S = 1.5
+_SAMPLES_MAX = 16
 
 
-async def look(store: Store, now: float) -> Look:
-    snapshot = await store.snapshot()
-    until = window_end(now)
-    traffic: dict[str, list[Traffic]] = {}
-    for row in await store.traffic(until - WINDOW_S):
-        if row.at < until:
-            traffic.setdefault(row.model, []).append(row)
-    return Look(
-        at=now,
-        snapshot=snapshot,
-        workers=by_model(snapshot.workers),
-        traffic=traffic,
-        wishes=wishes(snapshot.demand, now),
-    )
+class Source(Protocol):
+    """The part of `registry.store.Store` that is looked at."""
+
+    async def version(self) -> int: ...
+
+    async def snapshot(self) -> Snapshot: ...
+
+    async def proposals(self) -> tuple[Proposal, ...]: ...
+
+    async def demand(self) -> tuple[Demand, ...]: ...
+
+    async def lease(self) -> Lease | None: ...
+
+    async def traffic(self, since: float) -> tuple[Traffic, ...]: ...
+
+
+class Seen:
+    def __init__(self, store: Source, clock: Callable[[], float] = time.time) -> None:
+        self._store = store
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._standing: Standing | None = None
+        self._read_at = float("-inf")
+        self._window = Window()
+        self._served: Served | None = None
+        self._wishes: Mapping[str, Wish] = {}
+        self._lease: Lease | None = None
+        self._told_at = float("-inf")
+        self._look: Look | None = None
+
+    async def snapshot(self) -> Snapshot:
+        """As new as the registry's version, its nodes' reports up to ten seconds old."""
+        async with self._lock:
+            return (await self._stand(self._clock())).snapshot
+
+    async def look(self) -> Look:
+        """Never older than what whoever asks has written before."""
+        async with self._lock:
+            now = self._clock()
+            stands = await self._stand(now)
+            served = await self._serve(stands, now)
+            if not self._told_at <= now < self._told_at + _DEMAND_S:
+                self._wishes = wishes(await self._store.demand(), now)
+                self._lease = await self._store.lease()
+                self._told_at = now
+            elif self._look is not None and self._look.standing is stands:
+                return self._look
+            self._look = Look(
+                at=now,
+                standing=stands,
+                served=served,
+                wishes=self._wishes,
+                lease=self._lease,
+                before=self._look,
+            )
+            return self._look
+
+    async def _stand(self, now: float) -> Standing:
+        version = await self._store.version()
+        stands = self._standing
+        fresh = self._read_at <= now < self._read_at + _WHOLE_S
+        if stands is not None and fresh and stands.snapshot.version == version:
+            return stands
+        snapshot = await self._store.snapshot()
+        self._standing = standing(snapshot, await self._store.proposals(), stands)
+        self._read_at, self._served = now, None
+        return self._standing
+
+    async def _serve(self, stands: Standing, now: float) -> Served:
+        since = self._window.begin(now)
+        if since is not None:
+            self._window.take(since, now, await self._store.traffic(since))
+        elif self._served is not None:
+            return self._served
+        self._served = Served(stands, self._window.by_model())
+        return self._served
+
+
+class EngineWatch:
+    """What the engines of models count that somebody looks at: asked once, however many look."""
+
+    def __init__(
+        self,
+        counts: Callable[[tuple[Worker, ...]], Awaitable[dict[str, EngineMetrics]]],
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._counts = counts
+        self._clock = clock
+        self._asking: dict[str, asyncio.Task[None]] = {}
+        self._asked_at: dict[str, float] = {}
+        self._samples: dict[str, deque[Sample]] = {}
+
+    async def paces(self, model: str, workers: Iterable[Worker]) -> dict[str, Pace]:
+        """Of those *workers* of *model* that answer, by id."""
+        workers = tuple(workers)
+        asking = self._asking.get(model)
+        if asking is None and not 0 <= self._clock() - self._asked_at.get(model, -1e9) < _COUNTS_S:
+            asking = self._asking[model] = asyncio.create_task(self._ask(model, workers))
+        if asking is not None:
+            await asyncio.shield(asking)
+        asked_at = self._asked_at.get(model)
+        return {
+            worker.id: pace(samples)
+            for worker in workers
+            if (samples := self._samples.get(worker.id)) and samples[-1].at == asked_at
+        }
+
+    async def _ask(self, model: str, workers: tuple[Worker, ...]) -> None:
+        try:
+            counts = await self._counts(workers)
+            now = self._asked_at[model] = self._clock()
+            for worker_id, metrics in counts.items():
+                kept = self._samples.setdefault(worker_id, deque(maxlen=_SAMPLES_MAX))
+                kept.append(Sample(at=now, metrics=metrics))
+            self._forget(now)
+        finally:
+            del self._asking[model]
+
+    def _forget(self, now: float) -> None:
+        """Whom nobody has looked at for a while."""
+        for name in [name for name, at in self._asked_at.items() if now - at > SPAN_S]:
+            del self._asked_at[name]
+        for worker_id, kept in list(self._samples.items()):
+            if now - kept[-1].at > SPAN_S:
+                del self._samples[worker_id]

@@ -6,6 +6,14 @@ import type { Schemas } from "./client";
 export type Topic = "overview" | "models" | "flow" | "events";
 export type LiveState = "live" | "connecting" | "paused";
 
+/** What the stream tells, by the name of its events. */
+type Told = {
+  overview: Schemas["OverviewView"];
+  models: Schemas["ModelsEvent"];
+  flow: Schemas["FlowView"];
+  event: Schemas["EventView"];
+};
+
 type Wish = { topics: readonly Topic[]; model: string | null };
 
 const RETRY_MS = 1500;
@@ -88,21 +96,24 @@ class LiveStream {
         }, RETRY_MS);
       }
     };
-    const on = <T>(name: string, put: (client: QueryClient, value: T) => void) => {
-      source.addEventListener(name, (message) => {
-        if (this.client !== null) put(this.client, JSON.parse(message.data as string) as T);
+    const on = <K extends keyof Told>(
+      name: K,
+      put: (client: QueryClient, value: Told[K]) => void,
+    ) => {
+      source.addEventListener(name, (message: MessageEvent<string>) => {
+        if (this.client !== null) put(this.client, JSON.parse(message.data) as Told[K]);
       });
     };
-    on<Schemas["OverviewView"]>("overview", (client, value) => {
+    on("overview", (client, value) => {
       client.setQueryData(["overview"], value);
     });
-    on<Schemas["FlowView"]>("flow", (client, value) => {
+    on("flow", (client, value) => {
       client.setQueryData(["flow", value.name], value);
     });
-    on<Schemas["ModelsEvent"]>("models", (client, value) => {
+    on("models", (client, value) => {
       client.setQueryData<Schemas["ModelSummary"][]>(["models"], (known) => merged(known, value));
     });
-    on<Schemas["EventView"]>("event", (client, value) => {
+    on("event", (client, value) => {
       client.setQueryData<Schemas["EventView"][]>(["events"], (known = []) =>
         (known.at(-1)?.id ?? -1) >= value.id ? known : [...known, value].slice(-EVENTS_KEPT),
       );

@@ -801,6 +801,92 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/session": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * DescribeSession
+         * @description Who this is, by its cookie or its key.
+         */
+        get: operations["describeSession"];
+        put?: never;
+        /**
+         * SignIn
+         * @description Begins a session: its secret is a cookie, which lives for 12 hours at most and ends when nothing was asked for two.
+         */
+        post: operations["signIn"];
+        /**
+         * SignOut
+         * @description Ends the session, for whoever else has its secret, too.
+         */
+        delete: operations["signOut"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/accounts": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /** ListAccounts */
+        get: operations["listAccounts"];
+        put?: never;
+        /** CreateAccount */
+        post: operations["createAccount"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/accounts/{name}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * DeleteAccount
+         * @description Ends its sessions.
+         */
+        delete: operations["deleteAccount"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/accounts/{name}/password": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        /**
+         * SetPassword
+         * @description Ends the account's sessions.
+         */
+        put: operations["setPassword"];
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/audit": {
         parameters: {
             query?: never;
@@ -862,7 +948,11 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** Live */
+        /**
+         * Live
+         * @description Overview and flow come every two seconds, of models those that changed, and events as
+         *     they happen. It ends when whoever follows may no longer use this API.
+         */
         get: operations["live"];
         put?: never;
         post?: never;
@@ -879,7 +969,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** ModelSeries */
+        /**
+         * ModelSeries
+         * @description Copies for shadows are in it only where their variant is asked for.
+         */
         get: operations["modelSeries"];
         put?: never;
         post?: never;
@@ -1007,10 +1100,47 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/playground": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Chat
+         * @description A chat completion, streamed or not, as `/v1/chat/completions` of this gateway answers it, its errors included. It is metered as the key `console`.
+         */
+        post: operations["chat"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
 }
 export type webhooks = Record<string, never>;
 export interface components {
     schemas: {
+        /**
+         * AccessRole
+         * @description What one may do in the admin API: look, or everything.
+         * @enum {string}
+         */
+        AccessRole: "viewer" | "admin";
+        /** AccountList */
+        AccountList: {
+            items: components["schemas"]["AccountView"][];
+        };
+        /** AccountView */
+        AccountView: {
+            name: string;
+            role: components["schemas"]["AccessRole"];
+            created_at: string;
+            updated_at: string;
+        };
         /** AppliedView */
         AppliedView: {
             name: string;
@@ -1602,6 +1732,8 @@ export interface components {
             prompt_tokens: number;
             /** @default 0 */
             generation_tokens: number;
+            /** @default 0 */
+            requests: number;
         };
         /**
          * EngineName
@@ -1622,7 +1754,12 @@ export interface components {
          * EventKind
          * @enum {string}
          */
-        EventKind: "model-applied" | "model-deleted" | "node-changed" | "worker-placed" | "worker-phase" | "model-condition" | "quota-changed" | "pool-changed" | "leader-changed" | "rollout" | "model-scaled" | "proposal" | "key-created" | "key-changed" | "key-rotated" | "key-revoked";
+        EventKind: "model-applied" | "model-deleted" | "node-changed" | "worker-placed" | "worker-phase" | "model-condition" | "quota-changed" | "pool-changed" | "leader-changed" | "rollout" | "model-scaled" | "proposal" | "key-created" | "key-changed" | "key-rotated" | "key-revoked" | "account-changed" | "sign-in";
+        /** EventList */
+        EventList: {
+            items: components["schemas"]["EventView"][];
+            last_id: number;
+        };
         /** EventView */
         EventView: {
             id: number;
@@ -1731,6 +1868,7 @@ export interface components {
             id: string;
             name: string;
             kind: components["schemas"]["KeyKind"];
+            role: components["schemas"]["AccessRole"] | null;
             models: string[];
             priority: components["schemas"]["Priority"];
             limits: components["schemas"]["KeyLimitsView"];
@@ -3465,6 +3603,13 @@ export interface components {
          * @enum {string}
          */
         ServingState: "ready" | "rolling" | "degraded" | "asleep" | "starting" | "unavailable" | "deleting";
+        /** SessionView */
+        SessionView: {
+            actor: string;
+            role: components["schemas"]["AccessRole"];
+            csrf: string;
+            expires_at: string | null;
+        };
         /**
          * Severity
          * @enum {string}
@@ -3475,6 +3620,10 @@ export interface components {
             device: string;
             memory_bytes: number;
             share: number;
+        };
+        /** SignedOutView */
+        SignedOutView: {
+            signed_out: boolean;
         };
         /**
          * SleepMode
@@ -3669,7 +3818,7 @@ export interface operations {
                     "text/plain": string;
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
                 headers: {
                     [name: string]: unknown;
@@ -3709,8 +3858,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4222,8 +4380,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4310,8 +4477,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4393,8 +4569,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4466,8 +4651,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -4996,8 +5190,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5055,8 +5258,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5561,8 +5773,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5633,8 +5854,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5691,8 +5921,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5757,8 +5996,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5842,8 +6090,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5900,8 +6157,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -5958,8 +6224,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6017,8 +6292,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6079,8 +6363,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6146,8 +6439,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6204,8 +6506,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6271,8 +6582,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6356,8 +6676,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6412,8 +6741,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6470,8 +6808,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6526,8 +6873,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -6582,8 +6938,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7097,8 +7462,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7171,8 +7545,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7256,8 +7639,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7339,8 +7731,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7397,8 +7798,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7482,8 +7892,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7538,8 +7957,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7596,8 +8024,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7681,8 +8118,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7766,8 +8212,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7824,8 +8279,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7882,8 +8346,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -7969,8 +8442,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8076,8 +8558,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8152,8 +8643,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8237,8 +8737,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8320,8 +8829,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8376,8 +8894,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8422,6 +8949,12 @@ export interface operations {
                      * @enum {unknown}
                      */
                     kind?: "admin" | "inference";
+                    /**
+                     * AccessRole
+                     * @description What one may do in the admin API: look, or everything.
+                     * @enum {unknown}
+                     */
+                    role?: "admin" | "viewer";
                     /** @default [] */
                     models?: string[];
                     /**
@@ -8474,8 +9007,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8559,8 +9101,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8617,8 +9168,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8710,8 +9270,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8801,8 +9370,566 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Somebody else wrote in between */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description If-Match or If-None-Match does not hold */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    describeSession: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    signIn: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    key?: string;
+                    account?: string;
+                    password?: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SessionView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Too many tries failed: Retry-After says when */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    signOut: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["SignedOutView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    listAccounts: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountList"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    createAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    name: string;
+                    /**
+                     * AccessRole
+                     * @description What one may do in the admin API: look, or everything.
+                     * @enum {unknown}
+                     */
+                    role: "admin" | "viewer";
+                    password: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Document created, URL follows */
+            201: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Somebody else wrote in between */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description If-Match or If-None-Match does not hold */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    deleteAccount: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    setPassword: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    password: string;
+                };
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["AccountView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8860,8 +9987,8 @@ export interface operations {
     listAudit: {
         parameters: {
             query?: {
-                /** @description only what came after this id */
-                after?: number;
+                /** @description only what came after this id; without it the newest */
+                after?: number | null;
                 limit?: number;
             };
             header?: never;
@@ -8888,8 +10015,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -8932,13 +10068,13 @@ export interface operations {
         };
         requestBody?: never;
         responses: {
-            /** @description Request fulfilled, document follows */
+            /** @description Without follow */
             200: {
                 headers: {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": unknown;
+                    "application/json": components["schemas"]["EventList"];
                 };
             };
             /** @description The request is malformed */
@@ -8950,8 +10086,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9017,8 +10162,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9049,11 +10203,16 @@ export interface operations {
     live: {
         parameters: {
             query?: {
-                /** @description of overview, models, events, flow; commas between */
+                /** @description of overview, models, flow, events, with commas between; flow is that of `model` */
                 topics?: string;
                 model?: string | null;
+                /** @description events after this id; without it from now */
+                after?: number | null;
             };
-            header?: never;
+            header?: {
+                /** @description events after it */
+                "Last-Event-ID"?: number | null;
+            };
             path?: never;
             cookie?: never;
         };
@@ -9077,8 +10236,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9151,8 +10319,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9207,8 +10384,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9268,8 +10454,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9333,8 +10528,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9409,8 +10613,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9467,8 +10680,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9538,8 +10760,17 @@ export interface operations {
                     "application/json": components["schemas"]["ErrorView"];
                 };
             };
-            /** @description No admin key, or one that opens nothing here */
+            /** @description No admin key and no session, or one that opens nothing here */
             401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
                 headers: {
                     [name: string]: unknown;
                 };
@@ -9594,6 +10825,104 @@ export interface operations {
             };
             /** @description Too many plans are being made */
             429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    chat: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    [key: string]: unknown;
+                };
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": unknown;
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Somebody else wrote in between */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description If-Match or If-None-Match does not hold */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -47,7 +47,7 @@ export function SignIn() {
               aria-label="How to sign in"
               value={way}
               onChange={(value) => {
-                setWay(value as Way);
+                setWay(value);
                 setSecret("");
                 signIn.reset();
               }}

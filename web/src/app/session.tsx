@@ -1,8 +1,10 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect } from "react";
 
-import { api, data, type Session, setCsrf, whenSignedOut } from "../api/client";
+import { api, data, type Schemas, setCsrf, whenSignedOut } from "../api/client";
 import { ApiError } from "../api/errors";
+
+type Session = Schemas["SessionView"];
 
 const SessionContext = createContext<Session | null>(null);
 

@@ -1,0 +1,31 @@
+import { expect, test } from "vitest";
+
+import type { Schemas } from "../../api/client";
+import { inOrderOfNeed, linkOf } from "./needs";
+
+function model(name: string, state: Schemas["ServingState"], requests_per_s = 0) {
+  return { name, state, rates: { requests_per_s } } as Schemas["ModelSummary"];
+}
+
+test("what does not answer comes first, then what is busy", () => {
+  const models = [
+    model("quiet", "ready"),
+    model("busy", "ready", 9),
+    model("dead", "unavailable"),
+    model("half", "degraded"),
+    model("sleeping", "asleep"),
+  ];
+  expect(inOrderOfNeed(models).map(({ name }) => name)).toEqual([
+    "dead",
+    "half",
+    "busy",
+    "quiet",
+    "sleeping",
+  ]);
+});
+
+test("a problem leads to where it can be looked at", () => {
+  expect(linkOf({ kind: "model", name: "a" })).toBe("/models/a");
+  expect(linkOf({ kind: "rollout", name: "a" })).toBe("/models/a?tab=rollout");
+  expect(linkOf({ kind: "device", name: "n1/gpu0" })).toBe("/fleet?search=n1%2Fgpu0");
+});

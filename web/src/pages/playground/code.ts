@@ -1,0 +1,41 @@
+import type { Body } from "./ask";
+
+/** Where clients send the same: the inference API, not this console. */
+export function inferenceUrl(location: Pick<Location, "protocol" | "hostname">): string {
+  return `${location.protocol}//${location.hostname}:8000/v1`;
+}
+
+function quoted(text: string): string {
+  return `'${text.replaceAll("'", `'\\''`)}'`;
+}
+
+export function asCurl(body: Body, url: string): string {
+  return [
+    `curl ${url}/chat/completions \\`,
+    `  -H "Authorization: Bearer $MODELYARD_KEY" \\`,
+    `  -H 'Content-Type: application/json' \\`,
+    `  -d ${quoted(JSON.stringify(body))}`,
+  ].join("\n");
+}
+
+export function asPython({ stream_options: _, stream: __, ...body }: Body, url: string): string {
+  const fields = Object.entries(body).map(([name, value]) => `    ${name}=${literal(value)},`);
+  return [
+    "import os",
+    "",
+    "from openai import OpenAI",
+    "",
+    `client = OpenAI(base_url="${url}", api_key=os.environ["MODELYARD_KEY"])`,
+    "stream = client.chat.completions.create(",
+    ...fields,
+    "    stream=True,",
+    ")",
+    "for chunk in stream:",
+    '    print(chunk.choices[0].delta.content or "", end="")',
+  ].join("\n");
+}
+
+/** JSON as Python writes it: strings, numbers, lists and dicts look the same. */
+function literal(value: unknown): string {
+  return JSON.stringify(value).replaceAll('":', '": ').replaceAll(',"', ', "');
+}
