@@ -38,7 +38,7 @@ function History({ model, revisions }: { model: Schemas["ModelView"]; revisions:
     setParams(changed(params, { from: String(from), to: String(to) }), { replace: true });
   };
   return (
-    <Table.ScrollContainer minWidth={760} mah="45vh">
+    <Table.ScrollContainer minWidth={520} mah="45vh">
       <Table verticalSpacing={4} highlightOnHover>
         <Table.Thead>
           <Table.Tr>
@@ -64,7 +64,7 @@ function History({ model, revisions }: { model: Schemas["ModelView"]; revisions:
               <Table.Td className="wrap">{revision.changes}</Table.Td>
               <Table.Td ta="right">{revision.traffic_percent} %</Table.Td>
               <Table.Td>
-                <Group gap={6} justify="flex-end" wrap="nowrap">
+                <Group gap={6} justify="flex-end">
                   <Button
                     size="compact-xs"
                     variant="default"

@@ -282,7 +282,7 @@ function group(
     ...at,
     h: GROUP_TITLE_H + rows * (TILE_H + GAP),
     role,
-    title: clip(`${name}: ${ready} of ${wanted} ready`, (at.w - 2 * GAP) / CHAR_PX),
+    title: clip(`${name}: ${ready}/${wanted} ready`, (at.w - 2 * GAP) / CHAR_PX),
     tone: groupTone(workers, lacking),
     tiles,
   };
@@ -375,8 +375,8 @@ function throughput(worker: Worker): string {
   const read = `${rate(worker.prompt_tokens_per_s)} in`;
   const written = `${rate(worker.generation_tokens_per_s)} out`;
   if (worker.prompt_tokens_per_s === null && worker.generation_tokens_per_s === null) return "";
-  if (worker.role === "prefill") return `${read} tok/s`;
-  if (worker.role === "decode") return `${written} tok/s`;
+  if (worker.role === "prefill") return `${rate(worker.prompt_tokens_per_s)} tok/s in`;
+  if (worker.role === "decode") return `${rate(worker.generation_tokens_per_s)} tok/s out`;
   return `${read}, ${written} tok/s`;
 }
 
@@ -453,10 +453,14 @@ function fitted(tile: Tile): Tile {
   return {
     ...tile,
     title: clip(tile.title, tile.word === "" ? chars : chars - tile.word.length - 3),
-    lines: tile.lines.map((line, index) =>
+    lines: tile.lines.map((long, index) => {
+      const line =
+        long.length <= chars
+          ? long
+          : long.replace(" running, ", " run, ").replace(" waiting", " wait");
       // The last line has the KV cache's use to its right.
-      clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 7 : chars),
-    ),
+      return clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 7 : chars);
+    }),
   };
 }
 
