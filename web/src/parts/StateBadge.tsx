@@ -36,7 +36,8 @@ export function StateBadge({ state }: { state: string }) {
       color={COLOURS[word] ?? "gray"}
       variant="light"
       tt="none"
-      style={{ flexShrink: 0, verticalAlign: "middle" }}
+      miw="fit-content"
+      style={{ verticalAlign: "middle" }}
     >
       {word}
     </Badge>
