@@ -21,7 +21,12 @@ from gateway.admin.browser import COOKIE
 from gateway.admin.context import AdminContext, Context
 from gateway.admin.documented import REFUSALS, SpecSchemaPlugin
 from gateway.admin.errors import answer_error, request_id
-from gateway.admin.fleet import LeadershipController, NodeController, WorkerController
+from gateway.admin.fleet import (
+    FleetController,
+    LeadershipController,
+    NodeController,
+    WorkerController,
+)
 from gateway.admin.gauges import fleet_text
 from gateway.admin.history import HistoryController
 from gateway.admin.keys import KeyController
@@ -73,6 +78,7 @@ _ROUTES: list[ControllerRouterHandler] = [
     SleepController,
     WorkerController,
     NodeController,
+    FleetController,
     LeadershipController,
     PlanController,
     QuotaController,

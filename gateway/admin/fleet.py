@@ -16,6 +16,7 @@ from gateway.admin.documented import (
     THINKING_REFUSALS,
     WRITE_REFUSALS,
 )
+from gateway.admin.fleet_map import FleetView, fleet_view
 from gateway.admin.pages import NodePage
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.records import (
@@ -75,6 +76,18 @@ class WorkerController(Controller):
         if follow:
             ctx.followers.check()
         return stream(_log(ctx, worker, tail, follow=follow), "text/plain; charset=utf-8")
+
+
+class FleetController(Controller):
+    path = "/admin/v1/fleet"
+    tags = ("nodes",)
+
+    @get("/", operation_id="describeFleet", responses=REFUSALS)
+    async def describe_fleet(self, ctx: Context) -> FleetView:
+        """Who holds how much of which device, and how workers belong together. No engine is
+        asked.
+        """
+        return fleet_view(await ctx.seen.snapshot())
 
 
 class NodeController(Controller):

@@ -18,7 +18,7 @@ from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
-from gateway.admin.revision_views import AppliedView, applied_view, dry_run_view
+from gateway.admin.revision_views import AppliedView, applied_view
 from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, restarts
 from gateway.admin.views import (
@@ -30,7 +30,7 @@ from gateway.admin.views import (
     worker_view,
 )
 from gateway.admin.warnings import warnings_of
-from gateway.admin.writes import WriteTerms, apply, conflict, rewrite, standing
+from gateway.admin.writes import WriteTerms, apply, conflict, rewrite
 from pipelines.engines import runtime_of
 from pipelines.plan import refusals_of
 from pipelines.refusals import no_places
@@ -99,9 +99,12 @@ class ModelController(Controller):
         status_code=200,
         opt=FOR_VIEWERS,
     )
-    async def validate_model(self, ctx: Context, body: RawBody) -> AppliedView:
+    async def validate_model(
+        self, ctx: Context, request: AdminRequest, body: RawBody
+    ) -> AppliedView:
+        """What applying it would say; nothing is written."""
         spec = decode_spec(body, name=None)
-        return dry_run_view(await standing(ctx, spec.name), spec)
+        return await apply(ctx, spec, WriteTerms(by=request.auth, dry_run=True))
 
     @patch(
         "/models/{name:str}/scale",

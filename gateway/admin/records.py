@@ -1,6 +1,6 @@
 """What the admin API answers about nodes, keys, audit and usage; models are in `views`."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 from gateway.admin.views import View, iso, iso_or_none
 from registry.state import (
@@ -62,31 +62,41 @@ def node_views(
     nodes: Iterable[Node], devices: Iterable[Device], claims: Iterable[Claim]
 ) -> tuple[NodeView, ...]:
     """*devices* and *claims* may be others' too; they are gone through once for all nodes."""
-    held: dict[str, list[Claim]] = {}
-    for claim in claims:
-        held.setdefault(claim.device_id, []).append(claim)
-    there: dict[str, list[DeviceView]] = {}
-    for device in sorted(devices, key=lambda one: one.index):
-        view = _device_view(device, held.get(device.id, []))
-        there.setdefault(device.node, []).append(view)
-    return tuple(_node_view(node, tuple(there.get(node.name, ()))) for node in nodes)
-
-
-def _node_view(node: Node, devices: tuple[DeviceView, ...]) -> NodeView:
-    return NodeView(
-        name=node.name,
-        address=node.address,
-        state=node.state,
-        device_kind=node.device_kind,
-        runtimes=node.runtimes,
-        labels=node.labels,
-        sources=node.sources,
-        last_seen_at=iso(node.last_seen_at),
-        devices=devices,
+    there, held = by_node(devices), by_device(claims)
+    return tuple(
+        NodeView(
+            name=node.name,
+            address=node.address,
+            state=node.state,
+            device_kind=node.device_kind,
+            runtimes=node.runtimes,
+            labels=node.labels,
+            sources=node.sources,
+            last_seen_at=iso(node.last_seen_at),
+            devices=tuple(
+                _device_view(device, held.get(device.id, ())) for device in there.get(node.name, ())
+            ),
+        )
+        for node in nodes
     )
 
 
-def _device_view(device: Device, held: list[Claim]) -> DeviceView:
+def by_node(devices: Iterable[Device]) -> dict[str, list[Device]]:
+    """In the order of their indexes."""
+    found: dict[str, list[Device]] = {}
+    for device in sorted(devices, key=lambda item: item.index):
+        found.setdefault(device.node, []).append(device)
+    return found
+
+
+def by_device(claims: Iterable[Claim]) -> dict[str, list[Claim]]:
+    found: dict[str, list[Claim]] = {}
+    for claim in claims:
+        found.setdefault(claim.device_id, []).append(claim)
+    return found
+
+
+def _device_view(device: Device, held: Sequence[Claim]) -> DeviceView:
     claimed_bytes = sum(claim.memory_bytes for claim in held)
     return DeviceView(
         id=device.id,

@@ -97,6 +97,7 @@ async def test_no_answer_carries_a_token_a_digest_or_a_stored_secret(
     paths += [
         "nodes",
         "nodes/local",
+        "fleet",
         "quotas",
         "pools",
         "controllers",
@@ -244,7 +245,8 @@ async def test_a_fallback_that_is_not_there_is_warned_of_and_not_refused(client:
     described = (await client.get("/admin/v1/models/fresh")).json()
     (warning,) = made.json()["warnings"]
     assert "names 'later', which is not there" in warning
-    assert would["warnings"] == described["warnings"] == [warning]
+    validated = (await client.post("/admin/v1/models:validate", json=spec)).json()
+    assert would["warnings"] == validated["warnings"] == described["warnings"] == [warning]
 
     later = {"name": "later", "task": "embed", "source": "hf://o/m"}
     variants = [{"engine": "emulator", "topology": {"type": "aggregated"}}]
@@ -303,6 +305,10 @@ async def test_nodes_show_what_is_free(client: httpx.AsyncClient):
     device = node["devices"][1]
     assert device["free_bytes"] == device["memory_bytes"] - device["claimed_bytes"] == 2 * 2**30
     assert device["workers"][0].startswith("smollm2-pd-prefill-0-")
+    (drawn,) = (await client.get("/admin/v1/fleet")).json()["nodes"]
+    claims = drawn["devices"][1]["claims"]
+    assert [claim["worker"] for claim in claims] == device["workers"]
+    assert sum(claim["memory_bytes"] for claim in claims) == device["claimed_bytes"]
     assert (await client.post("/admin/v1/nodes/local/cordon")).json()["state"] == "cordoned"
     assert (await client.post("/admin/v1/nodes/local/uncordon")).json()["state"] == "ready"
 

@@ -48,3 +48,18 @@ export function useNodes(): UseQueryResult<readonly Schemas["NodeView"][]> {
     refetchInterval: 5000,
   });
 }
+
+const FLEET_POLL_MS = 5000;
+const DEVICES_FEW = 1000;
+
+/** Who holds how much of which device. A large fleet is megabytes: it is asked for less often. */
+export function useFleet(): UseQueryResult<Schemas["FleetView"]> {
+  return useQuery({
+    queryKey: ["fleet"],
+    queryFn: () => data(api.GET("/admin/v1/fleet")),
+    refetchInterval: ({ state }) => {
+      const devices = state.data?.nodes.reduce((sum, node) => sum + node.devices.length, 0) ?? 0;
+      return FLEET_POLL_MS * Math.max(1, devices / DEVICES_FEW);
+    },
+  });
+}

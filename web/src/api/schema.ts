@@ -103,7 +103,10 @@ export interface paths {
         };
         get?: never;
         put?: never;
-        /** ValidateModel */
+        /**
+         * ValidateModel
+         * @description What applying it would say; nothing is written.
+         */
         post: operations["validateModel"];
         delete?: never;
         options?: never;
@@ -389,6 +392,27 @@ export interface paths {
         put?: never;
         /** Uncordon */
         post: operations["uncordonNode"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/fleet": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * DescribeFleet
+         * @description Who holds how much of which device, and how workers belong together. No engine is
+         *     asked.
+         */
+        get: operations["describeFleet"];
+        put?: never;
+        post?: never;
         delete?: never;
         options?: never;
         head?: never;
@@ -1643,6 +1667,11 @@ export interface components {
             model: string;
             change: components["schemas"]["pipelines_plan_Change"];
         };
+        /** ClaimView */
+        ClaimView: {
+            worker: string;
+            memory_bytes: number;
+        };
         /** ComingRolloutView */
         ComingRolloutView: {
             from_revision: number;
@@ -1778,6 +1807,29 @@ export interface components {
             ordinal: number;
             url: string;
         };
+        /** FleetDeviceView */
+        FleetDeviceView: {
+            id: string;
+            index: number;
+            model: string;
+            memory_bytes: number;
+            used_bytes: number;
+            island: string;
+            quarantine: string;
+            overuse: string;
+            claims: components["schemas"]["ClaimView"][];
+        };
+        /** FleetNodeView */
+        FleetNodeView: {
+            name: string;
+            state: components["schemas"]["NodeState"];
+            device_kind: components["schemas"]["DeviceKind"];
+            labels: {
+                [key: string]: string;
+            };
+            last_seen_at: string;
+            devices: components["schemas"]["FleetDeviceView"][];
+        };
         /** FleetUseView */
         FleetUseView: {
             devices: number;
@@ -1785,6 +1837,24 @@ export interface components {
             memory_bytes: number;
             claimed_bytes: number;
             used_bytes: number;
+        };
+        /** FleetView */
+        FleetView: {
+            version: number;
+            nodes: components["schemas"]["FleetNodeView"][];
+            workers: components["schemas"]["FleetWorkerView"][];
+        };
+        /** FleetWorkerView */
+        FleetWorkerView: {
+            id: string;
+            model: string;
+            variant: string;
+            role: components["schemas"]["Role"];
+            ordinal: number;
+            revision: number;
+            phase: components["schemas"]["Phase"];
+            departing: boolean;
+            node: string;
         };
         /** FlowVariantView */
         FlowVariantView: {
@@ -6797,6 +6867,71 @@ export interface operations {
                 };
                 content: {
                     "application/json": components["schemas"]["NodeView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    describeFleet: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["FleetView"];
                 };
             };
             /** @description The request is malformed */

@@ -1,5 +1,107 @@
-import { Page } from "../../parts/Page";
+import { Group, SegmentedControl, Stack, Text } from "@mantine/core";
+import { useMemo } from "react";
+import { useSearchParams } from "react-router";
+
+import { useFleet } from "../../api/queries";
+import { claimedBytes, type Fleet, filtered, freeBytes, indexed } from "../../parts/fleet/fleet";
+import { Loaded, Page } from "../../parts/Page";
+import { bytes, count, percent } from "../../parts/quantities";
+import { Defragmentation } from "./Defragmentation";
+import { FleetFilters } from "./FleetFilters";
+import { filterOf } from "./filters";
+import { NodeDrawer } from "./NodeDrawer";
+import { NodeTable } from "./NodeTable";
+import { Picture } from "./Picture";
+import { Controllers, Owners, Pools } from "./Sharing";
 
 export default function FleetPage() {
-  return <Page title="Fleet">Not here yet.</Page>;
+  const fleet = useFleet();
+  return (
+    <Page title="Fleet">
+      <Loaded of={fleet} what="the fleet">
+        {(value) => <WholeFleet fleet={value} />}
+      </Loaded>
+      <Controllers />
+      <Owners />
+      <Pools />
+      <Defragmentation />
+    </Page>
+  );
+}
+
+/** Which part of it is shown, how, and which node is open is in the address: it can be sent. */
+function WholeFleet({ fleet }: { fleet: Fleet }) {
+  const [address, setAddress] = useSearchParams();
+  const index = useMemo(() => indexed(fleet), [fleet]);
+  const filter = useMemo(() => filterOf(address), [address]);
+  const nodes = useMemo(() => filtered(fleet, index, filter), [fleet, index, filter]);
+  const put = (key: string, value: string) => {
+    setAddress(
+      (now) => {
+        const next = new URLSearchParams(now);
+        if (value === "") next.delete(key);
+        else next.set(key, value);
+        return next;
+      },
+      { replace: true },
+    );
+  };
+  const open = (name: string) => {
+    put("node", name);
+  };
+  const view = address.get("view") === "table" ? "table" : "map";
+  return (
+    <Stack gap="sm">
+      <Sums fleet={fleet} />
+      <Group justify="space-between" align="flex-end">
+        <FleetFilters filter={filter} index={index} onChange={put} />
+        <SegmentedControl
+          aria-label="How the nodes are shown"
+          size="xs"
+          value={view}
+          onChange={(value) => {
+            put("view", value === "map" ? "" : value);
+          }}
+          data={[
+            { value: "map", label: "Map" },
+            { value: "table", label: "Table" },
+          ]}
+        />
+      </Group>
+      <Text size="sm" c="dimmed" className="num" role="status">
+        {nodes.length === fleet.nodes.length
+          ? `${count(nodes.length)} nodes`
+          : `${count(nodes.length)} of ${count(fleet.nodes.length)} nodes`}
+      </Text>
+      {view === "map" ? (
+        <Picture nodes={nodes} index={index} model={filter.model} onNode={open} />
+      ) : (
+        <NodeTable nodes={nodes} onNode={open} />
+      )}
+      <NodeDrawer
+        name={address.get("node")}
+        onClose={() => {
+          open("");
+        }}
+      />
+    </Stack>
+  );
+}
+
+function Sums({ fleet }: { fleet: Fleet }) {
+  const devices = fleet.nodes.flatMap((node) => node.devices);
+  const sum = (of: (device: (typeof devices)[number]) => number) =>
+    devices.reduce((total, device) => total + of(device), 0);
+  const memory = sum((device) => device.memory_bytes);
+  const claimed = sum(claimedBytes);
+  const ready = fleet.nodes.filter((node) => node.state === "ready").length;
+  const aside = devices.filter((device) => device.quarantine !== "").length;
+  return (
+    <Text size="sm" className="num">
+      {count(ready)} of {count(fleet.nodes.length)} nodes ready · {count(devices.length)} devices
+      {aside > 0 && `, ${count(aside)} of them in quarantine`} · {bytes(claimed)} of {bytes(memory)}{" "}
+      claimed ({percent(memory === 0 ? null : claimed / memory)}), {bytes(sum(freeBytes))} free ·{" "}
+      {count(fleet.workers.length)} workers
+    </Text>
+  );
 }

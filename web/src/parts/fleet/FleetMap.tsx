@@ -1,0 +1,303 @@
+import "./fleet.css";
+
+import { Text } from "@mantine/core";
+import { useElementSize, useMergedRef } from "@mantine/hooks";
+import { useVirtualizer } from "@tanstack/react-virtual";
+import { type KeyboardEvent, memo, useMemo, useRef } from "react";
+
+import { bytes } from "../quantities";
+import {
+  claimedBytes,
+  colourOf,
+  type FleetDevice,
+  type FleetNode,
+  type Index,
+  type Link,
+  shortId,
+  slotOf,
+} from "./fleet";
+import { CARD, CARD_WIDTH, CELL, layout, spots } from "./layout";
+import { type Marks, NO_MARKS, stacked } from "./marks";
+
+export type Looked = { node: FleetNode; device: FleetDevice };
+
+/**
+ * Nodes as cards and devices as cells, of which only what is on screen is in the page. A cell is
+ * filled from below by what is claimed, in the colours of the models; the line across it is what
+ * was seen in use. *near* are the workers to be seen first: all others are dimmed.
+ */
+export function FleetMap({
+  label,
+  nodes,
+  index,
+  marks = NO_MARKS,
+  near,
+  links = [],
+  picked,
+  onLook,
+  onPick,
+  onNode,
+  height,
+}: {
+  label: string;
+  nodes: readonly FleetNode[];
+  index: Index;
+  marks?: Marks;
+  near: ReadonlySet<string> | null;
+  links?: readonly Link[];
+  /** A device's id. */
+  picked: string | null;
+  /** The pointer or the focus is on a device, or has left it. */
+  onLook: (at: Looked | null) => void;
+  onPick: (at: Looked) => void;
+  onNode?: (name: string) => void;
+  height: number | string;
+}) {
+  const scroller = useRef<HTMLDivElement>(null);
+  const { ref: measured, width } = useElementSize();
+  const ref = useMergedRef(scroller, measured);
+  const drawn = useMemo(() => layout(nodes, width), [nodes, width]);
+  const places = useMemo(() => (links.length === 0 ? null : spots(drawn)), [drawn, links.length]);
+  // eslint-disable-next-line react-hooks/incompatible-library -- the virtualizer keeps its own state
+  const virtual = useVirtualizer({
+    count: drawn.rows.length,
+    getScrollElement: () => scroller.current,
+    estimateSize: (at) => (drawn.rows[at]?.height ?? 0) + CARD.gap,
+    overscan: 3,
+  });
+  if (nodes.length === 0) return <Text c="dimmed">No node is like that.</Text>;
+  return (
+    <div
+      ref={ref}
+      className="fleet-map"
+      style={{ maxHeight: height, height: drawn.height + 4 }}
+      role="region"
+      aria-label={label}
+      // A scrolled region has to be reachable by keyboard.
+      // eslint-disable-next-line jsx-a11y/no-noninteractive-tabindex
+      tabIndex={0}
+      onMouseLeave={() => {
+        onLook(null);
+      }}
+    >
+      <div style={{ height: drawn.height, position: "relative" }}>
+        {virtual.getVirtualItems().map((item) => {
+          const row = drawn.rows[item.index];
+          if (row === undefined) return null;
+          return (
+            <div
+              key={item.key}
+              className="fleet-row"
+              style={{ transform: `translateY(${row.top}px)`, gap: CARD.gap }}
+            >
+              {row.nodes.map((node) => (
+                <NodeCard
+                  key={node.name}
+                  node={node}
+                  height={row.height}
+                  index={index}
+                  marks={marks}
+                  near={near}
+                  picked={node.devices.some((device) => device.id === picked) ? picked : null}
+                  onLook={onLook}
+                  onPick={onPick}
+                  onNode={onNode}
+                />
+              ))}
+            </div>
+          );
+        })}
+        {places !== null && (
+          <svg className="fleet-links" width={width} height={drawn.height} aria-hidden>
+            {links.map(({ from, to }, at) => {
+              const start = places.get(from.id);
+              const end = places.get(to.id);
+              if (start === undefined || end === undefined) return null;
+              const bend = Math.max(24, Math.abs(end.y - start.y) / 3);
+              return (
+                <g key={at} fill="none" stroke="light-dark(#c2255c, #faa2c1)">
+                  <path
+                    d={`M${start.x} ${start.y} C${start.x} ${start.y + bend} ${end.x} ${end.y - bend} ${end.x} ${end.y}`}
+                    strokeWidth={1.5}
+                    strokeOpacity={0.75}
+                  />
+                  <circle cx={end.x} cy={end.y} r={3} fill="light-dark(#c2255c, #faa2c1)" />
+                </g>
+              );
+            })}
+          </svg>
+        )}
+      </div>
+    </div>
+  );
+}
+
+const NodeCard = memo(function NodeCard({
+  node,
+  height,
+  index,
+  marks,
+  near,
+  picked,
+  onLook,
+  onPick,
+  onNode,
+}: {
+  node: FleetNode;
+  height: number;
+  index: Index;
+  marks: Marks;
+  near: ReadonlySet<string> | null;
+  picked: string | null;
+  onLook: (at: Looked | null) => void;
+  onPick: (at: Looked) => void;
+  onNode: ((name: string) => void) | undefined;
+}) {
+  const inWords = node.state === "ready" ? "" : node.state;
+  return (
+    <div
+      className="fleet-card"
+      style={{ width: CARD_WIDTH, height, padding: CARD.padding }}
+      role="group"
+      aria-label={`Node ${node.name}`}
+    >
+      <button
+        type="button"
+        className="fleet-node"
+        style={{ height: CARD.header }}
+        title={`${node.name}, ${node.state}`}
+        aria-label={`Node ${node.name}, ${node.state}: show it`}
+        disabled={onNode === undefined}
+        onClick={() => onNode?.(node.name)}
+      >
+        <b>{node.name}</b>
+        <Text span size="xs" c={node.state === "unknown" ? "red" : "yellow.8"}>
+          {inWords}
+        </Text>
+      </button>
+      <div
+        className="fleet-devices"
+        style={{ gap: CELL.gap }}
+        role="toolbar"
+        aria-label={`Devices of ${node.name}`}
+        // Of a card's devices one is a stop of the tab key; arrows lead to the others.
+        onKeyDown={moveFocus}
+        tabIndex={-1}
+      >
+        {node.devices.map((device, at) => (
+          <DeviceCell
+            key={device.id}
+            device={device}
+            index={index}
+            marks={marks}
+            dimmed={near !== null && !device.claims.some((claim) => near.has(claim.worker))}
+            picked={picked === device.id}
+            first={at === 0}
+            onLook={() => {
+              onLook({ node, device });
+            }}
+            onPick={() => {
+              onPick({ node, device });
+            }}
+          />
+        ))}
+      </div>
+    </div>
+  );
+});
+
+function moveFocus(event: KeyboardEvent<HTMLElement>): void {
+  const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 8, ArrowUp: -8 }[event.key];
+  if (by === undefined) return;
+  const cells = [...event.currentTarget.querySelectorAll("button")];
+  const next = cells[cells.findIndex((cell) => cell === document.activeElement) + by];
+  if (next === undefined) return;
+  next.focus();
+  event.preventDefault();
+}
+
+function DeviceCell({
+  device,
+  index,
+  marks,
+  dimmed,
+  picked,
+  first,
+  onLook,
+  onPick,
+}: {
+  device: FleetDevice;
+  index: Index;
+  marks: Marks;
+  dimmed: boolean;
+  picked: boolean;
+  first: boolean;
+  onLook: () => void;
+  onPick: () => void;
+}) {
+  const starts = marks.starts.get(device.id) ?? [];
+  const share = (of: number) => `${Math.min(100, (100 * of) / device.memory_bytes)}%`;
+  const trouble = device.quarantine !== "" || device.overuse !== "";
+  const { held, coming } = stacked(device, starts);
+  const stops = device.claims.some((claim) => marks.stops.has(claim.worker));
+  const sign = trouble ? "!" : starts.length > 0 ? "+" : stops ? "−" : "";
+  return (
+    <button
+      type="button"
+      className="fleet-device"
+      style={{ width: CELL.width, height: CELL.height }}
+      data-dimmed={(dimmed && starts.length === 0) || undefined}
+      data-trouble={trouble || undefined}
+      data-picked={picked || undefined}
+      aria-pressed={picked}
+      aria-label={inWords(device, index, marks)}
+      tabIndex={first ? 0 : -1}
+      onMouseEnter={onLook}
+      onFocus={onLook}
+      onClick={onPick}
+    >
+      {held.map(({ claim, from }) => (
+        <span
+          key={claim.worker}
+          className="fleet-claim"
+          data-stops={marks.stops.has(claim.worker) || undefined}
+          style={{
+            bottom: share(from),
+            height: share(claim.memory_bytes),
+            backgroundColor: colourOf(index.workers.get(claim.worker)?.model ?? ""),
+          }}
+        />
+      ))}
+      {coming.map(({ start, memoryBytes, from }) => (
+        <span
+          key={slotOf(start)}
+          className="fleet-claim"
+          data-starts
+          style={{ bottom: share(from), height: share(memoryBytes) }}
+        />
+      ))}
+      {device.used_bytes > 0 && (
+        <span className="fleet-used" style={{ bottom: share(device.used_bytes) }} />
+      )}
+      <span className="fleet-sign">{sign}</span>
+    </button>
+  );
+}
+
+/** A device for those who do not see it. */
+export function inWords(device: FleetDevice, index: Index, marks: Marks = NO_MARKS): string {
+  const parts = [
+    `${shortId(device)}: ${bytes(claimedBytes(device))} of ${bytes(device.memory_bytes)} claimed`,
+    ...device.claims.map((claim) => {
+      const worker = index.workers.get(claim.worker);
+      const stops = marks.stops.has(claim.worker) ? ", would stop" : "";
+      return `${worker === undefined ? claim.worker : slotOf(worker)} ${bytes(claim.memory_bytes)}${stops}`;
+    }),
+    ...(marks.starts.get(device.id) ?? []).map(
+      ({ start, memoryBytes }) => `${slotOf(start)} ${bytes(memoryBytes)} would start`,
+    ),
+  ];
+  if (device.quarantine !== "") parts.push(`in quarantine: ${device.quarantine}`);
+  if (device.overuse !== "") parts.push(device.overuse);
+  return parts.join("; ");
+}
