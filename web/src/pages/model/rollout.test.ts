@@ -35,6 +35,7 @@ function rollout(more: Partial<Schemas["RolloutView"]> = {}): Schemas["RolloutVi
     created_at: "",
     step_at: "",
     ended_at: null,
+    seen: null,
     old: SIDE,
     new: { ...SIDE, revision: 2, percent: 25, requests: 10, ttft_s: 0.12 },
     ...more,
