@@ -18,6 +18,7 @@ from registry.cli.output import Cell, ago, console, emit, rows_table, show, show
 _POLL_S = 1.0
 _BAR_CELLS = 40
 _WHOLE = 100  # percent
+_SHORT_S = 0.01  # less than that is told with a decimal
 _HERE = {False: (" ●", "yellow"), True: (" ✗", "red")}  # a step, by whether it failed there
 _TITLES = ("", "REVISION>", "TRAFFIC>", "READY", "REQUESTS>", "ERRORS>", "TTFT>", "TPOT>")
 UNDER_WAY = frozenset({"progressing", "paused", "stalled"})
@@ -178,8 +179,10 @@ def _seen_text(view: View) -> str:
 
 
 def _sides(view: View) -> Iterator[tuple[Cell, ...]]:
-    yield _side("old", view["old"], told=view["seen"] is not None)
-    yield _side("new", view["new"], told=view["seen"] is not None)
+    for name in ("old", "new"):
+        side = view[name]
+        is_gone = bool(view["ended_at"]) and not side["percent"]  # nobody waits for its workers
+        yield _side(name, side | {"roles": []} if is_gone else side, told=view["seen"] is not None)
 
 
 def _reason_style(view: View) -> str:
@@ -234,7 +237,9 @@ def roles_text(roles: Sequence[View]) -> str:
 def _ms(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1000:.{0 if seconds >= _SHORT_S else 1}f} ms"
 
 
 def gate_text(gate: View) -> str:
