@@ -9,10 +9,10 @@ from simulation.autoscaling.fleet import Fleet, Policy
 from simulation.autoscaling.loads import LATE, Mix, day
 
 # What `make bench-autoscaling` finds: the fewest fixed workers that meet the targets for 99 % of
-# this day, and what it chooses on another one.
-SMALLEST = (14, 6)
-ALONE = Policy(stable_s=300.0, kv_usage_max=0.8)
-RATIO = Policy(stable_s=300.0, kv_usage_max=0.8, ratio=2.5)
+# this day, and the settings and the ratio that meet them.
+SMALLEST = (15, 6)
+ALONE = Policy(stable_s=420.0, kv_usage_max=0.75)
+RATIO = Policy(stable_s=420.0, kv_usage_max=0.75, ratio=2.5)
 
 
 @pytest.fixture(scope="module")
@@ -34,8 +34,9 @@ def test_it_meets_the_targets_as_the_smallest_fixed_fleet_with_far_fewer_gpu_hou
 
 
 def test_each_role_alone_meets_the_targets_with_fewer_gpu_hours_than_both_at_a_ratio(load, ours):
-    """What the ratio takes along and nobody asked for makes a few requests quicker; either is above
-    what is asked for.
+    """By the same settings. What the ratio takes along and nobody asked for makes a few requests
+    quicker (99.97 % met against 99.62 %), so that leaner settings do for it: no gain at equal
+    attainment, README.md says.
     """
     theirs = scaled(load, RATIO, "ratio", seed=2).outcome
 
