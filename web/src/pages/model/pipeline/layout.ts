@@ -82,6 +82,7 @@ const LANE_TITLE_H = 20;
 const GROUP_TITLE_H = 22;
 const BYPASS_H = 24;
 const CHAR_PX = 6.3;
+const ERRORS_SHOWN = 0.01; // the share of failed requests from which an edge is drawn as failing
 const LITTLE = 0.005; // requests/s that are not worth an edge
 
 export function slotKey(variant: string, role: Role): string {
@@ -352,7 +353,7 @@ function workerTile(worker: Worker): Content {
   const lines = ready
     ? [busyness(worker), throughput(worker)]
     : [worker.reason === "" ? worker.node : worker.reason, worker.reason === "" ? "" : worker.node];
-  if (ready && worker.reason !== "") lines[1] = worker.reason;
+  if (ready && worker.reason !== "") lines.splice(0, 2, worker.reason, busyness(worker));
   return {
     worker: worker.id,
     title: workerName(worker),
@@ -384,8 +385,8 @@ function throughput(worker: Worker): string {
   const read = `${rate(worker.prompt_tokens_per_s)} in`;
   const written = `${rate(worker.generation_tokens_per_s)} out`;
   if (worker.prompt_tokens_per_s === null && worker.generation_tokens_per_s === null) return "";
-  if (worker.role === "prefill") return `${rate(worker.prompt_tokens_per_s)} tok/s in`;
-  if (worker.role === "decode") return `${rate(worker.generation_tokens_per_s)} tok/s out`;
+  if (worker.role === "prefill") return `${rate(worker.prompt_tokens_per_s)} tok/s`;
+  if (worker.role === "decode") return `${rate(worker.generation_tokens_per_s)} tok/s`;
   return `${read}, ${written} tok/s`;
 }
 
@@ -482,7 +483,7 @@ function fitted(tile: Tile): Tile {
           ? long
           : long.replace(" running, ", " run, ").replace(" waiting", " wait");
       // The last line has the KV cache's use to its right.
-      return clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 7 : chars);
+      return clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 8 : chars);
     }),
   };
 }
@@ -508,11 +509,12 @@ function inflow(
   const shadow = at.beside.shadows.get(variant.name) ?? 0;
   const own = part.percent === null ? variant.percent : part.percent;
   const flowing = variant.rates.requests_per_s > LITTLE && own > 0;
-  const label = (text: string, dy: number) => ({
+  const errors = variant.rates.error_rate ?? 0;
+  const label = (text: string, dy: number, tone: "plain" | "bad" = "plain") => ({
     x: middle,
     y: y + dy,
     text,
-    tone: "plain" as const,
+    tone,
     at: "middle" as const,
   });
   const share = shadow > 0 ? `copies of ${percent(shadow / 100)}` : percent(own / 100);
@@ -522,13 +524,14 @@ function inflow(
     labels.unshift(label(`${rate(variant.rates.requests_per_s)} req/s`, -24));
     labels.push(label(`${rate(variant.rates.prompt_tokens_per_s)} tok/s in`, 18));
     labels.push(label(`${rate(variant.rates.completion_tokens_per_s)} tok/s out`, 34));
+    if (errors >= ERRORS_SHOWN) labels.push(label(`${percent(errors)} errors`, 50, "bad"));
   }
   return [
     {
       key: `${at.key}/in`,
       path: `M ${from} ${y} H ${entry.x - 4}`,
       load: flowing ? (variant.rates.requests_per_s * own) / 100 / at.busiest : null,
-      failing: (variant.rates.error_rate ?? 0) > 0,
+      failing: errors >= ERRORS_SHOWN,
       labels,
     },
   ];
