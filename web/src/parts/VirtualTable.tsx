@@ -7,7 +7,6 @@ import {
   useEffect,
   useImperativeHandle,
   useRef,
-  useState,
 } from "react";
 
 export type Column<T> = {
@@ -58,26 +57,27 @@ export function VirtualTable<T>({
     getScrollElement: () => scroller.current,
     estimateSize: () => ROW_PX,
     overscan: 12,
+    scrollPaddingEnd: ROW_PX, // the head is above the rows
     getItemKey: (index) => {
       const row = rows[index];
       return row === undefined ? index : rowKey(row);
     },
   });
-  const [wanted, setWanted] = useState<number | null>(null);
-  useImperativeHandle(handle, () => ({ focusRow: setWanted }), []);
-  useEffect(() => {
-    if (wanted === null) return;
-    virtual.scrollToIndex(wanted, { align: "auto" });
-    // The row may only be in the page after this scroll has been drawn.
-    const frame = requestAnimationFrame(() => {
-      const row = scroller.current?.querySelector(`[aria-rowindex="${wanted + 2}"]`);
-      row?.querySelector<HTMLElement>("a, button")?.focus({ preventScroll: true });
-      setWanted(null);
-    });
-    return () => {
-      cancelAnimationFrame(frame);
-    };
-  }, [wanted, virtual]);
+  // The row that is to be focused as soon as it is in the page, which a scroll brings it into.
+  const wanted = useRef<number | null>(null);
+  const settle = () => {
+    const row = scroller.current?.querySelector(`[aria-rowindex="${(wanted.current ?? -2) + 2}"]`);
+    if (wanted.current === null || !row) return;
+    wanted.current = null;
+    row.querySelector<HTMLElement>("a, button")?.focus({ preventScroll: true });
+  };
+  const focusRow = (index: number) => {
+    wanted.current = index;
+    virtual.scrollToIndex(index, { align: "auto" });
+    settle();
+  };
+  useEffect(settle);
+  useImperativeHandle(handle, () => ({ focusRow }));
   const move = (event: KeyboardEvent<HTMLDivElement>) => {
     const row = (event.target as HTMLElement).closest("[aria-rowindex]");
     const page = Math.max(1, Math.floor((scroller.current?.clientHeight ?? 0) / ROW_PX) - 2);
@@ -88,7 +88,7 @@ export function VirtualTable<T>({
     const edge = { Home: 0, End: rows.length - 1 }[event.key];
     if (row === null || (to === undefined && edge === undefined)) return;
     event.preventDefault();
-    setWanted(Math.min(Math.max(to ?? edge ?? 0, 0), rows.length - 1));
+    focusRow(Math.min(Math.max(to ?? edge ?? 0, 0), rows.length - 1));
   };
   const tracks = columns.map((column) => column.width).join(" ");
   const cell = (column: Column<T>): React.CSSProperties => ({
@@ -96,6 +96,7 @@ export function VirtualTable<T>({
     overflow: "hidden",
     textOverflow: "ellipsis",
     whiteSpace: "nowrap",
+    fontSize: "var(--mantine-font-size-sm)",
     padding: "0 8px",
   });
   const line: React.CSSProperties = {
@@ -159,9 +160,10 @@ export function VirtualTable<T>({
                 }}
               >
                 {columns.map((column) => (
-                  <Text key={column.key} component="div" role="cell" size="sm" style={cell(column)}>
+                  // Not a part of the library: there are hundreds, and each costs.
+                  <div key={column.key} role="cell" style={cell(column)}>
                     {column.render(row)}
-                  </Text>
+                  </div>
                 ))}
               </div>
             );

@@ -9,7 +9,16 @@ export type Trouble = {
   what: readonly string[];
 };
 
-const SERVES: readonly Schemas["ServingState"][] = ["ready", "rolling", "asleep", "degraded"];
+// Of a condition that the overview does not speak of.
+const SEVERITY: Readonly<Record<Schemas["ServingState"], Schemas["Severity"]>> = {
+  ready: "info",
+  rolling: "info",
+  asleep: "info",
+  deleting: "info",
+  starting: "info",
+  degraded: "warning",
+  unavailable: "error",
+};
 
 /** Of the model's problems the first one also says which of its workers have no place and why. */
 export function troubles(
@@ -25,8 +34,7 @@ export function troubles(
     }));
   const told = found.some((one) => one.sentence.includes(model.condition));
   if (model.condition !== "" && !told) {
-    const severity = SERVES.includes(model.state) ? ("warning" as const) : ("error" as const);
-    found.push({ severity, sentence: capital(model.condition), what: [] });
+    found.push({ severity: SEVERITY[model.state], sentence: capital(model.condition), what: [] });
   }
   const places = model.no_place.flatMap(unplaced);
   const [first, ...others] = found;

@@ -1,6 +1,15 @@
 import { Button, Chip, Group, Kbd, Text, TextInput } from "@mantine/core";
 import { useHotkeys } from "@mantine/hooks";
-import { type KeyboardEvent, useDeferredValue, useEffect, useMemo, useRef, useState } from "react";
+import {
+  type KeyboardEvent,
+  memo,
+  type RefObject,
+  useDeferredValue,
+  useEffect,
+  useMemo,
+  useRef,
+  useState,
+} from "react";
 import { Link, useSearchParams } from "react-router";
 
 import type { Schemas } from "../../api/client";
@@ -106,10 +115,10 @@ function Workers({ of }: { of: Model }) {
 
 function Errors({ of }: { of: Model }) {
   const share = of.rates.error_rate;
-  const colour = share !== null && share > 0 ? "red" : undefined;
+  if (share === null || share === 0) return share === null ? "–" : percent(share);
   return (
-    <Text span inherit c={colour}>
-      {share === null ? "–" : percent(share)}
+    <Text span inherit c="red">
+      {percent(share)}
     </Text>
   );
 }
@@ -196,23 +205,38 @@ function List({ all }: { all: readonly Model[] }) {
           {rows.length === all.length ? `${all.length} models` : `${rows.length} of ${all.length}`}
         </Text>
       </Group>
-      <VirtualTable
-        label="Models"
-        columns={COLUMNS}
-        rows={rows}
-        rowKey={(model) => model.name}
-        empty={
-          all.length === 0
-            ? "No model is declared yet. Make one with “New model”, or by `modelyard apply -f FILE`."
-            : "No model fits what you search for."
-        }
-        height="calc(100vh - 170px)"
-        minWidth={1010}
-        handle={table}
-      />
+      <Rows rows={rows} any={all.length > 0} handle={table} />
     </>
   );
 }
+
+/** Apart, so that a struck key draws the field and no row. */
+const Rows = memo(function Rows({
+  rows,
+  any,
+  handle,
+}: {
+  rows: readonly Model[];
+  any: boolean;
+  handle: RefObject<TableHandle | null>;
+}) {
+  return (
+    <VirtualTable
+      label="Models"
+      columns={COLUMNS}
+      rows={rows}
+      rowKey={(model) => model.name}
+      empty={
+        any
+          ? "No model fits what you search for."
+          : "No model is declared yet. Make one with “New model”, or by `modelyard apply -f FILE`."
+      }
+      height="calc(100vh - 170px)"
+      minWidth={1010}
+      handle={handle}
+    />
+  );
+});
 
 function withSearch(known: URLSearchParams, search: string): URLSearchParams {
   const next = new URLSearchParams(known);

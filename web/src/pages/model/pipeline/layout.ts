@@ -82,6 +82,7 @@ const LANE_TITLE_H = 20;
 const GROUP_TITLE_H = 22;
 const BYPASS_H = 24;
 const CHAR_PX = 6.3;
+const ERRORS_SHOWN = 0.01; // the share of failed requests from which an edge is drawn as failing
 const LITTLE = 0.005; // requests/s that are not worth an edge
 
 export function slotKey(variant: string, role: Role): string {
@@ -168,6 +169,12 @@ export function lanesOf(variant: Variant, rollout: Beside["rollout"]): Part[] {
   const isNew = (worker: Worker) => worker.revision === rollout.to;
   const old = variant.workers.filter((worker) => !isNew(worker));
   const fresh = variant.workers.filter(isNew);
+  // Of a variant that the new revision leaves as it is, both revisions have the same workers.
+  const kept = (count: Schemas["RoleCount"]) =>
+    count.live > 0 && count.live === old.filter((worker) => worker.role === count.role).length;
+  if (fresh.length === 0 && variant.roles.length > 0 && variant.roles.every(kept)) {
+    return byTopology(variant.workers, wanted, null, null);
+  }
   return [
     ...byTopology(old, old.length === 0 ? wanted : [], rollout.from, 100 - rollout.percent),
     ...byTopology(fresh, wanted, rollout.to, rollout.percent),
@@ -253,11 +260,14 @@ function group(
   const workers = part.workers.filter((worker) => worker.role === role);
   const lacking = missing(variant, role, part, beside);
   const of = shared(variant, role, part, beside);
+  const why = beside.noPlace.get(slotKey(variant.name, role)) ?? "";
   const { drawn, rest } = chosen(workers);
   const contents: Omit<Tile, keyof Rect>[] = drawn.map(workerTile);
   if (rest.length > 0) contents.push(restTile(rest));
   if (lacking > 0) {
-    contents.push(missingTile(lacking, beside.noPlace.get(slotKey(variant.name, role)) ?? ""));
+    contents.push(
+      why === "" && part.revision !== null ? laterTile(lacking) : missingTile(lacking, why),
+    );
   }
   if (of > 0 && beside.rollout !== null) contents.push(sharedTile(of, beside.rollout.from));
   if (contents.length === 0) contents.push(nothingTile());
@@ -283,15 +293,15 @@ function group(
     h: GROUP_TITLE_H + rows * (TILE_H + GAP),
     role,
     title: clip(`${name}: ${ready}/${wanted} ready`, (at.w - 2 * GAP) / CHAR_PX),
-    tone: groupTone(workers, lacking),
+    tone: groupTone(workers, lacking, why !== ""),
     tiles,
   };
 }
 
-function groupTone(workers: readonly Worker[], lacking: number): Tone {
+function groupTone(workers: readonly Worker[], lacking: number, noPlace: boolean): Tone {
   if (workers.some(isFailing)) return "bad";
-  if (workers.length === 0) return lacking > 0 ? "bad" : "quiet";
-  if (lacking > 0) return "warn";
+  if (lacking > 0 && noPlace) return workers.length === 0 ? "bad" : "warn";
+  if (workers.length === 0) return lacking > 0 ? "busy" : "quiet";
   if (workers.every((worker) => toneOf(worker) === "rest")) return "rest";
   return workers.every((worker) => worker.phase === "ready") ? "good" : "busy";
 }
@@ -343,7 +353,7 @@ function workerTile(worker: Worker): Content {
   const lines = ready
     ? [busyness(worker), throughput(worker)]
     : [worker.reason === "" ? worker.node : worker.reason, worker.reason === "" ? "" : worker.node];
-  if (ready && worker.reason !== "") lines[1] = worker.reason;
+  if (ready && worker.reason !== "") lines.splice(0, 2, worker.reason, busyness(worker));
   return {
     worker: worker.id,
     title: workerName(worker),
@@ -375,8 +385,8 @@ function throughput(worker: Worker): string {
   const read = `${rate(worker.prompt_tokens_per_s)} in`;
   const written = `${rate(worker.generation_tokens_per_s)} out`;
   if (worker.prompt_tokens_per_s === null && worker.generation_tokens_per_s === null) return "";
-  if (worker.role === "prefill") return `${rate(worker.prompt_tokens_per_s)} tok/s in`;
-  if (worker.role === "decode") return `${rate(worker.generation_tokens_per_s)} tok/s out`;
+  if (worker.role === "prefill") return `${rate(worker.prompt_tokens_per_s)} tok/s`;
+  if (worker.role === "decode") return `${rate(worker.generation_tokens_per_s)} tok/s`;
   return `${read}, ${written} tok/s`;
 }
 
@@ -412,12 +422,26 @@ function missingTile(lacking: number, why: string): Content {
   return {
     worker: null,
     title: lacking === 1 ? "1 missing" : `${lacking} missing`,
-    word: "no place",
-    tone: "bad",
+    word: why === "" ? "to come" : "no place",
+    tone: why === "" ? "busy" : "bad",
     dim: false,
     lines: [line],
     kv: null,
     label: `${lacking} wanted and not placed: ${line}`,
+  };
+}
+
+function laterTile(lacking: number): Content {
+  const line = "started as the rollout goes on";
+  return {
+    worker: null,
+    title: lacking === 1 ? "1 more" : `${lacking} more`,
+    word: "to come",
+    tone: "quiet",
+    dim: true,
+    lines: [line],
+    kv: null,
+    label: `${lacking} more, ${line}`,
   };
 }
 
@@ -459,7 +483,7 @@ function fitted(tile: Tile): Tile {
           ? long
           : long.replace(" running, ", " run, ").replace(" waiting", " wait");
       // The last line has the KV cache's use to its right.
-      return clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 7 : chars);
+      return clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 8 : chars);
     }),
   };
 }
@@ -485,11 +509,12 @@ function inflow(
   const shadow = at.beside.shadows.get(variant.name) ?? 0;
   const own = part.percent === null ? variant.percent : part.percent;
   const flowing = variant.rates.requests_per_s > LITTLE && own > 0;
-  const label = (text: string, dy: number) => ({
+  const errors = variant.rates.error_rate ?? 0;
+  const label = (text: string, dy: number, tone: "plain" | "bad" = "plain") => ({
     x: middle,
     y: y + dy,
     text,
-    tone: "plain" as const,
+    tone,
     at: "middle" as const,
   });
   const share = shadow > 0 ? `copies of ${percent(shadow / 100)}` : percent(own / 100);
@@ -499,13 +524,14 @@ function inflow(
     labels.unshift(label(`${rate(variant.rates.requests_per_s)} req/s`, -24));
     labels.push(label(`${rate(variant.rates.prompt_tokens_per_s)} tok/s in`, 18));
     labels.push(label(`${rate(variant.rates.completion_tokens_per_s)} tok/s out`, 34));
+    if (errors >= ERRORS_SHOWN) labels.push(label(`${percent(errors)} errors`, 50, "bad"));
   }
   return [
     {
       key: `${at.key}/in`,
       path: `M ${from} ${y} H ${entry.x - 4}`,
       load: flowing ? (variant.rates.requests_per_s * own) / 100 / at.busiest : null,
-      failing: (variant.rates.error_rate ?? 0) > 0,
+      failing: errors >= ERRORS_SHOWN,
       labels,
     },
   ];
@@ -529,7 +555,9 @@ function kvEdge(variant: Variant, key: string, from: Group, to: Group, part: Par
     tone,
     at: "middle" as const,
   });
-  const labels = [label(`KV ${rate(transfers)}/s`, -8)];
+  // The counts are a variant's: where two revisions share it, whose they are is not known.
+  const labels =
+    part.revision === null ? [label(`KV ${rate(transfers)}/s`, -8)] : [label("KV", -8)];
   if (variant.transfer !== "")
     labels.push(label(clip(variant.transfer, (to.x - from.x - from.w) / CHAR_PX), 18));
   if (failures > 0) labels.push(label(`${rate(failures)}/s failing`, 34, "bad"));
