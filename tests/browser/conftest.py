@@ -5,8 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, StorageState, sync_playwright
-from tab import OpenTab, Tab, chromium
+from playwright.sync_api import Browser, BrowserContext, sync_playwright
+from tab import OpenTab, Tab, chromium, context_of
 from yard import Yard, run_yard
 
 FOLDER = Path(__file__).parent
@@ -39,44 +39,43 @@ def yard(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         yield yard
 
 
-@pytest.fixture
-def open_tab(browser: Browser, request: pytest.FixtureRequest) -> Iterator[OpenTab]:
-    """Opens tabs of the module's `yard` (or of another *base_url*), each in a context of its own."""
-    tabs: list[Tab] = []
-
-    def opened(**options) -> Tab:
-        if "base_url" not in options:
-            options["base_url"] = admin_url(request.getfixturevalue("yard"))
-        options.setdefault("viewport", {"width": 1280, "height": 900})
-        tabs.append(Tab(browser.new_context(reduced_motion="reduce", **options)))
-        return tabs[-1]
-
-    yield opened
-    wrong = [line for tab in tabs for line in tab.wrong]
-    for tab in tabs:
-        tab.context.close()
-    assert not wrong, "the browser saw errors"
-
-
 def admin_url(yard: Yard) -> str:
     return f"http://127.0.0.1:{yard.admin_port}"
 
 
+@pytest.fixture
+def open_tab(browser: Browser, yard: Yard) -> Iterator[OpenTab]:
+    """Opens tabs in contexts of their own, in which nobody is signed in."""
+    tabs: list[Tab] = []
+
+    def opened(**options) -> Tab:
+        tabs.append(Tab(context_of(browser, admin_url(yard), **options)))
+        return tabs[-1]
+
+    yield opened
+    for one in tabs:
+        one.context.close()
+    assert not [line for one in tabs for line in one.wrong], "the browser saw errors"
+
+
 @pytest.fixture(scope="module")
-def admin_state(browser: Browser, yard: Yard) -> StorageState:
-    """Of somebody who has signed in with the machine's own key."""
-    context = browser.new_context(base_url=admin_url(yard))
-    tab = Tab(context)
-    tab.sign_in((yard.home / "admin.token").read_text().strip())
-    state = tab.state()
+def admin(browser: Browser, yard: Yard) -> Iterator[BrowserContext]:
+    """Somebody who has signed in with the machine's own key."""
+    context = context_of(browser, admin_url(yard))
+    first = Tab(context)
+    first.sign_in((yard.home / "admin.token").read_text().strip())
+    first.page.close()
+    yield context
     context.close()
-    return state
 
 
 @pytest.fixture
-def tab(open_tab: OpenTab, admin_state: StorageState) -> Tab:
-    """Signed in as an admin."""
-    return open_tab(storage_state=admin_state)
+def tab(admin: BrowserContext) -> Iterator[Tab]:
+    """A tab of an admin."""
+    opened = Tab(admin)
+    yield opened
+    opened.page.close()
+    assert not opened.wrong, "the browser saw errors"
 
 
 @pytest.hookimpl(wrapper=True)

@@ -15,7 +15,6 @@ from playwright.sync_api import (
     Playwright,
     Request,
     Response,
-    StorageState,
     expect,
 )
 
@@ -36,14 +35,14 @@ def chromium(playwright: Playwright) -> Browser:
 
 
 class Tab:
-    """A page in a context of its own. *wrong* is what it must not have: errors of scripts and of the
+    """A page of *context*. *wrong* is what it must not have: errors of scripts and of the
     console (a breach of the Content-Security-Policy is one), requests that failed or were refused.
     """
 
     def __init__(self, context: BrowserContext) -> None:
-        context.set_default_timeout(PATIENCE_MS)
         self.context = context
         self.page: Page = context.new_page()
+        self.page.set_default_timeout(PATIENCE_MS)
         self.wrong: list[str] = []
         self._allowed: set[tuple[int, str]] = set()
         self.page.on("console", self._said)
@@ -75,10 +74,6 @@ class Tab:
         self.page.get_by_role("button", name="Sign in").click()
         self.shows("Overview")
 
-    def state(self) -> StorageState:
-        """What another tab needs to be signed in as well."""
-        return self.context.storage_state()
-
     def violations(self) -> list[str]:
         """What axe finds, a line each: the rule, and where."""
         if not self.page.evaluate("() => 'axe' in window"):
@@ -107,3 +102,9 @@ class Tab:
 
 
 OpenTab = Callable[..., Tab]
+
+
+def context_of(browser: Browser, base_url: str, **options) -> BrowserContext:
+    """A browser's memory of its own: cookies, cache."""
+    options = {"viewport": {"width": 1280, "height": 900}, **options}
+    return browser.new_context(base_url=base_url, reduced_motion="reduce", **options)
