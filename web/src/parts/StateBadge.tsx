@@ -32,7 +32,12 @@ const COLOURS: Record<string, string> = {
 export function StateBadge({ state }: { state: string }) {
   const word = state.replaceAll(/[_-]/g, " ");
   return (
-    <Badge color={COLOURS[word] ?? "gray"} variant="light" tt="none" style={{ flexShrink: 0 }}>
+    <Badge
+      color={COLOURS[word] ?? "gray"}
+      variant="light"
+      tt="none"
+      style={{ flexShrink: 0, verticalAlign: "middle" }}
+    >
       {word}
     </Badge>
   );

@@ -32,7 +32,12 @@ function TroubleAlert({ of }: { of: Trouble }) {
       color={COLOURS[of.severity]}
       p="xs"
       icon={<IconAlertTriangle aria-hidden />}
-      title={<span className="wrap">{of.sentence}</span>}
+      title={
+        // In the colours of some alerts a sentence would be hard to read.
+        <Text inherit c="var(--mantine-color-text)" className="wrap">
+          {of.sentence}
+        </Text>
+      }
     >
       {of.what.length === 1 ? (
         <Text size="sm" className="wrap">

@@ -13,6 +13,8 @@ import { Differences } from "./Differences";
 import { Planned } from "./Planned";
 import { useDiff, useRevisions } from "./queries";
 
+const NOWRAP = { whiteSpace: "nowrap" } as const;
+
 type Revision = Schemas["RevisionView"];
 
 /** A model's history, what differs between any two of its revisions, and the way back to one. */
@@ -38,7 +40,7 @@ function History({ model, revisions }: { model: Schemas["ModelView"]; revisions:
     setParams(changed(params, { from: String(from), to: String(to) }), { replace: true });
   };
   return (
-    <Table.ScrollContainer minWidth={760} mah="45vh">
+    <Table.ScrollContainer minWidth={520} mah="45vh">
       <Table verticalSpacing={4} highlightOnHover>
         <Table.Thead>
           <Table.Tr>
@@ -53,18 +55,18 @@ function History({ model, revisions }: { model: Schemas["ModelView"]; revisions:
         <Table.Tbody>
           {revisions.map((revision) => (
             <Table.Tr key={revision.number}>
-              <Table.Td>
+              <Table.Td style={NOWRAP}>
                 {revision.number}
                 {revision.newest ? " (newest)" : ""}
               </Table.Td>
-              <Table.Td>
+              <Table.Td style={NOWRAP}>
                 <Ago at={revision.created_at} />
               </Table.Td>
               <Table.Td>{revision.created_by_name || revision.created_by}</Table.Td>
               <Table.Td className="wrap">{revision.changes}</Table.Td>
               <Table.Td ta="right">{revision.traffic_percent} %</Table.Td>
               <Table.Td>
-                <Group gap={6} justify="flex-end" wrap="nowrap">
+                <Group gap={6} justify="flex-end">
                   <Button
                     size="compact-xs"
                     variant="default"
@@ -139,7 +141,7 @@ function RollBack({ model, to }: { model: Schemas["ModelView"]; to: number }) {
     );
   return (
     <Action
-      label="Roll back to it"
+      label={`Roll back to ${to}`}
       size="compact-xs"
       act={() => back(false)}
       done={`${model.name} goes back to what revision ${to} was.`}

@@ -9,20 +9,24 @@ import { useRollout } from "./queries";
 import { isUnderWay, measures, stepsOf } from "./rollout";
 
 /** The newest rollout: its steps, and how both revisions do. */
-export function RolloutSteps({ name }: { name: string }) {
+export function RolloutSteps({ model }: { model: Schemas["ModelView"] }) {
+  return model.rollout === null ? <NoRollout /> : <Newest name={model.name} />;
+}
+
+function NoRollout() {
+  return (
+    <Text c="dimmed">
+      There has been no rollout. A change that touches workers begins one, by the steps of the
+      spec's rollout.canary.
+    </Text>
+  );
+}
+
+function Newest({ name }: { name: string }) {
   const rollout = useRollout(name);
   return (
     <Loaded of={rollout} what="the rollout">
-      {(of) =>
-        of === null ? (
-          <Text c="dimmed">
-            There has been no rollout. A change that touches workers begins one, by the steps of the
-            spec's rollout.canary.
-          </Text>
-        ) : (
-          <Told of={of} />
-        )
-      }
+      {(of) => <Told of={of} />}
     </Loaded>
   );
 }

@@ -30,7 +30,7 @@ const TABS: readonly { key: string; label: string; show: (model: Model) => React
   { key: "charts", label: "Charts", show: (model) => <Charts model={model} /> },
   { key: "workers", label: "Workers and logs", show: (model) => <Workers model={model} /> },
   { key: "revisions", label: "Revisions", show: (model) => <Revisions model={model} /> },
-  { key: "rollout", label: "Rollout", show: (model) => <RolloutSteps name={model.name} /> },
+  { key: "rollout", label: "Rollout", show: (model) => <RolloutSteps model={model} /> },
   { key: "events", label: "Events", show: (model) => <Events name={model.name} /> },
 ];
 
@@ -91,15 +91,21 @@ function Shown({ model }: { model: Model }) {
   );
 }
 
+/** A spec has only what differs from the defaults. */
+function ownedBy({ owner, priority }: { owner?: string; priority?: number }): string {
+  const words = [`owner ${owner ?? "default"}`];
+  if (priority !== undefined) words.push(`priority ${priority}`);
+  return words.join(", ");
+}
+
 function Source({ model }: { model: Model }) {
-  const { spec } = model;
   return (
     <Group gap="md">
       <Text size="sm" c="dimmed" className="wrap">
-        {spec.source}
+        {model.spec.source}
       </Text>
       <Text size="sm" c="dimmed">
-        owner {spec.owner}, priority {spec.priority}
+        {ownedBy(model.spec)}
       </Text>
       <Anchor component={Link} size="sm" to="?tab=revisions">
         revision {model.revision}

@@ -7,7 +7,6 @@ import {
 import { useEffect, useMemo } from "react";
 
 import { api, data, type Schemas } from "../../api/client";
-import { ApiError } from "../../api/errors";
 import { useLive } from "../../api/live";
 
 // What only a model's page reads. It is read again as an event of the model comes in.
@@ -21,18 +20,11 @@ function path(name: string): { params: { path: { name: string } } } {
   return { params: { path: { name } } };
 }
 
-/** The newest rollout, under way or ended; null: there has been none. */
-export function useRollout(name: string): UseQueryResult<Schemas["RolloutView"] | null> {
+/** The newest rollout, under way or ended. Only of a model that has had one. */
+export function useRollout(name: string): UseQueryResult<Schemas["RolloutView"]> {
   return useQuery({
     queryKey: ["model", name, "rollout"],
-    queryFn: async () => {
-      try {
-        return await data(api.GET("/admin/v1/models/{name}/rollout", path(name)));
-      } catch (error) {
-        if (error instanceof ApiError && error.status === 404) return null;
-        throw error;
-      }
-    },
+    queryFn: () => data(api.GET("/admin/v1/models/{name}/rollout", path(name))),
     refetchInterval: 3000,
   });
 }

@@ -18,7 +18,7 @@ const COLUMNS: readonly Column<Model>[] = [
   {
     key: "name",
     title: "Model",
-    width: "minmax(150px, 1.4fr)",
+    width: "minmax(140px, 1.2fr)",
     render: (model) => (
       <Link to={`/models/${encodeURIComponent(model.name)}`} title={model.source}>
         {model.name}
@@ -28,7 +28,7 @@ const COLUMNS: readonly Column<Model>[] = [
   {
     key: "state",
     title: "State",
-    width: "112px",
+    width: "124px",
     render: (model) => <StateBadge state={model.state} />,
   },
   {
@@ -46,14 +46,14 @@ const COLUMNS: readonly Column<Model>[] = [
   {
     key: "workers",
     title: "Ready",
-    width: "76px",
+    width: "68px",
     align: "right",
     render: (model) => <Workers of={model} />,
   },
   {
     key: "requests",
     title: "Req/s",
-    width: "66px",
+    width: "62px",
     align: "right",
     render: (model) => rate(model.rates.requests_per_s),
   },
@@ -67,7 +67,7 @@ const COLUMNS: readonly Column<Model>[] = [
   {
     key: "tokens",
     title: "Tok/s",
-    width: "70px",
+    width: "64px",
     align: "right",
     render: (model) => rate(model.rates.completion_tokens_per_s),
   },
@@ -88,7 +88,7 @@ const COLUMNS: readonly Column<Model>[] = [
   {
     key: "queued",
     title: "Queued",
-    width: "70px",
+    width: "78px",
     align: "right",
     render: (model) => model.rates.queued ?? "–",
   },

@@ -71,7 +71,7 @@ export function LogView({ worker, height = "50vh" }: { worker: string; height?: 
 }
 
 function told(ring: Ring): string {
-  const kept = `${count(ring.length)} lines`;
+  const kept = `${count(ring.length)} ${ring.length === 1 ? "line" : "lines"}`;
   return ring.total > ring.length ? `the last ${kept} of ${count(ring.total)}` : kept;
 }
 

@@ -258,9 +258,21 @@ describe("a rollout", () => {
     expect(fresh?.groups.map((group) => group.role)).toEqual(["prefill", "decode"]);
   });
 
-  it("misses workers of the new revision only", () => {
-    const titles = tiles(layout(flow(changing), { ...BESIDE, rollout })).map((tile) => tile.title);
-    expect(titles.filter((title) => title.endsWith("missing"))).toEqual(["1 missing"]);
+  it("lacks workers of the new revision only, which are no trouble unless they have no place", () => {
+    const lacking = (noPlace: Beside["noPlace"]) =>
+      tiles(layout(flow(changing), { ...BESIDE, rollout, noPlace }))
+        .filter((tile) => tile.worker === null)
+        .map((tile) => [tile.title, tile.tone]);
+    expect(lacking(new Map())).toEqual([["1 more", "quiet"]]);
+    expect(lacking(new Map([[slotKey("default", "decode"), "full"]]))).toEqual([
+      ["1 missing", "bad"],
+    ]);
+  });
+
+  it("leaves a variant whole that it does not change", () => {
+    const [frame] = layout(flow(PAIR), { ...BESIDE, rollout }).frames;
+    expect(frame?.lanes).toHaveLength(1);
+    expect(frame?.lanes[0]?.title).toBeNull();
   });
 
   it("tells what both revisions share", () => {

@@ -168,6 +168,12 @@ export function lanesOf(variant: Variant, rollout: Beside["rollout"]): Part[] {
   const isNew = (worker: Worker) => worker.revision === rollout.to;
   const old = variant.workers.filter((worker) => !isNew(worker));
   const fresh = variant.workers.filter(isNew);
+  // Of a variant that the new revision leaves as it is, both revisions have the same workers.
+  const kept = (count: Schemas["RoleCount"]) =>
+    count.live > 0 && count.live === old.filter((worker) => worker.role === count.role).length;
+  if (fresh.length === 0 && variant.roles.length > 0 && variant.roles.every(kept)) {
+    return byTopology(variant.workers, wanted, null, null);
+  }
   return [
     ...byTopology(old, old.length === 0 ? wanted : [], rollout.from, 100 - rollout.percent),
     ...byTopology(fresh, wanted, rollout.to, rollout.percent),
@@ -253,11 +259,14 @@ function group(
   const workers = part.workers.filter((worker) => worker.role === role);
   const lacking = missing(variant, role, part, beside);
   const of = shared(variant, role, part, beside);
+  const why = beside.noPlace.get(slotKey(variant.name, role)) ?? "";
   const { drawn, rest } = chosen(workers);
   const contents: Omit<Tile, keyof Rect>[] = drawn.map(workerTile);
   if (rest.length > 0) contents.push(restTile(rest));
   if (lacking > 0) {
-    contents.push(missingTile(lacking, beside.noPlace.get(slotKey(variant.name, role)) ?? ""));
+    contents.push(
+      why === "" && part.revision !== null ? laterTile(lacking) : missingTile(lacking, why),
+    );
   }
   if (of > 0 && beside.rollout !== null) contents.push(sharedTile(of, beside.rollout.from));
   if (contents.length === 0) contents.push(nothingTile());
@@ -282,16 +291,16 @@ function group(
     ...at,
     h: GROUP_TITLE_H + rows * (TILE_H + GAP),
     role,
-    title: clip(`${name}: ${ready} of ${wanted} ready`, (at.w - 2 * GAP) / CHAR_PX),
-    tone: groupTone(workers, lacking),
+    title: clip(`${name}: ${ready}/${wanted} ready`, (at.w - 2 * GAP) / CHAR_PX),
+    tone: groupTone(workers, lacking, why !== ""),
     tiles,
   };
 }
 
-function groupTone(workers: readonly Worker[], lacking: number): Tone {
+function groupTone(workers: readonly Worker[], lacking: number, noPlace: boolean): Tone {
   if (workers.some(isFailing)) return "bad";
-  if (workers.length === 0) return lacking > 0 ? "bad" : "quiet";
-  if (lacking > 0) return "warn";
+  if (lacking > 0 && noPlace) return workers.length === 0 ? "bad" : "warn";
+  if (workers.length === 0) return lacking > 0 ? "busy" : "quiet";
   if (workers.every((worker) => toneOf(worker) === "rest")) return "rest";
   return workers.every((worker) => worker.phase === "ready") ? "good" : "busy";
 }
@@ -375,8 +384,8 @@ function throughput(worker: Worker): string {
   const read = `${rate(worker.prompt_tokens_per_s)} in`;
   const written = `${rate(worker.generation_tokens_per_s)} out`;
   if (worker.prompt_tokens_per_s === null && worker.generation_tokens_per_s === null) return "";
-  if (worker.role === "prefill") return `${read} tok/s`;
-  if (worker.role === "decode") return `${written} tok/s`;
+  if (worker.role === "prefill") return `${rate(worker.prompt_tokens_per_s)} tok/s in`;
+  if (worker.role === "decode") return `${rate(worker.generation_tokens_per_s)} tok/s out`;
   return `${read}, ${written} tok/s`;
 }
 
@@ -412,12 +421,26 @@ function missingTile(lacking: number, why: string): Content {
   return {
     worker: null,
     title: lacking === 1 ? "1 missing" : `${lacking} missing`,
-    word: "no place",
-    tone: "bad",
+    word: why === "" ? "to come" : "no place",
+    tone: why === "" ? "busy" : "bad",
     dim: false,
     lines: [line],
     kv: null,
     label: `${lacking} wanted and not placed: ${line}`,
+  };
+}
+
+function laterTile(lacking: number): Content {
+  const line = "started as the rollout goes on";
+  return {
+    worker: null,
+    title: lacking === 1 ? "1 more" : `${lacking} more`,
+    word: "to come",
+    tone: "quiet",
+    dim: true,
+    lines: [line],
+    kv: null,
+    label: `${lacking} more, ${line}`,
   };
 }
 
@@ -453,10 +476,14 @@ function fitted(tile: Tile): Tile {
   return {
     ...tile,
     title: clip(tile.title, tile.word === "" ? chars : chars - tile.word.length - 3),
-    lines: tile.lines.map((line, index) =>
+    lines: tile.lines.map((long, index) => {
+      const line =
+        long.length <= chars
+          ? long
+          : long.replace(" running, ", " run, ").replace(" waiting", " wait");
       // The last line has the KV cache's use to its right.
-      clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 7 : chars),
-    ),
+      return clip(line, index === tile.lines.length - 1 && tile.kv !== null ? chars - 7 : chars);
+    }),
   };
 }
 
@@ -525,7 +552,9 @@ function kvEdge(variant: Variant, key: string, from: Group, to: Group, part: Par
     tone,
     at: "middle" as const,
   });
-  const labels = [label(`KV ${rate(transfers)}/s`, -8)];
+  // The counts are a variant's: where two revisions share it, whose they are is not known.
+  const labels =
+    part.revision === null ? [label(`KV ${rate(transfers)}/s`, -8)] : [label("KV", -8)];
   if (variant.transfer !== "")
     labels.push(label(clip(variant.transfer, (to.x - from.x - from.w) / CHAR_PX), 18));
   if (failures > 0) labels.push(label(`${rate(failures)}/s failing`, 34, "bad"));
