@@ -27,7 +27,6 @@ export function useSignOut(): () => Promise<void> {
   return async () => {
     await api.DELETE("/admin/v1/session");
     setCsrf(null);
-    client.clear();
     client.setQueryData(["session"], null);
   };
 }
@@ -60,6 +59,11 @@ export function SessionGate({
       client.setQueryData(["session"], null);
     });
   }, [client]);
+  const nobody = asked.data === null;
+  useEffect(() => {
+    // Nobody sees what another has loaded. Only now: while its pages were on screen they held it.
+    if (nobody) client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+  }, [client, nobody]);
   if (asked.isPending) return loading;
   if (asked.isError) return failed(asked.error);
   if (asked.data === null) return signIn;

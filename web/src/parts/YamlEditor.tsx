@@ -8,6 +8,7 @@ import { useComputedColorScheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 
 import { nonce } from "../app/nonce";
+import { between } from "./texts";
 
 export type Mark = { line: number; message: string };
 
@@ -72,8 +73,9 @@ export function YamlEditor({
 
   useEffect(() => {
     const editor = view.current;
-    if (editor === null || editor.state.doc.toString() === value) return;
-    editor.dispatch({ changes: { from: 0, to: editor.state.doc.length, insert: value } });
+    if (editor === null) return;
+    const change = between(editor.state.doc.toString(), value);
+    if (change !== null) editor.dispatch({ changes: change });
   }, [value]);
 
   useEffect(() => {
