@@ -114,7 +114,12 @@ class Controller:
         snapshot = await self._newest(snapshot)
         # In a thread: for a large fleet it takes seconds, and the lease is renewed meanwhile.
         proposal = await asyncio.to_thread(
-            place_awake_or_asleep, snapshot, decision.start, runtime_of, held=decision.held
+            place_awake_or_asleep,
+            snapshot,
+            decision.start,
+            runtime_of,
+            self._clock(),
+            held=decision.held,
         )
         for gang in proposal.placed:
             await self._commit(gang, snapshot, commands)
@@ -131,7 +136,7 @@ class Controller:
         arrangement = await asyncio.to_thread(
             arrange, snapshot, self._clock(), dict(measured.worked_at)
         )
-        asleep = await self._sleepers.turn(snapshot, arrangement, commands)
+        asleep = await self._sleepers.turn(snapshot, arrangement, waited_for, commands)
         readiness.look(snapshot.workers)
         measured.look(snapshot.workers)
         await self._scaling.look(snapshot, measured)

@@ -17,7 +17,7 @@ from pipelines.reconciler import Decision, reconcile, workers_of
 from pipelines.rollouts import Step, decide, give_way, targets
 from pipelines.scheduler import Proposal, Refusal, RuntimeOf
 from pipelines.topology import expand
-from pipelines.turnover import as_applied
+from pipelines.turnover import as_applied, comes_from
 from registry.spec import ModelSpec, Promote
 from registry.state import (
     LEAVING_PHASES,
@@ -123,7 +123,7 @@ def refusals_of(
     if not missing:
         return ()
     return place_awake_or_asleep(
-        _carried_out(snapshot, decision), missing, runtime_of, held=decision.held
+        _carried_out(snapshot, decision), missing, runtime_of, now, held=decision.held
     ).refused
 
 
@@ -133,7 +133,7 @@ def refusals_on(
     """Why what has no place anywhere has none on this node."""
     decision = reconcile(snapshot, now)
     refused = place_awake_or_asleep(
-        _carried_out(snapshot, decision), decision.start, runtime_of, held=decision.held
+        _carried_out(snapshot, decision), decision.start, runtime_of, now, held=decision.held
     ).refused
     return tuple(
         msgspec.structs.replace(
@@ -172,12 +172,12 @@ def _rollout(before: Model | None, spec: ModelSpec, now: float) -> Rollout | Non
     """What applying *spec* would begin, as the registry does it."""
     if before is None:
         return None
-    active = before.rollout
+    from_revision, base = comes_from(before)
     return Rollout(
         model=spec.name,
-        from_revision=active.from_revision if active else before.revision,
+        from_revision=from_revision,
         to_revision=before.revision + 1,
-        base=active.base if active else before.spec,
+        base=base,
         policy=spec.rollout,
         state=RolloutState.PROGRESSING,
         step=0,
@@ -210,7 +210,7 @@ class _Course:
             decision = self.first if turn == 1 else reconcile(self.snapshot, self._now)
             self.snapshot = _carried_out(self.snapshot, decision)
             proposal = place_awake_or_asleep(
-                self.snapshot, decision.start, self._runtime_of, held=decision.held
+                self.snapshot, decision.start, self._runtime_of, self._now, held=decision.held
             )
             self.refused = proposal.refused
             leaving = self._leaving(turn, decision, proposal)
@@ -301,17 +301,18 @@ class _Course:
         return tuple(sorted(name for name in self.stops if self._held.get(name, set()) & devices))
 
     def _settle(self, ended: set[str]) -> None:
-        """The snapshot of the next turn: these have ended, all others are ready, or sleep."""
+        """The snapshot of the next turn: these have ended, all others are ready, or sleep, and
+        nobody waits any more.
+        """
         snapshot = self.snapshot
-        ready = [
-            worker
-            if worker.phase in _AT_REST
-            else msgspec.structs.replace(worker, phase=Phase.READY, ready_at=self._now)
-            for worker in snapshot.workers
-            if worker.id not in ended
-        ]
+        ready = [_rested(w, self._now) for w in snapshot.workers if w.id not in ended]
         known = {worker.id for worker in snapshot.workers}
-        claims = [claim for claim in snapshot.claims if claim.worker_id not in ended]
+        falling = {w.id for w in snapshot.workers if w.phase is Phase.FALLING_ASLEEP}
+        claims = [
+            msgspec.structs.replace(claim, memory_bytes=0) if claim.worker_id in falling else claim
+            for claim in snapshot.claims
+            if claim.worker_id not in ended
+        ]
         for name, start in self.starts.items():
             if name not in known:
                 ready.append(_started(name, start, self._now))
@@ -320,8 +321,16 @@ class _Course:
                     for c in start.worker.claims
                 ]
         self.snapshot = msgspec.structs.replace(
-            snapshot, workers=tuple(ready), claims=tuple(claims), ended=()
+            snapshot, workers=tuple(ready), claims=tuple(claims), ended=(), demand=()
         )
+
+
+def _rested(worker: Worker, now: float) -> Worker:
+    if worker.phase is Phase.FALLING_ASLEEP:
+        return msgspec.structs.replace(worker, phase=Phase.ASLEEP)
+    if worker.phase in _AT_REST:
+        return worker
+    return msgspec.structs.replace(worker, phase=Phase.READY, ready_at=now)
 
 
 def _rolled(model: Model, snapshot: Snapshot, refused: Collection[Slot], now: float) -> Model:

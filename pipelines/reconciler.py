@@ -86,6 +86,8 @@ def reconcile(snapshot: Snapshot, now: float) -> Decision:
     ended = ended_by_slot(snapshot)
     outcome = _Outcome([], [], set(), [], {})
     rollouts = _rollouts(snapshot, ended, now)
+    for goal in rollouts.values():
+        outcome.kept.update(worker.id for worker in goal.stand_ins)
     for model in snapshot.models:
         for share, there in _shares(model, rollouts.get(model.name), live):
             places = [_place_of(plan, there.get(plan.slot, ()), states) for plan in share.gang]
@@ -125,7 +127,7 @@ def _rollouts(
         for model in snapshot.models
         if model.rollout is not None and not model.deleted
     }
-    return {name: goal for name, goal in found.items() if goal.difference.lanes}
+    return {name: goal for name, goal in found.items() if goal.difference.handovers}
 
 
 def ended_by_slot(snapshot: Snapshot) -> Mapping[Slot, Sequence[Worker]]:
@@ -144,19 +146,22 @@ def _shares(
     model: Model, rollout: Targets | None, live: Mapping[Slot, Sequence[Worker]]
 ) -> Iterator[tuple[Share, Mapping[Slot, Sequence[Worker]]]]:
     """What is wanted of each gang, and who may be in its slots: anybody, or, while the model
-    changes, who stays and is as the gang wants it.
+    changes, who stays and is as the gang wants it; or, where the change replaces nobody, is
+    left of a revision in between.
     """
     if rollout is None:
         for gang in expand(model):
             yield Share(gang=gang, may_start=frozenset(plan.slot for plan in gang)), live
         return
+    standing = {plan.slot for plan in rollout.difference.standing}
     for share in rollout.shares:
         there: dict[Slot, Sequence[Worker]] = {}
         for plan in share.gang:
             there[plan.slot] = [
                 worker
                 for worker in live.get(plan.slot, ())
-                if worker.id in rollout.staying and worker.plan.fingerprint == plan.fingerprint
+                if worker.id in rollout.staying
+                and (worker.plan.fingerprint == plan.fingerprint or plan.slot in standing)
             ]
         yield share, there
 

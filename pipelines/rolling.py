@@ -14,7 +14,7 @@ from pipelines.scheduler import Refusal
 from registry.errors import NotFoundError, PlanConflictError
 from registry.state import Model, Rollout, Snapshot
 from registry.store import Store
-from registry.traffic import Traffic
+from registry.traffic import StepTraffic
 
 log = structlog.get_logger()
 
@@ -34,9 +34,9 @@ class Rolling:
             rollout = model.rollout
             if rollout is None or model.deleted:
                 continue
-            traffic: tuple[Traffic, ...] = ()
+            traffic: tuple[StepTraffic, ...] = ()
             if watches(rollout):
-                traffic = await self._store.traffic(rollout.step_at, model.name)
+                traffic = await self._store.rollout_traffic(model.name, rollout.to_revision)
             now = self._clock()
             wanted = targets(model, rollout, workers_of(model, snapshot), ended, now)
             move = decide(wanted, slots, traffic)

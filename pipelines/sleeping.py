@@ -10,7 +10,7 @@ to is recorded, and engines may be told twice.
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from functools import partial
 
 import httpx
@@ -18,7 +18,7 @@ import httpx
 from pipelines.awake import Arrangement
 from pipelines.cluster.base import Cluster, ClusterError
 from pipelines.commands import Commands
-from pipelines.drains import DRAIN_MAX_S, DRAIN_MIN_S, idle_among
+from pipelines.drains import DRAIN_MAX_S, DRAIN_MIN_S, EVICTION_MAX_S, idle_among
 from pipelines.engines import sleeping_of
 from pipelines.engines.base import Sleeping
 from pipelines.probe import ProbeError, tell
@@ -66,12 +66,18 @@ class Sleepers:
         self._due_at: dict[str, float] = {}  # since when it is idle, and to be told
 
     async def turn(
-        self, snapshot: Snapshot, arrangement: Arrangement, commands: Commands
+        self,
+        snapshot: Snapshot,
+        arrangement: Arrangement,
+        hurried: Collection[str],
+        commands: Commands,
     ) -> dict[str, str]:
-        """By model, why a worker of it that is to wake cannot."""
+        """By model, why a worker of it that is to wake cannot. *hurried* are workers whose place is
+        waited for at a higher priority.
+        """
         refused = await self._begin(snapshot, arrangement, commands)
         kinds = {node.name: node.device_kind for node in snapshot.nodes}
-        await self._put_to_sleep(snapshot, kinds, commands)
+        await self._put_to_sleep(snapshot, kinds, hurried, commands)
         for worker in snapshot.workers:
             if worker.phase is Phase.WAKING:
                 await self._wake_up(worker, kinds, commands)
@@ -104,7 +110,11 @@ class Sleepers:
     # Falling asleep.
 
     async def _put_to_sleep(
-        self, snapshot: Snapshot, kinds: Mapping[str, DeviceKind], commands: Commands
+        self,
+        snapshot: Snapshot,
+        kinds: Mapping[str, DeviceKind],
+        hurried: Collection[str],
+        commands: Commands,
     ) -> None:
         now = self._clock()
         falling = [w for w in snapshot.workers if w.phase is Phase.FALLING_ASLEEP]
@@ -117,7 +127,8 @@ class Sleepers:
         ]
         idle = await idle_among(self._client, waiting)
         for worker in waiting:
-            if worker.id in idle or now - self._since[worker.id] > DRAIN_MAX_S:
+            patience_s = EVICTION_MAX_S if worker.id in hurried else DRAIN_MAX_S
+            if worker.id in idle or now - self._since[worker.id] > patience_s:
                 self._due_at[worker.id] = now
         claims: dict[str, dict[str, int]] = defaultdict(dict)
         for claim in snapshot.claims:

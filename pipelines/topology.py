@@ -11,7 +11,6 @@ from registry.spec import (
     Disaggregated,
     External,
     ExternalWorker,
-    IdleAction,
     Locality,
     ModelSpec,
     Role,
@@ -71,21 +70,13 @@ def _placed_plans(model: Model, variant: Variant) -> Iterator[WorkerPlan]:
                 args=role_spec.args,
                 placement=variant.placement.with_role(role_spec.placement),
                 kv_events=kv_events,
-                sleeps=_sleeps(spec, variant),
+                sleeps=spec.sleeps(variant),
                 task=spec.task,
                 owner=spec.owner,
                 priority=spec.priority,
                 min_available=role_spec.min_available,
                 locality=locality,
             )
-
-
-def _sleeps(spec: ModelSpec, variant: Variant) -> bool:
-    """Whether its engines must be started so that they can be put to sleep. Halves of a pair are
-    stopped instead: what has registered the memory of their KV for transfers would lose it.
-    """
-    wanted = spec.pool or spec.idle.after_s > 0
-    return bool(wanted) and spec.idle.then is IdleAction.SLEEP and not variant.transfer
 
 
 def workers_of(model: Model, variant: Variant, role: Role, role_spec: RoleSpec) -> int:
@@ -136,7 +127,8 @@ def _external_plan(topology: External, worker: ExternalWorker) -> ExternalPlan:
 def _fingerprint(spec: ModelSpec, variant: Variant, role_spec: RoleSpec) -> str:
     """Covers what a running worker was started with and where it may be, and nothing that can
     change under it (the number of workers, weights, limits, bypass, owner, priority, routing unless
-    it needs the engine's help).
+    it needs the engine's help; sleep: whose engine cannot is stopped, and then started so that it
+    can).
     """
     started_with: tuple[Any, ...] = (
         spec.source,
@@ -157,8 +149,6 @@ def _fingerprint(spec: ModelSpec, variant: Variant, role_spec: RoleSpec) -> str:
     # Only where they are wanted, so that the workers of older specs stay as they are.
     if spec.routing.policy is RoutingPolicy.KV_EVENTS:
         started_with = (*started_with, "kv-events")
-    if _sleeps(spec, variant):
-        started_with = (*started_with, "sleeps")
     topology = variant.topology
     if isinstance(topology, Disaggregated) and topology.locality is not Locality.PREFER:
         started_with = (*started_with, topology.locality)

@@ -7,7 +7,9 @@ import msgspec
 
 from pipelines.topology import expand
 from registry.spec import ModelSpec, Role, RolloutPolicy
-from registry.state import Model, WorkerPlan
+from registry.state import Model, WorkerPlan, scales_that_stay
+
+_WHOLE = 100  # percent
 
 
 class Turnover(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,8 +82,20 @@ def as_applied(model: Model | None, spec: ModelSpec, now: float = 0.0) -> Model:
         updated_at=now,
         deleted=False,
         condition="",
-        scales=model.scales if model else (),
+        scales=(
+            scales_that_stay(model.spec, spec, model.scales) if model and not model.deleted else ()
+        ),
     )
+
+
+def comes_from(model: Model) -> tuple[int, ModelSpec]:
+    """The revision that a change of the model would roll from: the one that serves. Under way it is
+    still the one before, until all traffic is the newest one's.
+    """
+    rollout = model.rollout
+    if rollout is None or not rollout.is_active or rollout.percent >= _WHOLE:
+        return model.revision, model.spec
+    return rollout.from_revision, rollout.base
 
 
 def coming_rollout(
@@ -94,7 +108,7 @@ def coming_rollout(
         return None
     under_way = model.rollout if model.rollout is not None and model.rollout.is_active else None
     return ComingRollout(
-        from_revision=under_way.from_revision if under_way else model.revision,
+        from_revision=comes_from(model)[0],
         to_revision=model.revision + 1,
         policy=after.rollout if policy is None else policy,
         supersedes=under_way.to_revision if under_way else 0,

@@ -1,11 +1,12 @@
 """Between the tables' rows and the values of `registry.state`."""
 
 from functools import lru_cache
+from typing import TypeVar
 
 import msgspec
 
 from registry import tables as t
-from registry.spec import ModelSpec, Role, RolloutPolicy, from_json
+from registry.spec import ModelSpec, RolloutPolicy, from_json
 from registry.state import (
     AccessRole,
     Account,
@@ -14,7 +15,6 @@ from registry.state import (
     Device,
     DeviceKind,
     Event,
-    EventKind,
     Key,
     KeyKind,
     KeyLimits,
@@ -35,8 +35,9 @@ from registry.state import (
     Worker,
     WorkerPlan,
 )
-from registry.traffic import Demand, Latencies, Traffic
+from registry.traffic import Demand, Latencies, StepTraffic, Traffic
 
+_Value = TypeVar("_Value")
 _DECODED_MAX = 16_384  # as many specs and plans as a large fleet has at once
 
 
@@ -73,6 +74,11 @@ def labels_text(labels: dict[str, str]) -> str:
 
 def _names(text: str) -> tuple[str, ...]:
     return msgspec.json.decode(text, type=tuple[str, ...])
+
+
+def _alike(row: t.Base, kind: type[_Value]) -> _Value:
+    """A value whose fields are the columns of the same names."""
+    return msgspec.convert(row, kind, from_attributes=True)
 
 
 def model(
@@ -115,13 +121,7 @@ def rollout(row: t.RolloutRow, base: str) -> Rollout:
 
 
 def scale(row: t.ScaleRow) -> RoleScale:
-    return RoleScale(
-        variant=row.variant,
-        role=Role(row.role),
-        workers=row.workers,
-        reason=row.reason,
-        at=row.at,
-    )
+    return _alike(row, RoleScale)
 
 
 def proposal(row: t.ProposalRow) -> Proposal:
@@ -139,7 +139,7 @@ def proposal(row: t.ProposalRow) -> Proposal:
 
 
 def pool(row: t.PoolRow) -> Pool:
-    return Pool(name=row.name, overcommit=row.overcommit, awake_min_s=row.awake_min_s)
+    return _alike(row, Pool)
 
 
 def latencies_text(latencies: Latencies) -> str:
@@ -164,17 +164,23 @@ def traffic(row: t.TrafficRow) -> Traffic:
     )
 
 
-def demand(row: t.DemandRow) -> Demand:
-    return Demand(
-        at=row.at,
-        gateway=row.gateway,
+def step_traffic(row: t.RolloutTrafficRow) -> StepTraffic:
+    return StepTraffic(
         model=row.model,
-        queued=row.queued,
-        queued_prompt_tokens=row.queued_prompt_tokens,
-        oldest_at=row.oldest_at,
-        in_flight=row.in_flight,
-        asked_at=row.asked_at,
+        variant=row.variant,
+        revision=row.revision,
+        percent=row.percent,
+        since=row.since,
+        until=row.until,
+        requests=row.requests,
+        errors=row.errors,
+        ttft=msgspec.json.decode(row.ttft, type=Latencies),
+        tpot=msgspec.json.decode(row.tpot, type=Latencies),
     )
+
+
+def demand(row: t.DemandRow) -> Demand:
+    return _alike(row, Demand)
 
 
 def revision(row: t.RevisionRow) -> Revision:
@@ -210,23 +216,11 @@ def node(row: t.NodeRow) -> Node:
 
 
 def device(row: t.DeviceRow) -> Device:
-    return Device(
-        id=row.id,
-        node=row.node,
-        index=row.index,
-        kind=DeviceKind(row.kind),
-        model=row.model,
-        memory_bytes=row.memory_bytes,
-        uuid=row.uuid,
-        island=row.island,
-        used_bytes=row.used_bytes,
-        quarantine=row.quarantine,
-        overuse=row.overuse,
-    )
+    return _alike(row, Device)
 
 
 def quota(row: t.QuotaRow) -> Quota:
-    return Quota(owner=row.owner, devices=row.devices, memory_bytes=row.memory_bytes)
+    return _alike(row, Quota)
 
 
 def worker(row: t.WorkerRow) -> Worker:
@@ -251,7 +245,7 @@ def worker(row: t.WorkerRow) -> Worker:
 
 
 def claim(row: t.ClaimRow) -> Claim:
-    return Claim(worker_id=row.worker_id, device_id=row.device_id, memory_bytes=row.memory_bytes)
+    return _alike(row, Claim)
 
 
 def key(row: t.KeyRow) -> Key:
@@ -296,26 +290,8 @@ def session(row: t.SessionRow) -> Session:
 
 
 def event(row: t.EventRow) -> Event:
-    return Event(
-        id=row.id,
-        at=row.at,
-        kind=EventKind(row.kind),
-        model=row.model,
-        worker=row.worker,
-        node=row.node,
-        message=row.message,
-    )
+    return _alike(row, Event)
 
 
 def audit_entry(row: t.AuditRow) -> AuditEntry:
-    return AuditEntry(
-        id=row.id,
-        at=row.at,
-        actor=row.actor,
-        action=row.action,
-        object=row.object,
-        before_revision=row.before_revision,
-        after_revision=row.after_revision,
-        request_id=row.request_id,
-        client_ip=row.client_ip,
-    )
+    return _alike(row, AuditEntry)

@@ -87,6 +87,34 @@ class Traffic(msgspec.Struct, frozen=True, kw_only=True):
     e2e: Latencies = Latencies()
 
 
+class StepTraffic(msgspec.Struct, frozen=True, kw_only=True):
+    """What all gateways together have told of a rollout's step so far: the requests of a variant of
+    one of its two revisions that ended from *since* (the step's beginning) to *until*, while the
+    new revision had *percent* of the traffic.
+    """
+
+    model: str
+    variant: str
+    revision: int
+    percent: int
+    since: float
+    until: float
+    requests: int = 0
+    errors: int = 0
+    ttft: Latencies = Latencies()
+    tpot: Latencies = Latencies()
+
+    def __add__(self, row: Traffic) -> "StepTraffic":
+        return msgspec.structs.replace(
+            self,
+            until=max(self.until, row.at + SLOT_S),
+            requests=self.requests + row.requests,
+            errors=self.errors + row.errors,
+            ttft=self.ttft + row.ttft,
+            tpot=self.tpot + row.tpot,
+        )
+
+
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """What one gateway process has of a model's requests, as of *at*: *queued* ones wait for a
     worker (for one to wake up, too), the oldest since *oldest_at* (0: none), with

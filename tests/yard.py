@@ -33,6 +33,14 @@ def eventually(what: str, check: Callable[[], object], timeout_s: float = 30.0):
         time.sleep(0.2)
 
 
+def is_alive(process: psutil.Process) -> bool:
+    """A zombie is dead: what a killed `up` left to this machine's init may never be reaped."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 MODELYARD = str(Path(sys.executable).parent / "modelyard")
 
 

@@ -148,8 +148,13 @@ def stream(
         media_type=media_type,
         headers=headers,
         status_code=status_code,
-        background=BackgroundTask(chunks.aclose),
+        background=BackgroundTask(_close, chunks),
     )
+
+
+async def _close(chunks: AsyncGenerator[bytes, None]) -> None:
+    # Not `chunks.aclose` itself: Litestar would call that in a thread, and await nothing.
+    await chunks.aclose()
 
 
 async def _dropping(

@@ -19,6 +19,7 @@ from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, Takes
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
 from gateway.admin.revision_views import AppliedView, applied_view
+from gateway.admin.rollout_views import revision_parts
 from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, restarts
 from gateway.admin.views import (
@@ -74,8 +75,11 @@ class ModelController(Controller):
         if_none_match: IfNoneMatch = None,
         dry_run: FromQuery[bool] = False,
         now: FromQuery[bool] = False,
+        along: FromQuery[list[str] | None] = None,
     ) -> Response[AppliedView]:
-        """With `now` all traffic goes there in one step, whatever the spec's rollout says."""
+        """With `now` all traffic goes there in one step, whatever the spec's rollout says. Models
+        that the client applies *along* with this one, later, are not warned of as missing.
+        """
         spec = decode_spec(body, name=name)
         generation, create_only = parse_if_match(if_match), parse_create_only(if_none_match)
         terms = WriteTerms(
@@ -84,6 +88,7 @@ class ModelController(Controller):
             create_only=create_only,
             dry_run=dry_run,
             policy=RolloutPolicy() if now else None,
+            along=frozenset(along or ()),
         )
         view = await apply(ctx, spec, terms)
         created = view.created and not dry_run
@@ -174,6 +179,7 @@ async def _describe(ctx: AdminContext, name: str) -> ModelView:
         updated_at=iso(model.updated_at),
         spec=model.spec,
         rollout=rollout_summary(rollout) if rollout is not None else None,
+        revisions=revision_parts(model, snapshot),
         variants=tuple(
             variant_view(
                 item,

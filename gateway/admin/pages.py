@@ -2,6 +2,7 @@
 
 from gateway.admin.plan_views import NoPlaceView
 from gateway.admin.records import NodeView
+from gateway.admin.rollout_views import RevisionPart
 from gateway.admin.status import ServingState
 from gateway.admin.views import EventView, RolloutSummary, VariantView, View, WorkerView
 from registry.spec import ModelSpec
@@ -10,7 +11,7 @@ from registry.spec import ModelSpec
 class ModelView(View, frozen=True, kw_only=True):
     """The whole picture of one model; *events* are its newest, oldest of them first. *no_place*
     says of what it lacks why no node takes it, *warnings* what of its spec may not be as meant.
-    *rollout* is its newest, under way or ended.
+    *rollout* is its newest, under way or ended; while one is, *revisions* tells them apart.
     """
 
     name: str
@@ -22,6 +23,7 @@ class ModelView(View, frozen=True, kw_only=True):
     updated_at: str
     spec: ModelSpec
     rollout: RolloutSummary | None
+    revisions: tuple[RevisionPart, ...]
     variants: tuple[VariantView, ...]
     no_place: tuple[NoPlaceView, ...]
     warnings: tuple[str, ...]

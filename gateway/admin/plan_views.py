@@ -90,7 +90,7 @@ class WhyView(View, frozen=True, kw_only=True):
 class NoPlaceView(View, frozen=True, kw_only=True):
     """*workers* without a place: *together*, or each for itself. *role*, *ordinal* and what is
     asked for are of the one that fitted nowhere; *memory_bytes* 0 is whole devices. With
-    *waits_for* a place is coming, when those have ended.
+    *waits_for* a place is coming, when those have ended, or sleep.
     """
 
     model: str

@@ -11,7 +11,6 @@ from gateway.admin.documented import REFUSALS, WRITE_REFUSALS
 from gateway.admin.rollout_views import RolloutList, RolloutView, rollout_view
 from registry.errors import ConflictError, NotFoundError
 from registry.state import Model, Rollout, Snapshot
-from registry.traffic import TRAFFIC_KEPT_S
 
 
 class RolloutController(Controller):
@@ -95,6 +94,5 @@ async def _view(
     if model.revision != rollout.to_revision:
         revisions = await ctx.store.revisions(model.name)
         newest = next(item.spec for item in revisions if item.number == rollout.to_revision)
-    since = max(rollout.step_at, ctx.clock() - TRAFFIC_KEPT_S)
-    traffic = await ctx.store.traffic(since, model.name)
+    traffic = await ctx.store.rollout_traffic(model.name, rollout.to_revision)
     return rollout_view(rollout, model, newest, snapshot.workers, traffic)

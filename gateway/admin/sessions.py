@@ -1,6 +1,7 @@
 """Routes of the session of a browser."""
 
 from litestar import Controller, Response, delete, get, post
+from litestar.exceptions import NotAuthorizedException
 from litestar.params import RawBody
 
 from gateway.admin.auth import FOR_VIEWERS, OPEN, asking
@@ -60,14 +61,23 @@ class SessionController(Controller):
         )
         return Response(view, headers={"set-cookie": cookie(secret, LIFE_S)})
 
-    @get("/", operation_id="describeSession", responses=REFUSALS)
-    async def describe_session(self, request: AdminRequest) -> SessionView:
-        """Who this is, by its cookie or its key."""
-        session, secret = request.user, cookie_secret(dict(request.scope["headers"]))
+    @get("/", operation_id="describeSession", responses=REFUSALS, opt=OPEN)
+    async def describe_session(self, ctx: Context, request: AdminRequest) -> SessionView | None:
+        """Who this is, by its cookie or its key; null for nobody, which is no error to a page that
+        only wants to know whether it has to ask.
+        """
+        try:
+            asker = await ctx.guard.admit(request.scope)
+        except NotAuthorizedException:
+            if b"authorization" in dict(request.scope["headers"]):
+                raise
+            return None
+        session = asker.session
+        secret = cookie_secret(dict(request.scope["headers"]))
         signed_in = session is not None and secret is not None
         return SessionView(
-            actor=request.auth.actor,
-            role=request.auth.role,
+            actor=asker.principal.actor,
+            role=asker.principal.role,
             csrf=csrf_token(secret) if signed_in and secret else "",
             expires_at=iso_or_none(session.expires_at if session is not None else None),
         )

@@ -1,14 +1,16 @@
 """What is right about a spec and still will not work as its owner may think. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from registry.spec import ModelSpec
 from registry.state import Model
 
 
-def warnings_of(spec: ModelSpec, models: Iterable[Model]) -> tuple[str, ...]:
-    """*models* are those there are. Sentences for people; none of them keeps *spec* from being
-    applied, since models may come in any order.
+def warnings_of(
+    spec: ModelSpec, models: Iterable[Model], along: Collection[str] = ()
+) -> tuple[str, ...]:
+    """*models* are those there are, *along* the names of some that will be. Sentences for people;
+    none of them keeps *spec* from being applied, since models may come in any order.
     """
     standing = {model.name: model.spec for model in models if not model.deleted}
     found = []
@@ -20,10 +22,11 @@ def warnings_of(spec: ModelSpec, models: Iterable[Model]) -> tuple[str, ...]:
     for name in spec.fallback.models:
         other = standing.get(name)
         if other is None:
-            found.append(
-                f"fallback.models names {name!r}, which is not there: it is skipped until somebody "
-                "applies it"
-            )
+            if name not in along:
+                found.append(
+                    f"fallback.models names {name!r}, which is not there: it is skipped until "
+                    "somebody applies it"
+                )
         elif other.task is not spec.task:
             found.append(
                 f"fallback.models names {name!r}, whose task is {other.task} and not {spec.task}: "

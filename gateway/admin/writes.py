@@ -19,7 +19,7 @@ _ATTEMPTS = 5
 
 class WriteTerms(NamedTuple):
     """On whose behalf, and how, a model is written. *policy* takes the place of its spec's rollout
-    policy this time.
+    policy this time. Models *along* are written with it, later.
     """
 
     by: Principal
@@ -28,6 +28,7 @@ class WriteTerms(NamedTuple):
     dry_run: bool = False
     policy: RolloutPolicy | None = None
     action: str = APPLY
+    along: frozenset[str] = frozenset()
 
     @property
     def conditional(self) -> bool:
@@ -37,9 +38,8 @@ class WriteTerms(NamedTuple):
 async def apply(ctx: AdminContext, spec: ModelSpec, terms: WriteTerms) -> AppliedView:
     """Raises PreconditionError, ConflictError."""
     view = await _apply(ctx, spec, terms)
-    if not spec.fallback.models:
-        return view
-    return msgspec.structs.replace(view, warnings=warnings_of(spec, await ctx.store.models()))
+    models = await ctx.store.models() if spec.fallback.models else ()
+    return msgspec.structs.replace(view, warnings=warnings_of(spec, models, terms.along))
 
 
 async def _apply(ctx: AdminContext, spec: ModelSpec, terms: WriteTerms) -> AppliedView:

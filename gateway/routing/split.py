@@ -1,6 +1,9 @@
 """Which workers, and what part of the traffic, two revisions have while one rolls out. Pure."""
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from fractions import Fraction
+from math import lcm
 from typing import NamedTuple
 
 import msgspec
@@ -14,7 +17,7 @@ _WHOLE = 100  # percent
 
 class Belonging(NamedTuple):
     """A model's workers by the revision that asks for them. Those of *both* are in *old* and in
-    *new*; those of *neither* are left over from a revision in between, or were changed by hand.
+    *new*; those of *neither* are left over from a revision in between, and stand in for old ones.
     """
 
     old: list[Worker]
@@ -56,3 +59,33 @@ def shares(old: Sequence[int], new: Sequence[int], percent: int) -> tuple[list[i
         [weight * (_WHOLE - percent) * all_new for weight in old],
         [weight * percent * all_old for weight in new],
     )
+
+
+class Serving(NamedTuple):
+    """A row of the old revision, or of one in between, and how many *workers* answer for it."""
+
+    variant: str
+    workers: int
+
+
+def among(
+    weights: Mapping[str, int], old: Sequence[Serving], between: Sequence[Serving]
+) -> tuple[list[int], list[int]]:
+    """The old revision's *weights* by variant, as weights of its rows and of those that stand in
+    for it: each worker of a variant has the same part. A variant that it does not have gets for
+    each worker what one of its own has on the average.
+    """
+    workers = Counter[str]()
+    for row in (*old, *between):
+        workers[row.variant] += row.workers
+    mine = {name: weights[name] for name in workers if name in weights}
+    each = Fraction(sum(mine.values()), sum(workers[name] for name in mine)) if mine else 1
+    parts = [
+        Fraction(mine[row.variant], workers[row.variant]) * row.workers
+        if row.variant in mine
+        else Fraction(each * row.workers)
+        for row in (*old, *between)
+    ]
+    scale = lcm(*(part.denominator for part in parts))
+    whole = [int(part * scale) for part in parts]
+    return whole[: len(old)], whole[len(old) :]

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import msgspec
 
 from gateway.api.operations import BY_NAME
-from gateway.routing.split import belonging, shares
+from gateway.routing.split import Serving, among, belonging, shares
 from pipelines.engines import ENGINES
 from pipelines.engines.base import EVERY_OPERATION, TASK_OPERATIONS, Engine, Pairing
 from registry.keys import by_digest
@@ -246,28 +246,63 @@ def _wakes(spec: ModelSpec, workers: list[Worker]) -> bool:
 
 def _split_rows(model: Model, rollout: Rollout, workers: list[Worker]) -> tuple[Rows, Rows]:
     """The rows of both revisions, and the servable ones of them with their parts of the traffic.
-    Where one revision cannot serve, the other one has it all.
+    Where one revision cannot serve, the other one has it all. Where the rollout superseded another
+    one, what that one had brought stands in for the old revision.
     """
     parts = belonging(model, rollout, workers)
-    base, base_revision = rollout.base, rollout.from_revision
-    old = _variant_rows(base, base_revision, parts.old)
+    old = _variant_rows(rollout.base, rollout.from_revision, parts.old)
     new = _variant_rows(model.spec, model.revision, parts.new)
-    # Where a rollout superseded another one, workers of neither may be all that is left.
-    serving_old = (
-        _servable(old)
-        or _servable(_variant_rows(base, base_revision, parts.neither))
-        or _servable(_variant_rows(model.spec, base_revision, parts.neither))
-    )
+    between = _rows_between(model, rollout, parts.neither)
+    rows = (*old, *between, *new)
+    serving_old = _with_stand_ins(rollout.base, _servable(old), _servable(between))
     serving_new = _servable(new)
     if not serving_old or not serving_new:
-        return (*old, *new), serving_old or serving_new
+        return rows, serving_old or serving_new
     serving = (*serving_old, *serving_new)
     old_weights, new_weights = shares(
         [row.weight for row in serving_old], [row.weight for row in serving_new], rollout.percent
     )
     weighted = zip(serving, (*old_weights, *new_weights), strict=True)
-    return (*old, *new), tuple(
-        msgspec.structs.replace(row, weight=weight) for row, weight in weighted
+    return rows, tuple(msgspec.structs.replace(row, weight=weight) for row, weight in weighted)
+
+
+def _with_stand_ins(base: ModelSpec, old: Rows, between: Rows) -> Rows:
+    if not between:
+        return old
+    weights = {variant.name: variant.weight for variant in base.variants}
+    of_old, of_between = among(weights, list(map(_counted, old)), list(map(_counted, between)))
+    weighted = zip((*old, *between), (*of_old, *of_between), strict=True)
+    return tuple(msgspec.structs.replace(row, weight=weight) for row, weight in weighted)
+
+
+def _counted(row: VariantRow) -> Serving:
+    return Serving(row.name, len(row.unified) + (len(row.decode) or len(row.prefill)))
+
+
+def _rows_between(model: Model, rollout: Rollout, workers: list[Worker]) -> Rows:
+    """By what they were started with, as no spec at hand has them; the weight of a variant that is
+    known by its name says whether it gets traffic at all.
+    """
+    weights = {v.name: v.weight for spec in (model.spec, rollout.base) for v in spec.variants}
+    bypass = {v.name: v.topology.bypass_tokens for v in rollout.base.variants}
+    kinds: dict[tuple[int, str, EngineName], list[Worker]] = {}
+    for worker in workers:
+        plan = worker.plan
+        kinds.setdefault((plan.revision, plan.variant, plan.engine), []).append(worker)
+    return tuple(
+        _row(
+            _Form(
+                name=name,
+                weight=weights.get(name, 1),
+                engine=engine,
+                disaggregated=any(worker.plan.role is not Role.UNIFIED for worker in mine),
+                bypass_tokens=bypass.get(name, 0),
+            ),
+            revision,
+            mine,
+            model.spec.task,
+        )
+        for (revision, name, engine), mine in kinds.items()
     )
 
 
@@ -292,20 +327,45 @@ def _servable(rows: Rows) -> Rows:
 
 
 def _variant_row(variant: Variant, revision: int, workers: list[Worker], task: Task) -> VariantRow:
-    ready: dict[Role, list[Endpoint]] = {role: [] for role in Role}
-    for worker in workers:
-        if worker.plan.variant == variant.name and worker.plan.engine == variant.engine:
-            endpoint = _endpoint(worker, revision)
-            if endpoint is not None:
-                ready[worker.plan.role].append(endpoint)
-    topology, engine = variant.topology, ENGINES[variant.engine]
-    apart = topology.is_disaggregated and engine.pairing is Pairing.CONCURRENT
-    return VariantRow(
+    mine = [
+        worker
+        for worker in workers
+        if worker.plan.variant == variant.name and worker.plan.engine == variant.engine
+    ]
+    form = _Form(
         name=variant.name,
         weight=variant.weight,
         engine=variant.engine,
-        disaggregated=topology.is_disaggregated,
-        bypass_tokens=topology.bypass_tokens,
+        disaggregated=variant.topology.is_disaggregated,
+        bypass_tokens=variant.topology.bypass_tokens,
+    )
+    return _row(form, revision, mine, task)
+
+
+class _Form(msgspec.Struct, frozen=True, kw_only=True):
+    """What a row has of its spec."""
+
+    name: str
+    weight: int
+    engine: EngineName
+    disaggregated: bool
+    bypass_tokens: int
+
+
+def _row(form: _Form, revision: int, workers: list[Worker], task: Task) -> VariantRow:
+    ready: dict[Role, list[Endpoint]] = {role: [] for role in Role}
+    for worker in workers:
+        endpoint = _endpoint(worker, revision)
+        if endpoint is not None:
+            ready[worker.plan.role].append(endpoint)
+    engine = ENGINES[form.engine]
+    apart = form.disaggregated and engine.pairing is Pairing.CONCURRENT
+    return VariantRow(
+        name=form.name,
+        weight=form.weight,
+        engine=form.engine,
+        disaggregated=form.disaggregated,
+        bypass_tokens=form.bypass_tokens,
         unified=tuple(ready[Role.UNIFIED]),
         prefill=tuple(ready[Role.PREFILL]),
         decode=tuple(ready[Role.DECODE]),

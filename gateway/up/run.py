@@ -4,6 +4,7 @@ import asyncio
 import signal
 import socket
 import time
+from collections.abc import Collection
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from pipelines.cluster.base import Cluster, Observation
 from pipelines.cluster.open import open_cluster
 from registry.settings import Settings
 from registry.spec import ModelSpec, to_json
-from registry.state import ENDED_PHASES
+from registry.state import ENDED_PHASES, SLEEPING_PHASES, SleepMode
 from registry.store import Store
 
 STOP_WORKERS_MAX_S = 60.0
@@ -198,16 +199,20 @@ async def _leave_workers(settings: Settings, screen: Screen) -> None:
 
 
 async def _stop_workers(settings: Settings, screen: Screen) -> None:
-    """Stops every worker of this machine and records their ends."""
+    """Stops every worker of this machine and records their ends. Who sleeps, sleeps on."""
     cluster = open_cluster(settings)
     store = await Store.open(settings.database)
     deadline = time.monotonic() + STOP_WORKERS_MAX_S
     left = 0
     try:
+        asleep = [w for w in await store.workers() if w.phase in SLEEPING_PHASES]
+        for worker in asleep:
+            await store.sleep_worker(worker.id, SleepMode.STOPPED, reason=worker.reason)
+        sleepers = {worker.id for worker in asleep}
         while living := [
             seen
             for seen in (await cluster.observe()).workers
-            if not await _recorded(store, cluster, seen)
+            if not await _recorded(store, cluster, seen, sleepers)
         ]:
             if len(living) != left:
                 left = len(living)
@@ -223,9 +228,14 @@ async def _stop_workers(settings: Settings, screen: Screen) -> None:
         await store.aclose()
 
 
-async def _recorded(store: Store, cluster: Cluster, seen: Observation) -> bool:
+async def _recorded(
+    store: Store, cluster: Cluster, seen: Observation, sleepers: Collection[str]
+) -> bool:
     if seen.phase not in ENDED_PHASES:
         return False
-    await store.set_worker(seen.worker_id, seen.phase, reason=seen.reason)
+    if seen.worker_id in sleepers:
+        await store.worker_sleeps(seen.worker_id, {}, mode=SleepMode.STOPPED)
+    else:
+        await store.set_worker(seen.worker_id, seen.phase, reason=seen.reason)
     await cluster.forget(seen.node, seen.worker_id)
     return True

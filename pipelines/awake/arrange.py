@@ -9,6 +9,7 @@ from pipelines.awake.idle import idlers
 from pipelines.awake.line import Line
 from pipelines.awake.units import units
 from pipelines.awake.wishes import wishes, with_work
+from pipelines.scheduler import Promise
 from registry.state import Snapshot
 
 _NOBODY: Mapping[str, float] = MappingProxyType({})
@@ -36,3 +37,12 @@ def arrange(
     line.run()
     sleep = idlers(by_model, asked, line.pools, now) | line.sleep
     return Arrangement(wake=line.wake, sleep=sleep, leave=line.leave)
+
+
+def promises(snapshot: Snapshot, now: float) -> tuple[Promise, ...]:
+    """What is kept for those that wait to wake, in their order: who wants a new place would else
+    take it, and others would have to fall asleep in vain.
+    """
+    line = Line(snapshot, units(snapshot), wishes(snapshot.demand, now), now)
+    line.run()
+    return tuple(line.promised)

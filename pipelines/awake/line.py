@@ -15,6 +15,7 @@ from pipelines.awake.elsewhere import Elsewhere
 from pipelines.awake.room import Room
 from pipelines.awake.units import Part, Unit, part_of
 from pipelines.awake.wishes import NOTHING, Wish
+from pipelines.scheduler import Promise
 from registry.state import Model, Phase, Pool, Snapshot
 
 # The first token's time of a model that promises none: what orders it among those that do.
@@ -78,6 +79,7 @@ class Line:
         self.wake: dict[str, str] = {}
         self.sleep: dict[str, str] = {}
         self.leave: dict[str, str] = {}
+        self.promised: list[Promise] = []
 
     def run(self) -> None:
         waiting = [one for mine in self._by_model.values() for one in self._waiting(mine)]
@@ -117,15 +119,21 @@ class Line:
         needs = [(unit, self._room.need(unit)) for unit in one.options]
         for unit, need in needs:
             if _can_wake(unit) and self._room.fits(need):
+                self._keep(one, need)
                 self._wake_up(unit, one.why)
                 return
         for unit, need in needs:
             if self._can_ever(unit, need):
                 if not self._free_for(one, unit, need):
+                    self._keep(one, need)
                     self._room.promise(need)
                 return
         if not self._try_in_vain(one, needs):
             self._leave(one)
+
+    def _keep(self, one: _Waiting, need: Mapping[str, int]) -> None:
+        kept = self._room.keep(need)
+        self.promised.append(Promise(priority=one.model.spec.priority, bytes_by_device=kept))
 
     def _try_in_vain(self, one: _Waiting, needs: Iterable[tuple[Unit, Counter[str]]]) -> bool:
         """Whether it is its owner's quota that is in the way: no other place would help. It is

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
+from pipelines.awake.arrange import promises
 from pipelines.awake.line import minima, pools_of
 from pipelines.awake.units import UP_PHASES, part_of
 from pipelines.awake.wishes import wishes
@@ -29,14 +30,21 @@ replace = msgspec.structs.replace
 
 
 def place_awake_or_asleep(
-    snapshot: Snapshot, gangs: Iterable[Gang], runtime_of: RuntimeOf, *, held: Iterable[Gang] = ()
+    snapshot: Snapshot,
+    gangs: Sequence[Gang],
+    runtime_of: RuntimeOf,
+    now: float,
+    *,
+    held: Iterable[Gang] = (),
 ) -> Proposal:
-    """As `place`; and those of a pool that would be refused get places asleep, where there are.
+    """As `place`, beside what is promised to those that wait to wake; and those of a pool that
+    would be refused get places asleep, where there are.
 
     Whoever waits for a place that comes goes on waiting, and so does a successor in a slot: who is
     in it makes room first.
     """
-    proposal = place(snapshot, gangs, runtime_of, held=held)
+    promised = promises(snapshot, now) if gangs else ()
+    proposal = place(snapshot, gangs, runtime_of, held=held, promised=promised)
     pool_of = {model.name: model.spec.pool for model in snapshot.models}
     filled = {w.plan.slot for w in snapshot.workers if w.phase not in LEAVING_PHASES}
     wanting: dict[str, list[Gang]] = defaultdict(list)
@@ -49,7 +57,7 @@ def place_awake_or_asleep(
     pools = pools_of(snapshot)
     asleep: list[PlannedGang] = []
     for name, some in sorted(wanting.items()):
-        crowd = _Crowd(snapshot, pools[name], pool_of)
+        crowd = _Crowd(snapshot, pools[name], pool_of, now)
         for gang in proposal.placed:
             crowd.add(gang, awake=True)
         asleep += crowd.place(some, runtime_of)
@@ -68,7 +76,7 @@ class _Crowd:
     asked for; *held* is all that is claimed now.
     """
 
-    def __init__(self, snapshot: Snapshot, pool: Pool, pool_of: dict[str, str]) -> None:
+    def __init__(self, snapshot: Snapshot, pool: Pool, pool_of: dict[str, str], now: float) -> None:
         self._snapshot = snapshot
         self._pool = pool
         self._pool_of = pool_of
@@ -80,7 +88,6 @@ class _Crowd:
         self._busy: Counter[str] = Counter()
         self._held: Counter[str] = Counter()
         workers = {worker.id: worker for worker in snapshot.workers}
-        now = max((told.at for told in snapshot.demand), default=0.0)
         asked = wishes(snapshot.demand, now)
         for claim in snapshot.claims:
             device_id, worker = claim.device_id, workers.get(claim.worker_id)

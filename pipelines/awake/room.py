@@ -5,9 +5,8 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from pipelines.awake.units import Unit
-from registry.state import LEAVING_PHASES, NodeState, Phase, Snapshot, Worker
+from registry.state import MAKES_ROOM_PHASES, NodeState, Phase, Snapshot, Worker
 
-_GOING = LEAVING_PHASES | {Phase.FALLING_ASLEEP}
 _Count = TypeVar("_Count", int, int | None)
 _WAKES_NOBODY = frozenset({NodeState.UNKNOWN, NodeState.DRAINING})
 
@@ -21,6 +20,7 @@ class Room:
     def __init__(self, snapshot: Snapshot) -> None:
         self.left: Counter[str] = Counter()
         self.coming: Counter[str] = Counter()
+        self._falling: Counter[str] = Counter()  # of it, what who falls asleep holds
         self._size_bytes: dict[str, int] = {}
         self._claims: dict[str, dict[str, int]] = defaultdict(dict)
         self._closed = {n.name: n.state for n in snapshot.nodes if n.state in _WAKES_NOBODY}
@@ -40,8 +40,11 @@ class Room:
         for worker_id in self._claims:
             held = self._held_by(worker_id)
             self.left.subtract(held)
-            if worker_id in workers and workers[worker_id].phase in _GOING:
+            if worker_id in workers and workers[worker_id].phase in MAKES_ROOM_PHASES:
                 self.coming.update(held)
+                if workers[worker_id].phase is Phase.FALLING_ASLEEP:
+                    self._falling.update(held)
+        self._to_keep = self.left + self._falling  # for those who wake, not for new places
         self._in_the_end = Counter(self.left)  # without any promise
         self._in_the_end.update(self.coming)
 
@@ -100,6 +103,17 @@ class Room:
     def promise(self, need: Mapping[str, int]) -> None:
         """Nobody else gets it, whether it is free yet or not."""
         self.left.subtract(need)
+
+    def keep(self, need: Mapping[str, int]) -> dict[str, int]:
+        """What of it is free, or held by who falls asleep, and not kept for anybody before. What
+        workers leave that end is for those whom they make room for.
+        """
+        kept = {
+            device: max(0, min(size, self._to_keep[device]))
+            for device, size in self.on_devices(need).items()
+        }
+        self._to_keep.subtract(kept)
+        return kept
 
     def free_up(self, held: Mapping[str, int]) -> None:
         """Somebody falls asleep now."""

@@ -1,7 +1,8 @@
 """From one revision of a model to the next while it serves. Pure.
 
-`lanes` says which workers take whose place, `targets` which of both are wanted now, `room` who
-makes way where there is none, `gate` whether the new revision does well, `decide` what comes next.
+`handovers` says which workers take whose place, `targets` which of both are wanted now (`old` for
+the old ones, `stand_ins` for those of a revision in between), `room` who makes way where there is
+none, `gate` whether the new revision does well, `decide` what comes next.
 """
 
 from pipelines.rollouts.decide import Move, Step, decide, watches

@@ -7,18 +7,18 @@ import msgspec
 
 from pipelines.backoff import Slot, backoff
 from pipelines.rollouts.gate import Outcome, Verdict, judge
-from pipelines.rollouts.lanes import WHOLE, Part
-from pipelines.rollouts.targets import (
+from pipelines.rollouts.handovers import WHOLE, Part
+from pipelines.rollouts.scene import (
     Scene,
-    Targets,
     is_proven,
     moves_on,
     next_percent,
     time_is_over_at,
 )
+from pipelines.rollouts.targets import Targets
 from registry.spec import Promote
 from registry.state import LEAVING_PHASES, Rollout, RolloutState, Worker
-from registry.traffic import Traffic
+from registry.traffic import StepTraffic
 
 
 class Step(StrEnum):
@@ -44,12 +44,12 @@ def watches(rollout: Rollout) -> bool:
     return rollout.policy.gate is not None and 0 < rollout.percent < WHOLE
 
 
-def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[Traffic]) -> Move:
+def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[StepTraffic]) -> Move:
     """*refused* are the slots that found no place in this turn and have none coming, *traffic* what
     `watches` asks for.
     """
     scene, rollout = goal.scene, goal.scene.rollout
-    if not goal.difference.lanes:
+    if not goal.difference.handovers:
         return Move(Step.FINISH, "no worker had to be replaced", WHOLE)
     if rollout.percent >= WHOLE:
         if _old(goal):
@@ -64,7 +64,7 @@ def decide(goal: Targets, refused: Collection[Slot], traffic: Iterable[Traffic])
     return Move(Step.WAIT, why) if why else _go_on(goal, refused)
 
 
-def _verdict(scene: Scene, traffic: Iterable[Traffic]) -> Verdict:
+def _verdict(scene: Scene, traffic: Iterable[StepTraffic]) -> Verdict:
     rollout = scene.rollout
     gate = rollout.policy.gate
     if gate is None or not watches(rollout):
@@ -97,8 +97,8 @@ def _lacking(goal: Targets) -> list[Part]:
         return []
     return [
         part
-        for lane in goal.difference.lanes
-        for part in lane.new
+        for handover in goal.difference.handovers
+        for part in handover.new
         if not scene.proven(part)
         and scene.now >= max(rollout.step_at, scene.last_served_at(part)) + rollout.policy.ready_s
     ]
@@ -108,7 +108,7 @@ def _go_on(goal: Targets, refused: Collection[Slot]) -> Move:
     """Into the next step as soon as it has workers enough; or nearer to it."""
     scene, rollout = goal.scene, goal.scene.rollout
     percent = next_percent(rollout)
-    new = [part for lane in goal.difference.lanes for part in lane.new]
+    new = [part for handover in goal.difference.handovers for part in handover.new]
     short = [part for part in new if scene.proven(part) < part.needed(percent)]
     if not short:
         return Move(Step.ENTER, _ready(scene, new) or "nothing new has to start", percent)
@@ -132,7 +132,9 @@ def _is_all_there_will_be(goal: Targets) -> bool:
     """Nobody is left to make way or leaves, and of each new role all that found room serve."""
     if any(worker.phase in LEAVING_PHASES for worker in goal.scene.workers):
         return False
-    new = [goal.scene.filling(part) for lane in goal.difference.lanes for part in lane.new]
+    new = [
+        goal.scene.filling(part) for handover in goal.difference.handovers for part in handover.new
+    ]
     return not _old(goal) and all(
         workers and all(is_proven(worker) for worker in workers) for workers in new
     )
@@ -149,9 +151,17 @@ def _died(scene: Scene, parts: Iterable[Part]) -> str:
 
 
 def _old(goal: Targets) -> list[Worker]:
-    """The workers that only the old revision has, but for those that leave."""
+    """The workers that only the old revision has, and who stands in for them, but for those that
+    leave.
+    """
     return [
-        w for lane in goal.difference.lanes for part in lane.old for w in goal.scene.filling(part)
+        *(
+            w
+            for handover in goal.difference.handovers
+            for p in handover.old
+            for w in goal.scene.filling(p)
+        ),
+        *goal.stand_ins,
     ]
 
 

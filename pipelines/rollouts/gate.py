@@ -7,7 +7,7 @@ import msgspec
 
 from registry.spec import Gate, ModelSpec
 from registry.state import Rollout
-from registry.traffic import Latencies, Traffic
+from registry.traffic import Latencies, StepTraffic
 
 # So much more is nothing that anybody notices, however many times the old one's it is.
 TTFT_NOISE_S = 0.01
@@ -39,13 +39,13 @@ class Seen(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def judge(
-    gate: Gate, rollout: Rollout, newest: ModelSpec, traffic: Iterable[Traffic], now: float
+    gate: Gate, rollout: Rollout, newest: ModelSpec, traffic: Iterable[StepTraffic], now: float
 ) -> Verdict:
-    """By the *traffic* since the rollout's step was entered. Errors are told as soon as there are
+    """By the *traffic* of the rollout's step. Errors are told as soon as there are
     enough requests; speed, which is worse with cold caches, not before the gate's time is over.
     *newest* is the spec of the new revision.
     """
-    old, new = seen(rollout, newest, traffic)
+    old, new = seen(rollout, newest, [row for row in traffic if row.since == rollout.step_at])
     enough = new.requests >= gate.requests_min
     if enough and new.error_rate > old.error_rate + gate.error_rate_max:
         return Verdict(
@@ -71,11 +71,11 @@ def judge(
     return Verdict(Outcome.PASSED)
 
 
-def seen(rollout: Rollout, newest: ModelSpec, traffic: Iterable[Traffic]) -> tuple[Seen, Seen]:
-    """What the old and the new revision did since the rollout's step was entered, for clients: the
-    copies that shadows got are told under one revision alone, however they went.
+def seen(rollout: Rollout, newest: ModelSpec, traffic: Iterable[StepTraffic]) -> tuple[Seen, Seen]:
+    """What the old and the new revision did, for clients: the copies that shadows got are told
+    under one revision alone, however they went.
     """
-    rows = [row for row in traffic if row.model == rollout.model and row.at >= rollout.step_at]
+    rows = tuple(traffic)
     return (
         _sum(rows, rollout.from_revision, rollout.base),
         _sum(rows, rollout.to_revision, newest),
@@ -93,7 +93,7 @@ def _slower(mine: Latencies, before: Latencies, ratio_max: float, noise_s: float
     )
 
 
-def _sum(rows: Iterable[Traffic], revision: int, spec: ModelSpec) -> Seen:
+def _sum(rows: Iterable[StepTraffic], revision: int, spec: ModelSpec) -> Seen:
     shadows = {variant.name for variant in spec.variants if variant.shadow_percent}
     total = Seen()
     for row in rows:

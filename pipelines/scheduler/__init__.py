@@ -3,6 +3,7 @@
 `place` proposes against a snapshot; the registry verifies and claims in one transaction.
 """
 
+from pipelines.scheduler.coming import Promise
 from pipelines.scheduler.defragment import Defragmentation, Move, defragment
 from pipelines.scheduler.explanation import Verdict, verdicts
 from pipelines.scheduler.filters import Reason, RuntimeOf
@@ -15,6 +16,7 @@ __all__ = [
     "Eviction",
     "Fleet",
     "Move",
+    "Promise",
     "Proposal",
     "Reason",
     "Refusal",

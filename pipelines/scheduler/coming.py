@@ -1,12 +1,21 @@
-"""Places that are free only once workers that leave have ended: a gang waits for them and keeps
-its place, so that nobody of lower rank takes it meanwhile.
+"""Places that are free only once workers that leave have ended, or sleep: a gang waits for them and
+keeps its place, so that nobody of lower rank takes it meanwhile. And room that was made for others.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+
+import msgspec
 
 from pipelines.scheduler.fleet import Fleet
 from pipelines.scheduler.gangs import Job, Seat, seat
 from pipelines.scheduler.scorers import TIGHT, USUAL
+
+
+class Promise(msgspec.Struct, frozen=True, kw_only=True):
+    """Of devices so much that no gang of this *priority* or a lower one gets."""
+
+    priority: int
+    bytes_by_device: Mapping[str, int]
 
 
 def reserve(

@@ -4,7 +4,7 @@ Everything that is taken or given back is noted and can be undone, so that tryin
 """
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ from pipelines.scheduler.victims import Victims
 from registry.spec import Role
 from registry.state import (
     LEAVING_PHASES,
+    MAKES_ROOM_PHASES,
     Device,
     DeviceClaim,
     PlannedWorker,
@@ -51,11 +52,16 @@ class Fleet:
         self._changes: list[_Change] = []
         self._label_keys = label_keys.union(_label_keys(snapshot))
         self._by_name: dict[str, Host] = {}
+        self._places: dict[str, tuple[Host, int]] = {}  # of devices
         self.hosts = self._make_hosts(snapshot)
         self.shapes = Shapes(self.builds)
         self._count_workers(snapshot)
         self.leaving = tuple(
-            sorted(w.id for w in snapshot.workers if w.phase in LEAVING_PHASES and self.holds[w.id])
+            sorted(
+                worker.id
+                for worker in snapshot.workers
+                if worker.phase in MAKES_ROOM_PHASES and self.holds[worker.id]
+            )
         )
 
     def _make_hosts(self, snapshot: Snapshot) -> tuple[Host, ...]:
@@ -88,18 +94,15 @@ class Fleet:
             for source in node.sources:
                 self.on_source[source].append(number)
             hosts.append(host)
+            for position, device in enumerate(devices):
+                self._places[device.id] = (host, position)
         self.builds = tuple(builds.values())
         return tuple(hosts)
 
     def _count_workers(self, snapshot: Snapshot) -> None:
-        places = {
-            device.id: (host, position)
-            for host in self.hosts
-            for position, device in enumerate(host.devices)
-        }
         held: dict[str, dict[Host, dict[int, int]]] = defaultdict(dict)
         for claim in snapshot.claims:
-            place = places.get(claim.device_id)
+            place = self._places.get(claim.device_id)
             if place is not None and claim.memory_bytes:  # 0 of one that sleeps
                 held[claim.worker_id].setdefault(place[0], {})[place[1]] = claim.memory_bytes
         for worker in snapshot.workers:
@@ -156,6 +159,13 @@ class Fleet:
     def restore(self, worker_id: str) -> None:
         """It has not: what was taken of its memory since then is owed, as a negative rest."""
         self._shift(worker_id, 1)
+
+    def keep(self, bytes_by_device: Mapping[str, int]) -> None:
+        """Nobody gets it, whether it is free yet or not."""
+        for device_id, size in bytes_by_device.items():
+            if device_id in self._places:
+                host, position = self._places[device_id]
+                self._change(host, {position: size}, "", None, 1)
 
     def hide(self, host: Host) -> dict[int, int]:
         """The host offers nothing until it is shown again with what this returns."""

@@ -8,7 +8,7 @@ lower priority have to go. In the end those without a place are tried once more 
 from collections import deque
 from collections.abc import Iterable
 
-from pipelines.scheduler.coming import reserve, take
+from pipelines.scheduler.coming import Promise, reserve, take
 from pipelines.scheduler.explanation import refusal
 from pipelines.scheduler.filters import RuntimeOf
 from pipelines.scheduler.fleet import Fleet
@@ -30,12 +30,14 @@ def place(
     fleet: Fleet | None = None,
     *,
     held: Iterable[Gang] = (),
+    promised: Iterable[Promise] = (),
 ) -> Proposal:
     """Proposes places for *gangs*. *runtime_of* names the runtime a plan gets on a kind of device.
     A *fleet* of this very snapshot may be kept between calls; it is left as it was.
 
     *held* are gangs whose time has not come: where they have room, nobody of their priority or a
-    lower one gets it. They are neither placed nor refused, and nobody goes for them.
+    lower one gets it. They are neither placed nor refused, and nobody goes for them. *promised* is
+    room that was made for others.
     """
     gangs, held = tuple(gangs), tuple(held)
     if not gangs:
@@ -46,7 +48,7 @@ def place(
     mark = fleet.mark()
     jobs = [Job(fleet, gang, runtime_of) for gang in everyone]
     early = frozenset(jobs[len(gangs) :])
-    line = _Line(fleet, early)
+    line = _Line(fleet, early, promised)
     line.run(sorted(jobs, key=lambda job: (-job.priority, job not in early, job.rank)))
     line.improve()
     refused = (*line.refused, *(refusal(fleet, job) for job in line.without))
@@ -61,9 +63,10 @@ def place(
 class _Line:
     """What one call has come to so far. *early* are jobs that only hold a place."""
 
-    def __init__(self, fleet: Fleet, early: frozenset[Job]) -> None:
+    def __init__(self, fleet: Fleet, early: frozenset[Job], promised: Iterable[Promise]) -> None:
         self._fleet = fleet
         self._early = early
+        self._promised = deque(sorted(promised, key=lambda one: -one.priority))
         self._rearranging = Rearranging(fleet)
         self._leaving = list(fleet.leaving)
         self._gone: list[Unit] = []
@@ -77,6 +80,8 @@ class _Line:
         line = deque(jobs)
         while line:
             job = line.popleft()
+            while self._promised and self._promised[0].priority >= job.priority:
+                self._fleet.keep(self._promised.popleft().bytes_by_device)
             seats = seat(self._fleet, job, USUAL) or seat(self._fleet, job, TIGHT)
             if seats is not None:
                 if job not in self._early:  # what it holds nobody moves

@@ -32,7 +32,7 @@ class Refusal(msgspec.Struct, frozen=True):
     reason together.
 
     With *waits_for* a place is coming: it is free once these workers, which leave or are evicted
-    for it, have ended.
+    for it, have ended, or sleep.
     """
 
     gang: Gang
@@ -47,7 +47,7 @@ class Refusal(msgspec.Struct, frozen=True):
         if self.waits_for:
             count = len(self.waits_for)
             noun = "1 worker" if count == 1 else f"{count} workers"
-            return f"{where} waits for {noun} to end: {some_of(self.waits_for)}"
+            return f"{where} waits for {noun} to make room: {some_of(self.waits_for)}"
         return f"no place for {where}: {'; '.join(w.told for w in self.why) or 'no node'}"
 
 

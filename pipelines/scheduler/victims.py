@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pipelines.scheduler.hosts import Hold
 from pipelines.scheduler.standing import Standings
 from registry.spec import Role
-from registry.state import LEAVING_PHASES, Phase, Worker
+from registry.state import MAKES_ROOM_PHASES, Phase, Worker
 
 # A worker that serves is dearer than one that is coming up: its requests have to go elsewhere.
 READY_FACTOR = 2.0
@@ -44,7 +44,7 @@ class Victims:
         pairs: dict[tuple[str, str], list[Worker]] = defaultdict(list)
         singles: list[Worker] = []
         for worker in workers:
-            if worker.plan.external is not None or worker.phase in LEAVING_PHASES:
+            if worker.plan.external is not None or worker.phase in MAKES_ROOM_PHASES:
                 continue
             if worker.plan.role is Role.UNIFIED:
                 singles.append(worker)

@@ -75,7 +75,7 @@ class Api:
     def get(self, path: str, **params: Param) -> Answer:
         return self._call("GET", path, params=params)
 
-    def put(self, path: str, content: bytes, headers: Mapping[str, str], **params: bool) -> Answer:
+    def put(self, path: str, content: bytes, headers: Mapping[str, str], **params: Param) -> Answer:
         return self._call("PUT", path, content=content, headers=headers, params=params)
 
     def post(

@@ -175,11 +175,10 @@ def _model_page(view: View) -> None:
     )
     heading("Topology")
     show(_topology(view))
-    workers = [item for variant in view["variants"] for item in variant["workers"]]
+    workers = _workers(view)
     if workers:
         heading("Workers")
-        titles = ("WORKER", "PHASE", "RUN>", "WAIT>", "KV>", "TOKENS>", "RESTARTS>", "AGE>")
-        show_rows(titles, _worker_rows(workers))
+        show_rows(_worker_titles(view), _worker_rows(view))
     for item in workers:
         if item["reason"]:
             show(Text(f"{clean(item['id'])}: {clean(item['reason'])}", style="yellow"))
@@ -204,7 +203,40 @@ def event_row(event: View) -> tuple[Cell, ...]:
     return (ago(event["at"]), event["kind"], about, event["message"])
 
 
+def _workers(view: View) -> list[View]:
+    return [item for variant in view["variants"] for item in variant["workers"]]
+
+
 def _topology(view: View) -> Tree:
+    """By variant; of a model that rolls out by revision."""
+    if not view["revisions"]:
+        return _by_variant(view)
+    tree = Tree(Text(clean(view["name"]), style="bold"), guide_style="dim")
+    for part in view["revisions"]:
+        label = Text(f"revision {part['revision']}")
+        side = _side(view["rollout"], part["revision"])
+        label.append(f"  {side}, {part['percent']:.0f} % of traffic", style="dim")
+        _draw_revision(tree.add(label), part, _workers(view))
+    return tree
+
+
+def _side(rollout: View, revision: int) -> str:
+    if revision == rollout["to_revision"]:
+        return "new"
+    return "old" if revision == rollout["from_revision"] else "stands in for the old one"
+
+
+def _draw_revision(branch: Tree, part: View, workers: list[View]) -> None:
+    mine = [item for item in workers if item["id"] in part["workers"]]
+    several = len({role["variant"] for role in part["roles"]}) > 1
+    for count in part["roles"]:
+        name = f"{count['variant']} " if several else ""
+        label = Text(clean(f"{name}{count['role']}  {count['ready']}/{count['wanted']} ready"))
+        slot = (count["variant"], count["role"])
+        _draw_workers(branch.add(label), [w for w in mine if (w["variant"], w["role"]) == slot])
+
+
+def _by_variant(view: View) -> Tree:
     total = sum(variant["weight"] for variant in view["variants"]) or 1
     tree = Tree(Text(clean(view["name"]), style="bold"), guide_style="dim")
     for variant in view["variants"]:
@@ -261,11 +293,19 @@ def _draw_workers(branch: Tree, workers: list[View]) -> None:
         branch.add(Text(f"… and {len(workers) - _WORKERS_DRAWN_MAX} more", style="dim"))
 
 
-def _worker_rows(workers: list[View]) -> Iterator[tuple[Cell, ...]]:
-    for item in workers:
+def _worker_titles(view: View) -> tuple[str, ...]:
+    revision = ("REVISION>",) if view["revisions"] else ()
+    return ("WORKER", *revision, "PHASE", "RUN>", "WAIT>", "KV>", "TOKENS>", "RESTARTS>", "AGE>")
+
+
+def _worker_rows(view: View) -> Iterator[tuple[Cell, ...]]:
+    """Of a model that rolls out with the revision that asks for it, or both."""
+    for item in _workers(view):
         counts = item["metrics"]
+        asking = [str(p["revision"]) for p in view["revisions"] if item["id"] in p["workers"]]
         yield (
             item["id"],
+            *((", ".join(asking) or "-",) if view["revisions"] else ()),
             state(item["phase"]),
             str(counts["requests_running"]) if counts else "-",
             str(counts["requests_waiting"]) if counts else "-",

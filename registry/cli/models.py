@@ -66,7 +66,12 @@ def apply(
             if output == "yaml" and len(found) > 1:
                 click.echo("---")
             answer = api.put(
-                path("models", spec.name), specs.to_json(spec), headers, dry_run=dry_run, now=now
+                path("models", spec.name),
+                specs.to_json(spec),
+                headers,
+                dry_run=dry_run,
+                now=now,
+                along=[other.name for other in found if other.name in spec.fallback.models],
             )
             report(answer, output)
         if wait and not dry_run:

@@ -166,7 +166,7 @@ def show_no_place(items: Sequence[View]) -> None:
             )
         )
         if item["waits_for"]:
-            show(Text(clean(f"  its place comes when {', '.join(item['waits_for'])} ended")))
+            show(Text(clean(f"  its place comes from {', '.join(item['waits_for'])}")))
         for why in item["why"]:
             show(Text(clean(f"  {_nodes(why)}{why['sentence']}")))
             show(Text(clean(f"      → {why['advice']}"), style="dim"))

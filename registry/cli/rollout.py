@@ -17,6 +17,8 @@ from registry.cli.output import Cell, ago, console, emit, rows_table, show, show
 
 _POLL_S = 1.0
 _BAR_CELLS = 40
+_WHOLE = 100  # percent
+_SHORT_S = 0.01  # less than that is told with a decimal
 _HERE = {False: (" ●", "yellow"), True: (" ✗", "red")}  # a step, by whether it failed there
 _TITLES = ("", "REVISION>", "TRAFFIC>", "READY", "REQUESTS>", "ERRORS>", "TTFT>", "TPOT>")
 UNDER_WAY = frozenset({"progressing", "paused", "stalled"})
@@ -158,6 +160,7 @@ def _head(view: View) -> Iterator[Text]:
 
 
 def _tail(view: View) -> Iterator[Text]:
+    yield Text(clean(_seen_text(view)), style="dim")
     if view["gate"]:
         yield Text(gate_text(view["gate"]), style="dim")
     if view["reason"]:
@@ -166,9 +169,20 @@ def _tail(view: View) -> Iterator[Text]:
         yield Text(clean(_way_on(view["model"])), style="dim")
 
 
+def _seen_text(view: View) -> str:
+    """Of when the numbers are."""
+    seen, is_shared = view["seen"], not view["ended_at"] and view["percent"] < _WHOLE
+    if seen is None:
+        return "no requests told yet of this step" if is_shared else "no requests were told of it"
+    step = "this step" if is_shared else f"the last step with traffic at both, {seen['percent']} %"
+    return f"REQUESTS to TPOT: of {step}, as of {ago(seen['until'])} ago"
+
+
 def _sides(view: View) -> Iterator[tuple[Cell, ...]]:
-    yield _side("old", view["old"])
-    yield _side("new", view["new"])
+    for name in ("old", "new"):
+        side = view[name]
+        is_gone = bool(view["ended_at"]) and not side["percent"]  # nobody waits for its workers
+        yield _side(name, side | {"roles": []} if is_gone else side, told=view["seen"] is not None)
 
 
 def _reason_style(view: View) -> str:
@@ -198,13 +212,13 @@ def _steps(view: View) -> Text:
     return parts
 
 
-def _side(name: str, side: View) -> tuple[Cell, ...]:
+def _side(name: str, side: View, *, told: bool) -> tuple[Cell, ...]:
     return (
         name,
         str(side["revision"]),
         f"{side['percent']} %",
         roles_text(side["roles"]) or "-",
-        f"{side['requests']:,}",
+        f"{side['requests']:,}" if told else "-",
         "-" if side["error_rate"] is None else f"{side['error_rate']:.1%}",
         _ms(side["ttft_s"]),
         _ms(side["tpot_s"]),
@@ -223,7 +237,9 @@ def roles_text(roles: Sequence[View]) -> str:
 def _ms(seconds: float | None) -> str:
     if seconds is None:
         return "-"
-    return f"{seconds * 1000:.0f} ms" if seconds < 1 else f"{seconds:.2f} s"
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{seconds * 1000:.{0 if seconds >= _SHORT_S else 1}f} ms"
 
 
 def gate_text(gate: View) -> str:

@@ -4,7 +4,7 @@ import re
 from enum import StrEnum
 
 from registry.spec.checks import Strict, check_name, check_range, refuse
-from registry.spec.demand import Fallback, Idle, Slo
+from registry.spec.demand import Fallback, Idle, IdleAction, Slo
 from registry.spec.engines import TRAITS, EngineName
 from registry.spec.external import External
 from registry.spec.placement import Placement
@@ -229,6 +229,14 @@ class ModelSpec(Strict, frozen=True, kw_only=True):
             self._check_pooled()
         if self.task is not Task.GENERATE:
             self._check_answers_at_once()
+
+    def sleeps(self, variant: Variant) -> bool:
+        """Whether the variant's engines are to be started so that they can be put to sleep. Halves
+        of a pair are stopped instead: what has registered the memory of their KV for transfers
+        would lose it.
+        """
+        wanted = self.pool or self.idle.after_s > 0
+        return bool(wanted) and self.idle.then is IdleAction.SLEEP and not variant.transfer
 
     def _check_pooled(self) -> None:
         for variant in self.variants:

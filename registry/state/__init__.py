@@ -43,6 +43,7 @@ from registry.state.models import (
     RoleScale,
     Rollout,
     RolloutState,
+    scales_that_stay,
 )
 from registry.state.snapshot import (
     Snapshot,
@@ -51,6 +52,7 @@ from registry.state.workers import (
     ENDED_PHASES,
     LEAVING_PHASES,
     LIVE_PHASES,
+    MAKES_ROOM_PHASES,
     SLEEPING_PHASES,
     Claim,
     DeviceClaim,
@@ -68,6 +70,7 @@ __all__ = [
     "ENDED_PHASES",
     "LEAVING_PHASES",
     "LIVE_PHASES",
+    "MAKES_ROOM_PHASES",
     "NANO",
     "NO_KEY_LIMITS",
     "SLEEPING_PHASES",
@@ -109,4 +112,5 @@ __all__ = [
     "Worker",
     "WorkerPlan",
     "account_actor",
+    "scales_that_stay",
 ]

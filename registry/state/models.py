@@ -1,5 +1,6 @@
 """Models, their revisions, and the ways between these."""
 
+from collections.abc import Iterable
 from enum import StrEnum
 
 from registry.spec import ModelSpec, Role, RolloutPolicy
@@ -14,6 +15,30 @@ class RoleScale(Value, frozen=True, kw_only=True):
     workers: int
     reason: str
     at: float
+
+
+def scales_that_stay(
+    before: ModelSpec, after: ModelSpec | None, scales: Iterable[RoleScale]
+) -> tuple[RoleScale, ...]:
+    """Of *scales* those that still hold once *after* (None: deleted) takes the place of *before*:
+    not of a role that is not autoscaled any more, or now begins with another number.
+    """
+    old, new = _autoscaled(before), _autoscaled(after)
+    return tuple(
+        scale
+        for scale in scales
+        if (slot := (scale.variant, scale.role)) in old and old[slot] == new.get(slot)
+    )
+
+
+def _autoscaled(spec: ModelSpec | None) -> dict[tuple[str, Role], int]:
+    """With how many workers such a role begins."""
+    return {
+        (variant.name, role): role_spec.workers
+        for variant in (spec.variants if spec is not None else ())
+        for role, role_spec in variant.topology.roles()
+        if role_spec.autoscale is not None
+    }
 
 
 class RolloutState(StrEnum):

@@ -45,6 +45,8 @@ ENDED_PHASES = frozenset(Phase) - LIVE_PHASES
 
 
 LEAVING_PHASES = frozenset({Phase.DRAINING, Phase.STOPPING})
+# What a worker holds of its devices is about to be free, or most of it.
+MAKES_ROOM_PHASES = LEAVING_PHASES | {Phase.FALLING_ASLEEP}
 
 
 # Out of traffic on purpose, and filling their slot: only `wake_worker` leads back.

@@ -5,13 +5,13 @@ of the leader, is the fence: all of them hold the one write lock, so nobody can 
 between the check and the commit.
 """
 
-from sqlalchemy import ColumnElement, Double, literal, select
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from registry import postgres
 from registry import tables as t
 from registry.errors import LeadershipLostError
 from registry.state import EventKind, Lease
+from registry.store.clock import database_now
 from registry.store.scope import Write
 
 CONTROLLER = "controller"  # the one thing that is led
@@ -76,10 +76,8 @@ async def one(session: AsyncSession, machine_now: float) -> Lease | None:
 async def _newest(
     session: AsyncSession, machine_now: float
 ) -> tuple[t.LeaseRow, float] | tuple[None, float]:
-    """With the database's time. SQLite's clock is its one machine's."""
-    connection = await session.connection()
-    sqlite = connection.dialect.name == "sqlite"
-    clock: ColumnElement[float] = literal(machine_now, Double) if sqlite else postgres.NOW
+    """With the database's time."""
+    clock = await database_now(session, machine_now)
     query = select(t.LeaseRow, clock).where(t.LeaseRow.name == CONTROLLER)
     found = (await session.execute(query)).one_or_none()
     return (found[0], found[1]) if found else (None, machine_now)

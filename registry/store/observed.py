@@ -21,6 +21,7 @@ from registry.store import (
     leases,
     models,
     nodes,
+    rollout_traffic,
     rollouts,
     scales,
     sessions,
@@ -125,7 +126,8 @@ class Observed(Scoped):
 
     async def sleep_worker(self, worker_id: str, mode: SleepMode, *, reason: str) -> Worker:
         """Takes a ready worker out of traffic, to sleep once it is idle; one that falls asleep does
-        so in this way; any other stays as it is. Raises NotFoundError.
+        so in this way, and one that is asleep may have to do without its process; any other stays
+        as it is. Raises NotFoundError.
         """
         async with self._scopes.write() as write:
             return await sleeping.fall_asleep(write, worker_id, mode, reason)
@@ -234,6 +236,7 @@ class Observed(Scoped):
         once.
         """
         async with self._scopes.write() as write:
+            await rollout_traffic.add(write, rows)
             await signals.record_traffic(write, rows)
 
     async def tell_demand(self, rows: Sequence[Demand]) -> None:

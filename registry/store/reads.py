@@ -24,6 +24,7 @@ from registry.store import (
     pools,
     proposals,
     quotas,
+    rollout_traffic,
     rollouts,
     sessions,
     signals,
@@ -31,7 +32,7 @@ from registry.store import (
     workers,
 )
 from registry.store.scope import Scoped
-from registry.traffic import Demand, Traffic
+from registry.traffic import Demand, StepTraffic, Traffic
 from registry.usage import ALL_USAGE, UsageBy, UsageFilter, UsageLine, UsageTotal
 
 
@@ -57,7 +58,7 @@ class Reads(Scoped):
                 keys=await keys.every(session, self._scopes.now()),
                 quotas=await quotas.every(session),
                 pools=await pools.every(session),
-                demand=await signals.demand(session),
+                demand=await signals.demand(session, self._scopes.now()),
             )
 
     async def model(self, name: str) -> Model:
@@ -175,6 +176,13 @@ class Reads(Scoped):
         async with self._scopes.read() as session:
             return await proposals.one(session, proposal_id)
 
+    async def rollout_traffic(self, model: str, to_revision: int) -> tuple[StepTraffic, ...]:
+        """What both revisions of a rollout did at its step; once the new one has all of the
+        traffic, or it is over, at the last one at which it did not.
+        """
+        async with self._scopes.read() as session:
+            return await rollout_traffic.of(session, model, to_revision)
+
     async def traffic(
         self, since: float, model: str | None = None, *, until: float | None = None
     ) -> tuple[Traffic, ...]:
@@ -187,4 +195,4 @@ class Reads(Scoped):
     async def demand(self) -> tuple[Demand, ...]:
         """What each gateway told last of each model."""
         async with self._scopes.read() as session:
-            return await signals.demand(session)
+            return await signals.demand(session, self._scopes.now())

@@ -9,7 +9,7 @@ from registry import rows
 from registry import tables as t
 from registry.errors import NotFoundError
 from registry.spec import ModelSpec, Role, RoleSpec
-from registry.state import EventKind, RoleScale
+from registry.state import EventKind, RoleScale, scales_that_stay
 from registry.store.scope import Write, cut
 
 REASON_CHARS_MAX = 1000
@@ -58,15 +58,16 @@ async def drop(write: Write, model: str, variant: str, role: Role) -> None:
 
 
 async def follow(write: Write, before: ModelSpec, after: ModelSpec | None) -> None:
-    """*after* (None: deleted) takes the place of *before*: what was said of a role that is not
-    autoscaled any more, or now begins with another number, is void. The caller tells of it.
+    """*after* (None: deleted) takes the place of *before*, which voids what was said of some roles.
+    The caller tells of it.
     """
-    name = before.name
-    old, new = _autoscaled(before), _autoscaled(after)
-    for row in await write.session.scalars(select(t.ScaleRow).where(t.ScaleRow.model == name)):
-        slot = (row.variant, Role(row.role))
-        stays = slot in old and slot in new and old[slot].workers == new[slot].workers
-        if not stays:
+    found = (
+        await write.session.scalars(select(t.ScaleRow).where(t.ScaleRow.model == before.name))
+    ).all()
+    stay = scales_that_stay(before, after, map(rows.scale, found))
+    slots = {(scale.variant, scale.role) for scale in stay}
+    for row in found:
+        if (row.variant, Role(row.role)) not in slots:
             await write.session.delete(row)
 
 

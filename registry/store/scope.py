@@ -131,6 +131,7 @@ class Scopes:
                     AsyncSession(self._writer, expire_on_commit=False) as session,
                     session.begin(),
                 ):
+                    await session.connection()  # it has the write lock now, and its time is of now
                     write = Write(session, self._clock(), by)
                     if self._guard is not None:
                         await self._guard(write)

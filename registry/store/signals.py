@@ -1,15 +1,20 @@
-"""What gateways tell of their traffic and their demand. No event: it moves no version."""
+"""What gateways tell of their traffic and their demand. No event: it moves no version.
+
+Demand lies here by the clock of the database. Who tells it and who reads it have it by their own:
+so it is as old for all of them. Traffic keeps its gateway's times, which are its keys.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
 import msgspec
-from sqlalchemy import delete
+from sqlalchemy import delete, select
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from registry import rows
 from registry import tables as t
+from registry.store.clock import database_now
 from registry.store.plain import columns, plain
 from registry.store.scope import Write
 from registry.traffic import TRAFFIC_KEPT_S, Demand, Traffic
@@ -27,7 +32,8 @@ async def record_traffic(write: Write, told: Sequence[Traffic]) -> None:
 async def tell_demand(write: Write, told: Sequence[Demand]) -> None:
     """In place of what the same gateway last told of the same model."""
     write.quiet("demand comes every second")
-    await _put(write, t.DemandRow, [msgspec.to_builtins(row) for row in told])
+    ahead_s = await _database_ahead_s(write)
+    await _put(write, t.DemandRow, [msgspec.to_builtins(_shifted(row, ahead_s)) for row in told])
 
 
 async def traffic(
@@ -43,16 +49,36 @@ async def traffic(
     return tuple(map(rows.traffic, await plain(session, t.TrafficRow, query)))
 
 
-async def demand(session: AsyncSession) -> tuple[Demand, ...]:
-    query = columns(t.DemandRow).order_by(t.DemandRow.model, t.DemandRow.gateway)
-    return tuple(map(rows.demand, await plain(session, t.DemandRow, query)))
+async def demand(session: AsyncSession, machine_now: float) -> tuple[Demand, ...]:
+    clock = await database_now(session, machine_now)
+    query = select(t.DemandRow, clock).order_by(t.DemandRow.model, t.DemandRow.gateway)
+    return tuple(
+        _shifted(rows.demand(row), machine_now - now) for row, now in await session.execute(query)
+    )
 
 
 async def forget(write: Write) -> None:
     """Traffic of long ago, and the demand of gateways that have not been heard of for a day."""
     write.quiet("signals are pruned")
-    for table, kept_s in ((t.TrafficRow, TRAFFIC_KEPT_S), (t.DemandRow, DEMAND_KEPT_S)):
-        await write.session.execute(delete(table).where(table.at < write.now - kept_s))
+    heard_at = write.now + await _database_ahead_s(write) - DEMAND_KEPT_S
+    for table, oldest in ((t.TrafficRow, write.now - TRAFFIC_KEPT_S), (t.DemandRow, heard_at)):
+        await write.session.execute(delete(table).where(table.at < oldest))
+
+
+async def _database_ahead_s(write: Write) -> float:
+    """How far the database's clock is ahead of this machine's."""
+    clock = await database_now(write.session, write.now)
+    database: float = (await write.session.execute(select(clock))).scalar_one()
+    return database - write.now
+
+
+def _shifted(row: Demand, by_s: float) -> Demand:
+    return msgspec.structs.replace(
+        row,
+        at=row.at + by_s,
+        oldest_at=row.oldest_at and row.oldest_at + by_s,
+        asked_at=row.asked_at and row.asked_at + by_s,
+    )
 
 
 async def _put(

@@ -7,6 +7,7 @@ so that it finds its devices again. To wake it takes the rest back, verified as 
 
 from collections.abc import Mapping
 
+import msgspec
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -14,7 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from registry import rows
 from registry import tables as t
 from registry.errors import PlanConflictError
-from registry.state import DeviceClaim, EventKind, NodeState, Phase, SleepMode, Worker
+from registry.state import DeviceClaim, EventKind, NodeState, Phase, SleepMode, Worker, WorkerPlan
 from registry.store import models, quotas
 from registry.store.gangs import check_model, take
 from registry.store.scope import Write, cut
@@ -26,8 +27,11 @@ async def fall_asleep(write: Write, worker_id: str, mode: SleepMode, reason: str
     assert mode is not SleepMode.AWAKE, worker_id
     row = await row_of(write.session, worker_id)
     worker = rows.worker(row)
-    may = worker.phase is Phase.READY or (
-        worker.phase is Phase.FALLING_ASLEEP and worker.sleep_mode is not mode
+    may = (
+        worker.phase is Phase.READY
+        or (worker.phase is Phase.FALLING_ASLEEP and worker.sleep_mode is not mode)
+        # Its process is to end; what has none cannot be told to sleep in another way.
+        or (worker.phase is Phase.ASLEEP and worker.has_process and mode is SleepMode.STOPPED)
     )
     if not may or worker.departing or worker.plan.external:
         return worker
@@ -63,11 +67,21 @@ async def wake(write: Write, worker_id: str, reason: str) -> Worker:
     await _take_back(write, row)
     row.turned_at = write.now
     if row.sleep_mode == SleepMode.STOPPED:
+        row.plan = rows.plan_text(await _plan_now(write.session, row))
         row.sleep_mode = SleepMode.AWAKE
         _turn(write, row, Phase.ASSIGNED, reason)
     else:  # how it sleeps says how it is woken, until it is
         _turn(write, row, Phase.WAKING, reason)
     return rows.worker(row)
+
+
+async def _plan_now(session: AsyncSession, row: t.WorkerRow) -> WorkerPlan:
+    """What it is started with now: whether it can be put to sleep may have changed while it ran."""
+    plan, spec = rows.worker(row).plan, (await models.one(session, row.model)).spec
+    for variant in spec.variants:
+        if variant.name == plan.variant:
+            return msgspec.structs.replace(plan, sleeps=spec.sleeps(variant))
+    return plan
 
 
 async def sleep_model(

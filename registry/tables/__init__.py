@@ -32,6 +32,7 @@ from registry.tables.models import (
     ProposalRow,
     RevisionRow,
     RolloutRow,
+    RolloutTrafficRow,
     ScaleRow,
 )
 from registry.tables.signals import (
@@ -56,6 +57,7 @@ __all__ = [
     "QuotaRow",
     "RevisionRow",
     "RolloutRow",
+    "RolloutTrafficRow",
     "ScaleRow",
     "SessionRow",
     "SpendingRow",

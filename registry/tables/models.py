@@ -1,6 +1,15 @@
 """Models, their revisions, and the ways between these."""
 
-from sqlalchemy import CheckConstraint, ForeignKey, ForeignKeyConstraint, Index, String, false, text
+from sqlalchemy import (
+    BigInteger,
+    CheckConstraint,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    String,
+    false,
+    text,
+)
 from sqlalchemy.orm import Mapped, mapped_column
 
 from registry.tables.base import Base
@@ -76,6 +85,33 @@ class RolloutRow(Base):
     reason: Mapped[str]
     created_at: Mapped[float]
     ended_at: Mapped[float | None]
+
+
+class RolloutTrafficRow(Base):
+    """What clients had of a variant of *revision*, one of the two of a rollout, since it gave the
+    new one *percent*. *ttft* and *tpot* are Latencies as JSON.
+    """
+
+    __tablename__ = "rollout_traffic"
+    __table_args__ = (
+        ForeignKeyConstraint(
+            ["model", "to_revision"],
+            ["rollouts.model", "rollouts.to_revision"],
+            name="fk_rollout_traffic_rollouts",
+        ),
+    )
+
+    model: Mapped[str] = mapped_column(String(64), primary_key=True)
+    to_revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    revision: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    variant: Mapped[str] = mapped_column(String(64), primary_key=True)
+    percent: Mapped[int]
+    since: Mapped[float]
+    until: Mapped[float]
+    requests: Mapped[int] = mapped_column(BigInteger)
+    errors: Mapped[int] = mapped_column(BigInteger)
+    ttft: Mapped[str]
+    tpot: Mapped[str]
 
 
 class ScaleRow(Base):

@@ -14,7 +14,7 @@ from test_cli_commands import Cli
 from gateway.admin.views import iso
 from registry.spec import from_data
 from registry.store import Store
-from registry.traffic import Latencies, Traffic
+from registry.traffic import SLOT_S, Latencies, Traffic
 
 POLICY = {"canary": [5, 25, 100], "pause_s": 60, "gate": {"requests_min": 10}}
 TO_A_PAIR = {
@@ -82,6 +82,11 @@ async def test_it_says_where_it_is_and_how_both_revisions_do(tmp_path: Path):
     assert old["ttft_s"] == pytest.approx(0.1, rel=0.3)
     assert new["ttft_s"] == pytest.approx(0.2, rel=0.3)
     assert (new["tpot_s"], old["tpot_s"] > 0) == (None, True)
+    assert view["seen"] == {
+        "percent": 25,
+        "since": view["step_at"],
+        "until": iso(rollout.step_at + 5 + SLOT_S),
+    }
     assert [(r["role"], r["ready"], r["live"], r["wanted"]) for r in old["roles"]] == [
         ("unified", 1, 1, 1)
     ]
@@ -101,6 +106,30 @@ async def test_it_says_where_it_is_and_how_both_revisions_do(tmp_path: Path):
         "smollm2-pd": None,
         "canary": None,
     }
+
+
+async def test_when_it_is_over_its_last_step_s_numbers_are_still_there(tmp_path: Path):
+    async with world(tmp_path) as admin, admin.client() as client:
+        await begin(admin.store)
+        before = (await client.get(f"{MODEL}/rollout")).json()
+        await admin.store.enter_step("smollm2", 2, step=3, percent=100, reason="the last step")
+        leaving = (await client.get(f"{MODEL}/rollout")).json()
+        await admin.store.finish_rollout("smollm2", 2, reason="alone")
+        over = (await client.get(f"{MODEL}/rollout")).json()
+    for view in (leaving, over):
+        assert view["seen"] == before["seen"]
+        for side in ("old", "new"):
+            for field in ("requests", "error_rate", "ttft_s", "tpot_s"):
+                assert view[side][field] == before[side][field]
+
+
+async def test_a_step_that_has_just_begun_has_no_numbers(tmp_path: Path):
+    async with world(tmp_path) as admin, admin.client() as client:
+        await begin(admin.store)
+        await admin.store.pause_rollout("smollm2", by=ME)
+        await admin.store.resume_rollout("smollm2", by=ME)
+        view = (await client.get(f"{MODEL}/rollout")).json()
+    assert (view["seen"], view["old"]["requests"], view["new"]["error_rate"]) == (None, 0, None)
 
 
 async def test_pause_resume_and_abort_are_written_down(tmp_path: Path):
@@ -166,12 +195,53 @@ def test_status_reads_well(cli: Cli):
         "     REVISION  TRAFFIC  READY                    REQUESTS  ERRORS    TTFT   TPOT\n"
         "old         1     75 %  unified 1/1                    80    0.0%  109 ms  19 ms\n"
         "new         2     25 %  prefill 0/2, decode 0/1        40    2.5%  219 ms      -\n"
+        "REQUESTS to TPOT: of this step, as of Ns ago\n"
         "Gate, over Ns and 10 requests: errors at most 2 % more than the old one's, TTFT 1.5 "
         "times, TPOT 1.5 times\n"
         "watches its gate\n"
     )
     assert page() == page("smollm2")
     assert json.loads(cli("rollout", "status", "smollm2", "-o", "json").stdout)["percent"] == 25
+
+
+def test_of_one_that_is_over_it_says_of_which_step_its_numbers_are(cli: Cli):
+    cli("rollout", "abort", "smollm2")
+    page = re.sub(r"\b\d+s\b", "Ns", cli("rollout", "status", "smollm2").stdout)
+    rows = [line.split() for line in page.splitlines()]
+    assert ["old", "1", "100", "%", "unified", "1/1", "80", "0.0%"] in [row[:8] for row in rows]
+    assert ["new", "2", "0", "%", "-", "40", "2.5%"] in [row[:7] for row in rows]
+    assert "\nREQUESTS to TPOT: of the last step with traffic at both, 25 %, as of Ns ago\n" in page
+
+
+async def test_a_model_that_rolls_out_is_told_by_revision(tmp_path: Path):
+    async with world(tmp_path) as admin, admin.client() as client:
+        before = (await client.get(MODEL)).json()["revisions"]
+        await begin(admin.store)
+        old, new = (await client.get(MODEL)).json()["revisions"]
+        (worker,) = [w for w in (await admin.store.snapshot()).workers if w.plan.model == "smollm2"]
+    assert before == []
+    assert (old["revision"], old["percent"], old["workers"]) == (1, 100.0, [worker.id])
+    assert [(r["role"], r["ready"], r["wanted"]) for r in old["roles"]] == [("unified", 1, 1)]
+    assert (new["revision"], new["percent"], new["workers"]) == (2, 0.0, []), "nobody serves there"
+    assert [(r["role"], r["ready"], r["wanted"]) for r in new["roles"]] == [
+        ("prefill", 0, 2),
+        ("decode", 0, 1),
+    ]
+
+
+def test_describe_shows_both_revisions_with_their_workers_and_traffic(cli: Cli):
+    page = cli("describe", "model", "smollm2").stdout
+    tree = page[page.index("Topology") : page.index("Workers")]
+    shown = [line.strip(" │├└─").rstrip() for line in tree.splitlines()[2:] if line.strip()]
+    assert shown[0] == "revision 1  old, 100 % of traffic"
+    assert shown[1] == "unified  1/1 ready"
+    assert shown[2].startswith("● smollm2-")
+    assert shown[3:] == [
+        "revision 2  new, 0 % of traffic",
+        "prefill  0/2 ready",
+        "decode  0/1 ready",
+    ]
+    assert re.search(r"WORKER +REVISION +PHASE", page)
 
 
 def test_other_pages_tell_of_it(cli: Cli):

@@ -2,16 +2,20 @@
 
 import asyncio
 import json
+import threading
 import time
 from pathlib import Path
 
 import httpx
+import msgspec
 import pytest
 from admin_world import ADMIN_SECRET, World, served, world
 
 from gateway.admin.context import Bound
 from gateway.admin.errors import TooManyError
 from pipelines.cluster.base import ClusterError
+from pipelines.cluster.logtail import LogPiece, read_log, stream_log
+from pipelines.cluster.workerdir import WorkerDir
 
 HEADERS = {"authorization": f"Bearer {ADMIN_SECRET}"}
 
@@ -49,6 +53,40 @@ def test_a_followed_log_is_closed_when_its_reader_goes(admin: World, client: htt
     while admin.cluster.followed and time.monotonic() < deadline:
         time.sleep(0.02)
     assert admin.cluster.followed == 0
+
+
+def test_a_burst_of_lines_passes_quickly_and_whole(
+    admin: World, client: httpx.Client, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    lines, folder = 100_000, WorkerDir(tmp_path)
+    folder.log.parent.mkdir(parents=True, exist_ok=True)
+    folder.log.write_bytes(b"first\n")
+    closed = threading.Event()
+
+    async def logs(node: str, worker_id: str, *, tail_lines: int, follow: bool):
+        async def read(position: int) -> LogPiece:
+            piece = await asyncio.to_thread(read_log, folder, position, tail_lines)
+            return msgspec.structs.replace(piece, alive=True)
+
+        try:
+            async for chunk in stream_log(read, follow=follow):
+                yield chunk
+        finally:
+            closed.set()
+
+    monkeypatch.setattr(admin.cluster, "logs", logs)
+    with client.stream("GET", f"/workers/{first_worker(client)}/logs?follow=true") as answer:
+        chunks = answer.iter_raw()
+        assert next(chunks) == b"first\n"
+        burst = b"".join(b"%06d %b\n" % (n, b"x" * 90) for n in range(lines))
+        began, got = time.monotonic(), bytearray()
+        with folder.log.open("ab") as file:
+            file.write(burst)
+        while len(got) < len(burst):
+            got += next(chunks)
+        assert time.monotonic() - began < 10, "a second or less on a machine that does nothing else"
+        assert got == burst
+    assert closed.wait(5), "it is read on although its reader has gone"
 
 
 def test_followed_events_arrive_as_they_happen(client: httpx.Client):

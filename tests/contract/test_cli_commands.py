@@ -143,6 +143,21 @@ def test_apply_says_what_it_did(writes: Cli, tmp_path: Path):
     ]
 
 
+@pytest.mark.parametrize("words", [(), ("--dry-run",)])
+def test_apply_does_not_warn_of_a_fallback_that_comes_later_in_its_file(writes: Cli, words):
+    later = NEW_MODEL.replace("name: fresh", "name: later")
+    both = f"{NEW_MODEL}fallback: {{models: [later]}}\n---\n{later}fallback: {{models: [never]}}\n"
+    done = writes("apply", "-f", "-", *words, stdin=both)
+    assert done.exit_code == 0
+    assert "'later'" not in done.stderr
+    assert "warning: fallback.models names 'never'" in done.stderr
+
+
+def test_apply_warns_of_a_gate_that_watches_nothing(writes: Cli):
+    done = writes("apply", "-f", "-", stdin=NEW_MODEL + "rollout: {gate: {}}\n")
+    assert "warning: rollout.gate watches nothing" in done.stderr
+
+
 def test_apply_and_describe_warn_of_a_fallback_that_is_not_there(writes: Cli):
     done = writes("apply", "-f", "-", stdin=NEW_MODEL + "fallback: {models: [later]}\n")
     assert done.exit_code == 0

@@ -11,9 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import openai
-import psutil
 import pytest
-from yard import MODELYARD, Yard, eventually
+from yard import MODELYARD, Yard, eventually, is_alive
 
 pytestmark = [pytest.mark.engine, pytest.mark.timeout(900)]
 
@@ -206,7 +205,7 @@ def test_a_killed_gateway_and_controller_leave_the_engines_serving(yard):
         assert complete(client, "smollm2").status_code == 200
         assert complete(client, "smollm2-pd").status_code == 200
     assert before == all_ids(yard), "adopted, not started again"
-    assert all(engine.is_running() for engine in engines)
+    assert all(is_alive(engine) for engine in engines)
 
 
 def test_a_killed_front_end_takes_its_engine_core_along_and_is_replaced(yard):
@@ -228,7 +227,7 @@ def test_a_killed_front_end_takes_its_engine_core_along_and_is_replaced(yard):
 
         eventually("replaced", replaced, REPLACED_S)
     assert statuses <= {200, 502, 503}
-    assert not [process for process in tree if process.is_running()], "no orphan answers"
+    assert not [process for process in tree if is_alive(process)], "no orphan answers"
     eventually("told so", lambda: yard.is_ready("smollm2"))
 
 
@@ -286,12 +285,12 @@ def test_a_killed_up_leaves_the_engines_to_the_next_one(yard, spec):
 
 def test_ctrl_c_leaves_no_process(yard):
     engines = [p for worker_id in all_ids(yard) for p in yard.engine_processes(worker_id)]
-    gone, _ = psutil.wait_procs(engines, timeout=0)
+    gone = [engine for engine in engines if not is_alive(engine)]
 
     assert yard.stop() == 0
 
     assert yard.processes() == []
-    assert not [engine for engine in engines if engine.is_running()]
+    assert not [engine for engine in engines if is_alive(engine)]
     assert gone == [], "they ran until then"
 
 

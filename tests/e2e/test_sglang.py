@@ -13,10 +13,9 @@ from pathlib import Path
 import anthropic
 import httpx
 import openai
-import psutil
 import pytest
 import yaml
-from yard import Yard, eventually, run_yard
+from yard import Yard, eventually, is_alive, run_yard
 
 from registry.settings import load
 
@@ -307,12 +306,4 @@ def test_ctrl_c_leaves_no_process(yard):
     assert yard.stop() == 0
 
     assert yard.processes() == []
-    assert not [engine for engine in engines if _lives(engine)]
-
-
-def _lives(process: psutil.Process) -> bool:
-    """What has ended, and only waits for this machine's init to notice, does not."""
-    try:
-        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
+    assert not [engine for engine in engines if is_alive(engine)]

@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 from postgres_server import PostgresServer
 from registry_world import Clock, url_in, without_fsync
+from sleep_world import OneNode
 
+from pipelines import sleeping
 from registry import db
 from registry.store import Store
 
@@ -32,14 +34,17 @@ def clock() -> Clock:
     return Clock()
 
 
+@pytest.fixture
+def sqlite_url(tmp_path: Path, empty_database: Path) -> str:
+    shutil.copy(empty_database, tmp_path / "modelyard.db")
+    return url_in(tmp_path)
+
+
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def url(
-    request: pytest.FixtureRequest, tmp_path: Path, empty_database: Path
-) -> AsyncIterator[str]:
+async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
     """A new database at the newest schema; each test runs on one of either kind."""
     if request.param == "sqlite":
-        shutil.copy(empty_database, tmp_path / "modelyard.db")
-        yield url_in(tmp_path)
+        yield request.getfixturevalue("sqlite_url")
     else:
         server: PostgresServer = request.getfixturevalue("postgres")
         yield await server.database()
@@ -50,3 +55,20 @@ async def store(url: str, clock: Clock) -> AsyncIterator[Store]:
     opened = await Store.open(url, clock=clock)
     yield opened
     await opened.aclose()
+
+
+@pytest.fixture
+async def live_store(sqlite_url: str) -> AsyncIterator[Store]:
+    """With the time of the machine, as a whole controller over it has."""
+    opened = await Store.open(sqlite_url)
+    yield opened
+    await opened.aclose()
+
+
+@pytest.fixture
+async def node(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[OneNode]:
+    """Nobody routes to its workers, so that nobody has to see that they leave."""
+    monkeypatch.setattr(sleeping, "DRAIN_MIN_S", 0.02)
+    made = OneNode()
+    yield made
+    await made.aclose()

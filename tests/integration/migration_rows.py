@@ -279,6 +279,23 @@ _TABLES: dict[str, Rows] = {
         ],
         "events": [_event("account-changed"), _event("sign-in")],
     },
+    "0009": {
+        "rollout_traffic": [
+            {
+                "model": "m",
+                "to_revision": 2,
+                "revision": 1,
+                "variant": "default",
+                "percent": 0,
+                "since": 1.0,
+                "until": 6.0,
+                "requests": 2,
+                "errors": 0,
+                "ttft": "{}",
+                "tpot": "{}",
+            }
+        ],
+    },
 }
 
 

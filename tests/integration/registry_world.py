@@ -26,8 +26,8 @@ ME = Principal(actor="key_0", request_id="r-1", client_ip="127.0.0.1")
 
 
 class Clock:
-    def __init__(self) -> None:
-        self.now = 1000.0
+    def __init__(self, now: float = 1000.0) -> None:
+        self.now = now
 
     def __call__(self) -> float:
         return self.now

@@ -2,12 +2,11 @@
 
 import asyncio
 import os
-import shutil
 import sys
 from contextlib import asynccontextmanager
 
 import pytest
-from registry_world import ME, url_in
+from registry_world import ME
 from yard import free_port
 
 from pipelines import backoff, controller, drains, readiness
@@ -17,7 +16,6 @@ from pipelines.engines.emulator.adapter import API_KEY_VARIABLE
 from pipelines.probe import probe_client, scrape
 from registry import spec as specs
 from registry.state import Phase
-from registry.store import Store
 from registry.store.nodes import NOWHERE
 
 SECRET = "sk-external-secret"
@@ -100,7 +98,7 @@ class World:
 
 
 @pytest.fixture
-async def world(tmp_path, empty_database, monkeypatch):
+async def world(live_store, monkeypatch):
     for module, name, seconds in (
         (controller, "TURN_S", 0.02),
         (drains, "DRAIN_MIN_S", 0.2),
@@ -112,14 +110,12 @@ async def world(tmp_path, empty_database, monkeypatch):
         monkeypatch.setattr(module, name, seconds)
     failed = []
     monkeypatch.setattr(controller.log, "exception", lambda *_: failed.append(sys.exc_info()[1]))
-    shutil.copy(empty_database, tmp_path / "modelyard.db")
-    store = await Store.open(url_in(tmp_path))
     async with probe_client() as client:
-        running = asyncio.create_task(Controller(store, NoCluster(), client, node_lost_s=30).run())
-        yield World(store, failed)
+        made = Controller(live_store, NoCluster(), client, node_lost_s=30)
+        running = asyncio.create_task(made.run())
+        yield World(live_store, failed)
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
-    await store.aclose()
     assert not failed
 
 

@@ -9,6 +9,7 @@ import pytest
 from fleets import a_worker
 from ray_node import RayNode
 from registry_world import device, planned
+from yard import is_alive
 
 from pipelines.cluster.base import ClusterError, Observation
 from pipelines.cluster.ray.cluster import RayCluster
@@ -83,18 +84,18 @@ async def test_a_worker_outlives_its_agent_its_keeper_and_ray_itself(
         (keeper,) = node.processes("ray::WorkerKeeper")
         agent.kill()
         keeper.terminate()  # Ray then ends what are the children of an actor
-        await until(lambda: not agent.is_running())
+        await until(lambda: not is_alive(agent))
         assert await seen(cluster, Phase.STARTING) == first
         await until(lambda: node.processes("ray::WorkerKeeper"))
 
         node.kill()
         with pytest.raises(ClusterError):
             await cluster.observe()
-        assert engine.is_running()
+        assert is_alive(engine)
         node.start()
         assert await seen(cluster, Phase.STARTING) == first
         await until(lambda: node.processes("ray::WorkerKeeper"))
-        assert (engine.is_running(), folder.state().session_id) == (True, engine.pid)
+        assert (is_alive(engine), folder.state().session_id) == (True, engine.pid)
 
         log = cluster.logs("n1", "w-1", tail_lines=5, follow=True)
         assert isinstance(await anext(log), bytes)
@@ -107,7 +108,7 @@ async def test_a_worker_outlives_its_agent_its_keeper_and_ray_itself(
         assert (await cluster.observe()).workers == ()
         await until(lambda: not node.processes("ray::WorkerKeeper"))
     finally:
-        if engine.is_running():  # the test failed: its supervisor ends the tree
+        if is_alive(engine):  # the test failed: its supervisor ends the tree
             psutil.Process(folder.state().supervisor_pid).terminate()
             engine.wait(20)
 

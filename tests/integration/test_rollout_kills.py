@@ -1,17 +1,20 @@
 """A controller that is killed before or after any of its writes costs a rollout nothing but time.
 
 The real controller, scheduler and store, on machines that are not there and with time that is
-counted. A run without a kill says how many calls of the store there are; then each of them is the
-last one that a controller makes, and the next controller goes on.
+counted. A run without a kill says which writes to the store there are. Before each of its turns the
+world is copied, controller and database and all, once for each write of that turn: this is the last
+one that the copy's controller makes, and the next controller goes on.
 """
 
 import asyncio
+import contextlib
 import copy
 import shutil
+import sqlite3
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, Self
 
 import httpx
 import pytest
@@ -44,21 +47,28 @@ class Mortal:
     first), and so before the next one.
     """
 
-    def __init__(self, store: Store, last: int | None) -> None:
-        self._store, self._last = store, last
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.last: int | None = None
         self.calls: list[str] = []
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> "Mortal":
+        """What holds it goes on with a copy, whose *store* is then set."""
+        made = Mortal(self.store)
+        made.last, made.calls = self.last, list(self.calls)
+        return made
+
     def __getattr__(self, name: str) -> Any:
-        method: Callable[..., Awaitable[Any]] = getattr(self._store, name)
+        method: Callable[..., Awaitable[Any]] = getattr(self.store, name)
         if name in _READS:
             return method
 
         async def call(*args: Any, **kwargs: Any) -> Any:
-            if self._last == 0:
+            if self.last == 0:
                 raise KilledError(name)
             self.calls.append(name)
             answer = await method(*args, **kwargs)
-            if len(self.calls) == self._last:
+            if len(self.calls) == self.last:
                 raise KilledError(name)
             return answer
 
@@ -92,13 +102,13 @@ class World:
     def __init__(self, store: Store, clock: Clock, machines: Machines) -> None:
         self.store, self.clock, self.machines = store, clock, machines
         self.kills = 0
-        self.mortal = self._born(None)
+        self.mortal = self._born()
         self.never = ""  # the role whose new workers do not come up
         self.least = 0  # how many must serve
         self.errors: tuple[int, int] = (0, 0)  # of the old revision's and the new one's requests
 
-    def _born(self, last: int | None) -> Mortal:
-        mortal = Mortal(self.store, last)
+    def _born(self) -> Mortal:
+        mortal = Mortal(self.store)
         store: Any = mortal
         client: Any = httpx.AsyncClient  # nothing is asked over a socket
         self.controller = Controller(
@@ -106,8 +116,19 @@ class World:
         )
         return mortal
 
-    def dies_after(self, last: int | None) -> None:
-        self.mortal = self._born(last)
+    def copied(self) -> Self:
+        """It and all that it remembers, but for the database, which `on` gives it."""
+        return copy.deepcopy(self, {id(self.store): self.store})
+
+    @contextlib.asynccontextmanager
+    async def on(self, database: Path) -> AsyncIterator[Self]:
+        """With *database*, a copy of the one that it stood on."""
+        self.store = await Store.open(url_in(database.parent), clock=self.clock)
+        self.mortal.store = self.store
+        try:
+            yield self
+        finally:
+            await self.store.aclose()
 
     async def turn(self) -> Snapshot:
         self.clock.now += 1.0
@@ -120,7 +141,7 @@ class World:
                 await self.controller.turn(prober, commands, Unmeasured())
             except KilledError:
                 self.kills += 1
-                self.mortal = self._born(None)
+                self.mortal = self._born()
                 for call in tuple(commands._running.values()):
                     call.cancel()  # it does not get as far as the node
             await commands.settled()
@@ -218,25 +239,31 @@ def roles(seen: Snapshot) -> list[Role]:
     return sorted(w.plan.role for w in seen.workers) if rests and not model.condition else []
 
 
-async def rolled_over(world: World) -> None:
-    """Aggregated to 2P:1D: what every run must come to."""
-    world.least = 3
-    gate = {"watch_s": 5.0, "requests_min": 20}
-    world.errors = (1, 1)
-    await world.store.apply_model(spec(NEW, canary=[25, 100], gate=gate), by=ME)
-    await world.until(lambda seen: roles(seen) == [Role.DECODE, Role.PREFILL, Role.PREFILL])
+class Course(NamedTuple):
+    """From `OLD` to `NEW` with this policy and these troubles, until *ends_as*; then *check*."""
+
+    policy: dict[str, Any]
+    ends_as: list[Role]
+    check: Callable[[World, Snapshot], Awaitable[None]]
+    errors: tuple[int, int] = (0, 0)
+    never: str = ""
+
+    async def begin(self, world: World) -> None:
+        world.least, world.errors, world.never = 3, self.errors, self.never
+        await world.store.apply_model(spec(NEW, canary=[25, 100], **self.policy), by=ME)
+
+    def is_over(self, seen: Snapshot) -> bool:
+        return roles(seen) == self.ends_as
+
+
+async def rolled_over(world: World, _seen: Snapshot) -> None:
     (rollout,) = await world.store.rollouts("m")
     assert (rollout.state, rollout.step, rollout.percent) == (RolloutState.DONE, 2, 100)
     assert [r.number for r in await world.store.revisions("m")] == [1, 2]
 
 
-async def rolled_back(world: World) -> None:
-    """The new revision's requests fail: the old one must be as it was."""
-    world.least = 3
-    gate = {"watch_s": 5.0, "requests_min": 20}
-    world.errors = (1, 30)
-    await world.store.apply_model(spec(NEW, canary=[25, 100], gate=gate), by=ME)
-    seen = await world.until(lambda seen: roles(seen) == [Role.UNIFIED] * 3)
+async def rolled_back(world: World, seen: Snapshot) -> None:
+    """The old revision must be as it was."""
     (rollout,) = await world.store.rollouts("m")
     assert rollout.state is RolloutState.ROLLED_BACK
     assert "gate failed" in rollout.reason
@@ -244,44 +271,61 @@ async def rolled_back(world: World) -> None:
     assert seen.models[0].spec == spec(OLD)
 
 
-async def never_ready(world: World) -> None:
-    """The new decode worker does not come up."""
-    world.least, world.never = 3, Role.DECODE
-    await world.store.apply_model(spec(NEW, canary=[25, 100], ready_s=20.0), by=ME)
-    seen = await world.until(lambda seen: roles(seen) == [Role.UNIFIED] * 3)
+async def never_ready(world: World, seen: Snapshot) -> None:
     (rollout,) = await world.store.rollouts("m")
     assert rollout.state is RolloutState.ROLLED_BACK
     assert "0 of 1 decode ready" in rollout.reason
     assert seen.models[0].spec == spec(OLD)
 
 
+GATE = {"gate": {"watch_s": 5.0, "requests_min": 20}}
+PAIR, ALONE = [Role.DECODE, Role.PREFILL, Role.PREFILL], [Role.UNIFIED] * 3
+COURSES = [
+    Course(GATE, PAIR, rolled_over, errors=(1, 1)),
+    Course(GATE, ALONE, rolled_back, errors=(1, 30)),
+    Course({"ready_s": 20.0}, ALONE, never_ready, never=Role.DECODE),
+]
+
+
 @pytest.mark.usefixtures("_idle")
 @pytest.mark.parametrize("part", range(PARTS))
-@pytest.mark.parametrize("course", [rolled_over, rolled_back, never_ready])
+@pytest.mark.parametrize("course", COURSES, ids=lambda course: course.check.__name__)
 async def test_a_controller_killed_at_any_write_costs_time_only(
-    course: Callable[[World], Awaitable[None]], part: int, empty_database: Path, tmp_path: Path
+    course: Course, part: int, empty_database: Path, tmp_path: Path
 ) -> None:
     database = tmp_path / "modelyard.db"
     shutil.copy(empty_database, database)
-    begin = await serving(database)
+    clock, machines = await serving(database)
 
-    async def run(last: int | None) -> World:
-        shutil.copy(database, folder_of(last) / "modelyard.db")
-        clock, machines = copy.deepcopy(begin)
-        store = await Store.open(url_in(folder_of(last)), clock=clock)
-        world = World(store, clock, machines)
-        world.dies_after(last)
-        await course(world)
-        await store.aclose()
-        return world
+    def copy_of(source: Path, name: str) -> Path:
+        made = tmp_path / name / source.name
+        made.parent.mkdir()
+        with (
+            contextlib.closing(sqlite3.connect(source)) as here,
+            contextlib.closing(sqlite3.connect(made)) as there,
+        ):
+            here.backup(there)
+        return made
 
-    def folder_of(last: int | None) -> Path:
-        folder = tmp_path / str(last)
-        folder.mkdir(exist_ok=True)
-        return folder
+    async def killed(saved: World, source: Path, last: int) -> None:
+        async with saved.copied().on(copy_of(source, f"killed-{last}")) as world:
+            world.mortal.last = last
+            await course.check(world, await world.until(course.is_over))
+            assert world.kills == 1, last
 
-    calls = (await run(None)).mortal.calls
+    store = await Store.open(url_in(tmp_path), clock=clock)
+    whole = World(store, clock, machines)
+    await course.begin(whole)
+    calls = whole.mortal.calls
+    for turn in range(TURNS_MAX):
+        saved, source = whole.copied(), copy_of(database, f"turn-{turn}")
+        seen = await whole.turn()
+        first = len(saved.mortal.calls) + 1 if turn else 0
+        for last in range(first, len(calls) + 1):
+            if last % PARTS == part:
+                await killed(saved, source, last)
+        if course.is_over(seen):
+            break
+    await course.check(whole, seen)
+    await store.aclose()
     assert {"commit_gang", "set_worker", "set_condition"} < set(calls)
-    for last in range(part, len(calls) + 1, PARTS):
-        world = await run(last)
-        assert world.kills == 1, (last, calls[last - 1 : last])

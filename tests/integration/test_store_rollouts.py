@@ -1,5 +1,6 @@
 """A model's way from one revision to the next, in `registry.store` on a real database."""
 
+from collections.abc import Iterable
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from registry.errors import ConflictError, NotFoundError, PlanConflictError
 from registry.spec import ModelSpec, Promote, RolloutPolicy
 from registry.state import EventKind, Model, Rollout, RolloutState
 from registry.store import Store
+from registry.traffic import SLOT_S, TRAFFIC_KEPT_S, Latencies, StepTraffic, Traffic
 
 
 def changed(source: str = "hf://org/other", **changes: Any) -> ModelSpec:
@@ -236,3 +238,68 @@ async def test_two_at_once_are_refused_by_the_database(store: Store) -> None:
         async with store._scopes.write() as write:
             write.session.add(second)
             await write.session.flush()
+
+
+def told(at: float, revision: int, **changes: Any) -> Traffic:
+    facts = {"gateway": "gw/000", "model": "m", "variant": "default", "requests": 4, "errors": 1}
+    return Traffic(at=at, revision=revision, **(facts | changes))
+
+
+async def at_a_quarter(store: Store) -> Rollout:
+    await begun(store, canary=(25, 50, 100))
+    return await store.enter_step("m", 2, step=1, percent=25, reason="")
+
+
+def sums(found: Iterable[StepTraffic]) -> dict[int, tuple[int, int]]:
+    return {row.revision: (row.requests, row.errors) for row in found}
+
+
+async def test_what_both_revisions_did_at_a_step_is_added_up_as_it_is_told(store: Store) -> None:
+    at = (await at_a_quarter(store)).step_at
+    ttft = Latencies.of((0.1, 0.2))
+    await store.record_traffic([told(at - SLOT_S, 1), told(at, 1, ttft=ttft), told(at, 7)])
+    await store.record_traffic([told(at, 2), told(at + SLOT_S, 1, ttft=ttft)])
+    await store.record_traffic([told(at, 1, gateway="gw/001"), told(at, 1, model="other")])
+    old, new = await store.rollout_traffic("m", 2)
+    assert sums((old, new)) == {1: (12, 3), 2: (4, 1)}
+    assert (old.ttft, new.ttft) == (ttft + ttft, Latencies())
+    assert (old.percent, old.since, old.until) == (25, at, at + 2 * SLOT_S)
+
+
+async def test_what_is_told_again_is_not_added_again(store: Store) -> None:
+    at = (await at_a_quarter(store)).step_at
+    await store.record_traffic([told(at, 1)])
+    await store.record_traffic([told(at, 1), told(at, 2)])
+    assert sums(await store.rollout_traffic("m", 2)) == {1: (4, 1), 2: (4, 1)}
+
+
+async def test_what_was_added_up_outlives_the_traffic_and_a_new_step_begins_anew(
+    store: Store, clock: Clock
+) -> None:
+    at = (await at_a_quarter(store)).step_at
+    await store.record_traffic([told(at, 1), told(at, 2)])
+    clock.now += 2 * TRAFFIC_KEPT_S
+    await store.forget_ended()
+    await store.record_traffic([told(clock.now, 2)])
+    assert await store.traffic(since=0.0) == (told(clock.now, 2),)
+    assert sums(await store.rollout_traffic("m", 2)) == {1: (4, 1), 2: (8, 2)}
+    clock.now += 60
+    await store.enter_step("m", 2, step=2, percent=50, reason="")
+    await store.record_traffic([told(clock.now, 2)])
+    assert sums(await store.rollout_traffic("m", 2)) == {2: (4, 1)}
+
+
+@pytest.mark.parametrize("end", ["done", "rolled back"])
+async def test_the_last_step_s_sums_stay_when_it_is_over(store: Store, end: str) -> None:
+    at = (await at_a_quarter(store)).step_at
+    await store.record_traffic([told(at, 1), told(at, 2)])
+    if end == "done":
+        await store.enter_step("m", 2, step=2, percent=100, reason="")
+        await store.record_traffic([told(at + SLOT_S, 2)])
+        await store.finish_rollout("m", 2, reason="")
+    else:
+        await store.roll_back("m", 2, reason="")
+    await store.record_traffic([told(at + 2 * SLOT_S, 2)])
+    found = await store.rollout_traffic("m", 2)
+    assert sums(found) == {1: (4, 1), 2: (4, 1)}
+    assert {row.percent for row in found} == {25}

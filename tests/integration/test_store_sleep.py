@@ -115,6 +115,44 @@ async def test_an_engine_that_falls_asleep_too_late_is_stopped_all_the_same(stor
     assert await claimed(store) == [("n/cpu0", DEVICE_BYTES), ("n/cpu1", 0)], "its process is there"
 
 
+async def test_who_is_started_to_wake_is_started_so_that_it_can_sleep_as_its_spec_says_now(
+    store: Store,
+) -> None:
+    worker = await serving(store)
+    assert not worker.plan.sleeps
+    await asleep(store, worker)
+    for idle, sleeps in (({"after_s": 60}, True), ({"after_s": 60, "then": "stop"}, False)):
+        await store.apply_model(spec(idle=idle), by=ME)
+        woken = await store.wake_worker(worker.id, reason="asked for")
+        assert woken.plan.sleeps is sleeps
+        assert woken.plan.fingerprint == worker.plan.fingerprint
+        await asleep(store, worker)
+
+
+async def test_who_is_told_to_wake_stays_as_it_was_started(store: Store) -> None:
+    worker = await serving(store)
+    await asleep(store, worker, LIGHTLY, held=30)
+    await store.apply_model(spec(idle={"after_s": 60}), by=ME)
+    assert (await store.wake_worker(worker.id, reason="asked for")).plan == worker.plan
+
+
+async def test_one_that_sleeps_lightly_sleeps_on_without_a_process(store: Store) -> None:
+    worker = await serving(store)
+    await asleep(store, worker, LIGHTLY, held=30)
+
+    falling = await store.sleep_worker(worker.id, SleepMode.STOPPED, reason="idle")
+    assert (falling.phase, falling.sleep_mode) == (Phase.FALLING_ASLEEP, SleepMode.STOPPED)
+    assert await claimed(store) == [("n/cpu0", 30), ("n/cpu1", 0)], "its process is there"
+
+    sleeper = await store.worker_sleeps(worker.id, {}, mode=SleepMode.STOPPED)
+    assert (sleeper.phase, sleeper.has_process) == (Phase.ASLEEP, False)
+    assert await claimed(store) == [("n/cpu0", 0), ("n/cpu1", 0)]
+    deaf = await store.sleep_worker(worker.id, LIGHTLY, reason="idle")
+    assert (deaf.phase, deaf.sleep_mode) == (Phase.ASLEEP, SleepMode.STOPPED), "nobody to be told"
+    assert (await store.wake_worker(worker.id, reason="asked for")).phase is Phase.ASSIGNED
+    assert await claimed(store) == [("n/cpu0", DEVICE_BYTES), ("n/cpu1", 0)]
+
+
 async def test_one_that_is_to_go_does_not_fall_asleep(store: Store) -> None:
     worker = await serving(store)
     await ready(store, worker)

@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from yard import Yard, eventually, run_yard
+from yard import Yard, eventually, is_alive, run_yard
 
 SPEC = """
 models:
@@ -162,7 +162,7 @@ def test_a_killed_supervisor_takes_its_engine_along(yard):
     supervisor.kill()
 
     eventually("replaced", lambda: len(ids(yard, "emu") - {victim}) == 2)
-    assert not [engine for engine in engines if engine.is_running()], "no orphan keeps its memory"
+    assert not [engine for engine in engines if is_alive(engine)], "no orphan keeps its memory"
 
 
 @pytest.mark.parametrize("part", ["gateway", "controller"])
@@ -307,8 +307,7 @@ def test_a_killed_up_leaves_the_workers_to_the_next_one(yard, spec):
     parts = [yard.part("gateway"), yard.part("controller")]
     yard.process.kill()
     yard.process.wait()
-    psutil.wait_procs(parts, timeout=20)
-    assert not [part for part in parts if part.is_running()], "the parts end with their parent"
+    eventually("the parts end with their parent", lambda: not any(map(is_alive, parts)), 20)
     assert len(yard.processes()) >= 2 * len(before), "workers and supervisors go on"
 
     yard.start()

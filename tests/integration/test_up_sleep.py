@@ -109,3 +109,22 @@ def test_by_hand(yard):
     at_once = yard.cli("wake", "light", "--wait")
     assert at_once.stdout.startswith("model/light wakes up: "), "once it has fallen asleep"
     assert yard.cli("apply", "-f", str(yard.home.parent / "spec.yaml"), "--wait").returncode == 0
+
+
+@pytest.mark.timeout(240)
+def test_a_model_that_sleeps_with_its_weights_in_memory_is_asleep_after_a_restart(yard):
+    """Last: it ends the `up` of the others."""
+    yard.cli("sleep", "light", check=False)
+    eventually("light is asleep", lambda: sleeps(yard, "light"), 60)
+    (before,) = yard.workers("light")
+    assert yard.stop() == 0
+    assert not yard.engine_processes(before["id"])
+
+    yard.start()
+    yard.wait_ready(90)
+
+    (after,) = yard.workers("light")
+    assert (after["id"], after["phase"]) == (before["id"], "asleep")
+    with yard.client() as client:
+        ask(client, "light", stream=False)
+    assert [worker["id"] for worker in yard.ready_workers("light")] == [before["id"]]

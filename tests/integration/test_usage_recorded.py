@@ -1,7 +1,6 @@
 """Metering on the real registry: commits of unknown outcome, databases that are away, sweeps."""
 
 import asyncio
-import shutil
 import sqlite3
 
 import pytest
@@ -15,10 +14,9 @@ from registry.store import Store
 
 
 @pytest.fixture
-def url(tmp_path, empty_database):
+def url(sqlite_url):
     """SQLite alone, whose file is looked into here; PostgreSQL has `faults/test_two_machines`."""
-    shutil.copy(empty_database, tmp_path / "modelyard.db")
-    return url_in(tmp_path)
+    return sqlite_url
 
 
 @pytest.fixture(autouse=True)

@@ -15,7 +15,8 @@ import pytest
 from simulation.fleet.world import ME, Clock, World, unsettled
 
 from pipelines import controller, drains
-from pipelines.scheduler import Proposal, place
+from pipelines.awake.places import place_awake_or_asleep
+from pipelines.scheduler import Proposal
 from registry import db
 from registry.state import NodeState
 from registry.store import Store
@@ -80,7 +81,7 @@ async def test_all_else_goes_on_while_the_scheduler_thinks(
     def thinks(*asked: Any, **more: Any) -> Proposal:
         loop.call_soon_threadsafe(others_went_on.set)
         assert others_went_on.wait(2.0), "nothing else went on"
-        return place(*asked, **more)
+        return place_awake_or_asleep(*asked, **more)
 
     monkeypatch.setattr(controller, "place_awake_or_asleep", thinks)
     try:

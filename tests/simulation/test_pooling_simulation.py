@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from simulation.azure import Arrival
-from simulation.pooling.__main__ import main
-from simulation.pooling.catalog import BATCH_MAX, SIZES, Served, catalog
+from simulation.pooling.__main__ import compare, main
+from simulation.pooling.catalog import SIZES, Served, catalog
 from simulation.pooling.engine import STEP_S, Engine, Request
 from simulation.pooling.fleets import (
     DEVICE_GIB,
@@ -137,12 +137,37 @@ def test_the_search_finds_the_fewest_that_keep_it_and_tells_all_it_tried():
     assert all(not one.keeps for one in found.tried if one.devices < found.fewest.devices)
 
 
+@pytest.mark.parametrize(
+    ("sleeps", "back_s"), [(LIGHTLY, SIZES[2].wake_s), (STOPPED, SIZES[2].start_s)]
+)
+def test_who_was_put_to_sleep_is_back_as_soon_as_its_engine_can(sleeps, back_s):
+    models = [Served(f"m{n}", SIZES[2], 1.0) for n in range(2)]
+    line = [
+        Request(Arrival(at, 100, 10), model) for at, model in ((0, "m0"), (100, "m1"), (200, "m0"))
+    ]
+    replay(line, Pooled(models, 1, sleeps=sleeps, awake_min_s=AWAKE_MIN_S))
+
+    assert back_s < line[2].ttft_s < back_s + 10
+
+
 def test_the_bench_tells_people_and_machines(tmp_path, capsys):
     out = tmp_path / "pooling.json"
+    few = ["--models", "6", "--exponents", "2", "--until-s", "60", "--seeds", "1", "2"]
 
-    main(["--models", "6", "--exponents", "2", "--until-s", "60", "--jobs", "1", "--out", str(out)])
+    main([*few, "--stop", "--ttft-s", "120", "--jobs", "1", "--out", str(out)])
 
-    (told,) = json.loads(out.read_bytes())
-    assert [one["way"] for one in told["found"]] == ["dedicated", "first fit", "pool"]
-    assert "first fit" in capsys.readouterr().out
-    assert BATCH_MAX > 0
+    told = json.loads(out.read_bytes())
+    assert [(one["case"]["seed"], one["case"]["stop"]) for one in told] == [(1, True), (2, True)]
+    assert [one["way"] for one in told[0]["found"]] == ["dedicated", "first fit", "pool"]
+    seen = capsys.readouterr()
+    assert "within TTFT 120 s" in seen.out
+    assert "2 of 2 cases" in seen.err
+
+
+def test_where_one_device_is_too_few_for_the_most_popular_no_way_is_compared():
+    case = Case(exponent=4.0, models=3, until_s=120.0, from_s=0.0, seed=2)
+
+    told = compare(case)
+
+    assert not told.is_possible
+    assert [one.way for one in told.found] == ["dedicated"]

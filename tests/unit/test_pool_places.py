@@ -13,6 +13,7 @@ from pipelines.topology import expand
 from registry.state import Claim, Phase, Pool, Worker
 from registry.traffic import Demand
 
+NOW = 100.0
 replace = msgspec.structs.replace
 
 
@@ -33,7 +34,7 @@ def a_fleet(models, *, devices=1, memory_gib=8, overcommit=2.0, **more):
 def placed(snapshot):
     """(by model whether it was placed asleep, whom there was no place for)"""
     gangs = [gang for model in snapshot.models for gang in expand(model)]
-    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of)
+    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of, NOW)
     return (
         {gang.workers[0].plan.model: gang.asleep for gang in proposal.placed},
         [refusal.plan.model for refusal in proposal.refused],
@@ -75,11 +76,11 @@ def test_nobody_is_placed_asleep_where_who_is_never_taken_away_leaves_no_room():
     new = pooled("b")
 
     fleet = a_fleet([kept, new], workers=[worker], claims=[claim])
-    proposal = place_awake_or_asleep(fleet, expand(new), runtime_of)
+    proposal = place_awake_or_asleep(fleet, expand(new), runtime_of, NOW)
     assert (proposal.placed, len(proposal.refused)) == ((), 1)
 
     both = a_fleet([kept, new])
-    proposal = place_awake_or_asleep(both, [*expand(kept), *expand(new)], runtime_of)
+    proposal = place_awake_or_asleep(both, [*expand(kept), *expand(new)], runtime_of, NOW)
     assert len(proposal.placed) == len(proposal.refused) == 1, "nor beside one placed just now"
 
 
@@ -87,7 +88,7 @@ def test_a_sleeper_claims_nothing():
     gangs = [gang for model in (pooled("a"), pooled("b")) for gang in expand(model)]
 
     proposal = place_awake_or_asleep(
-        a_fleet([pooled("a"), pooled("b")], memory_gib=4), gangs, runtime_of
+        a_fleet([pooled("a"), pooled("b")], memory_gib=4), gangs, runtime_of, NOW
     )
 
     claims = [gang.workers[0].claims[0].memory_bytes for gang in proposal.placed]
@@ -105,13 +106,13 @@ def test_nobody_is_placed_where_it_could_not_wake():
     snapshot = a_fleet([big, other], workers=[held], claims=[claim], overcommit=10.0)
 
     gangs = list(expand(big))
-    assert place_awake_or_asleep(snapshot, gangs, runtime_of).placed == ()
+    assert place_awake_or_asleep(snapshot, gangs, runtime_of, NOW).placed == ()
 
     sleeper, kept = a_sleeper(pooled("s", memory="2GiB"), held_gib=1)
     snapshot = a_fleet(
         [big, pooled("s", memory="2GiB")], workers=[sleeper], claims=[kept], memory_gib=6
     )
-    assert place_awake_or_asleep(snapshot, gangs, runtime_of).placed == (), "s keeps a part"
+    assert place_awake_or_asleep(snapshot, gangs, runtime_of, NOW).placed == (), "s keeps a part"
 
 
 def test_sleepers_block_nobody_of_no_pool():
@@ -123,7 +124,7 @@ def test_sleepers_block_nobody_of_no_pool():
         claims=[claim for _, claim in sleepers],
     )
 
-    (gang,) = place_awake_or_asleep(snapshot, expand(new), runtime_of).placed
+    (gang,) = place_awake_or_asleep(snapshot, expand(new), runtime_of, NOW).placed
     assert not gang.asleep
 
 
@@ -145,7 +146,7 @@ def test_sleepers_go_where_the_fewest_would_be_awake():
 
     gangs = [gang for model in new for gang in expand(model)]
 
-    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of)
+    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of, NOW)
 
     assert sorted(devices_of(proposal)) == ["a/cpu0", "a/cpu1"]
 
@@ -153,7 +154,7 @@ def test_sleepers_go_where_the_fewest_would_be_awake():
 def test_sleepers_go_where_nobody_is_asked_for():
     awake = [a_sleeper(pooled(f"w{n}", memory="8GiB"), f"a/cpu{n}", held_gib=8) for n in range(2)]
     new = pooled("x")
-    demand = [Demand(at=100.0, gateway="g", model="w0", in_flight=1, asked_at=99.0)]
+    demand = [Demand(at=NOW, gateway="g", model="w0", in_flight=1, asked_at=99.0)]
     snapshot = a_fleet(
         [pooled("w0", memory="8GiB"), pooled("w1", memory="8GiB"), new],
         devices=2,
@@ -163,9 +164,9 @@ def test_sleepers_go_where_nobody_is_asked_for():
         demand=demand,
     )
 
-    assert devices_of(place_awake_or_asleep(snapshot, expand(new), runtime_of)) == ["a/cpu1"]
+    assert devices_of(place_awake_or_asleep(snapshot, expand(new), runtime_of, NOW)) == ["a/cpu1"]
     other = replace(snapshot, demand=(replace(demand[0], model="w1"),))
-    assert devices_of(place_awake_or_asleep(other, expand(new), runtime_of)) == ["a/cpu0"]
+    assert devices_of(place_awake_or_asleep(other, expand(new), runtime_of, NOW)) == ["a/cpu0"]
 
 
 def test_a_successor_is_not_placed_asleep_beside_who_serves():
@@ -173,7 +174,7 @@ def test_a_successor_is_not_placed_asleep_beside_who_serves():
     worker, claim = a_sleeper(pooled("m", memory="7GiB"), held_gib=7, phase=Phase.READY)
     snapshot = a_fleet([model], workers=[worker], claims=[claim])
 
-    assert place_awake_or_asleep(snapshot, expand(model), runtime_of).placed == ()
+    assert place_awake_or_asleep(snapshot, expand(model), runtime_of, NOW).placed == ()
 
 
 def test_a_pair_is_placed_asleep_where_both_can_be_awake():
@@ -191,7 +192,7 @@ def test_a_pair_is_placed_asleep_where_both_can_be_awake():
 def test_a_plan_tells_who_would_be_placed_asleep():
     models = [pooled(f"m{n}") for n in range(4)]
 
-    told = plan(a_fleet(models), (), 0.0, runtime_of)
+    told = plan(a_fleet(models), (), NOW, runtime_of)
 
     assert sorted(start.asleep for start in told.starts) == [False, False, True, True]
     assert told.is_complete
@@ -215,7 +216,7 @@ def test_awake_never_oversells_and_asleep_keeps_the_overcommit(sizes, devices, o
     )
     gangs = [gang for model in models for gang in expand(model)]
 
-    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of)
+    proposal = place_awake_or_asleep(snapshot, gangs, runtime_of, NOW)
 
     claimed, pool_awake, not_pool = Counter(), Counter(), Counter({"a/cpu0": others * GIB})
     for gang in proposal.placed:
@@ -237,3 +238,14 @@ def test_awake_never_oversells_and_asleep_keeps_the_overcommit(sizes, devices, o
             assert size <= 8 * GIB - not_pool[taken.device_id]
     seated = {gang.workers[0].plan.slot for gang in proposal.placed}
     assert not seated & {refusal.plan.slot for refusal in proposal.refused}
+
+
+def test_a_plan_counts_on_the_room_of_who_falls_asleep():
+    falls, claim = a_sleeper(pooled("s", memory="8GiB"), held_gib=8, phase=Phase.FALLING_ASLEEP)
+    new = unified("new", memory="8GiB")
+    snapshot = a_fleet([pooled("s", memory="8GiB"), new], workers=[falls], claims=[claim])
+
+    told = plan(snapshot, (), NOW, runtime_of)
+
+    assert [(start.worker.plan.model, start.turn) for start in told.starts] == [("new", 2)]
+    assert told.is_complete

@@ -9,7 +9,7 @@ from pipelines.conditions import condition
 from pipelines.plan import with_specs
 from pipelines.reconciler import reconcile
 from pipelines.rollouts import Step
-from pipelines.rollouts.targets import is_proven
+from pipelines.rollouts.scene import is_proven
 from pipelines.topology import expand
 from registry.spec import Locality, Role, from_data
 from registry.state import NodeState, Phase, RoleScale, RolloutState
@@ -27,6 +27,12 @@ def other(model, topology, **fields):
     spec = msgspec.to_builtins(model.spec)
     spec["variants"][0]["topology"] = msgspec.to_builtins(topology.spec.variants[0].topology)
     return from_data({**spec, **fields})
+
+
+def renamed(model, name, **fields):
+    """Its spec with its one variant under another name."""
+    data = msgspec.to_builtins(model.spec)
+    return from_data({**data, "variants": [{**data["variants"][0], "name": name}], **fields})
 
 
 def test_what_replaces_no_worker_is_over_at_once():
@@ -77,9 +83,7 @@ def test_from_aggregated_to_a_pair_the_old_ones_serve_until_the_new_ones_are_rea
 @pytest.mark.parametrize("name", ["renamed", "removed"])
 def test_the_workers_of_a_variant_that_goes_serve_until_the_new_ones_are_ready(name):
     model = unified("m", workers=2)
-    data = msgspec.to_builtins(model.spec)
-    data["variants"] = [{**data["variants"][0], "name": name}]
-    course = Course(capacity(model, slots=4), from_data(data), ready_after=2)
+    course = Course(capacity(model, slots=4), renamed(model, name), ready_after=2)
     course.run(look=lambda course: course.ready() >= 2 or pytest.fail("too few serve"))
     assert {worker.plan.variant for worker in course.snapshot.workers} == {name}
 
@@ -250,6 +254,81 @@ def test_an_old_worker_that_dies_is_replaced_where_its_share_of_the_traffic_need
     course.turns(5)
     assert len(course.of(1, Phase.READY)) == 3
     course.run()
+
+
+def evict(course, worker):
+    """As the scheduler does for another model."""
+    course._drain({worker.id: "makes room for other"})
+
+
+@pytest.mark.parametrize("state", [RolloutState.PAUSED, RolloutState.STALLED, None])
+@pytest.mark.parametrize("slots", [4, 8])
+def test_an_old_worker_that_was_evicted_at_a_step_comes_again(state, slots):
+    model = unified("m", workers=4)
+    policy = {**CANARY, "pause_s": 1000.0}
+    course = Course(capacity(model, slots=slots), changed(model, rollout=policy))
+    while course.rollout.percent != 25:
+        course.turn()
+    if state is not None:
+        course.change_rollout(state=state)
+    course.turns(3)
+    for _ in range(3):
+        evict(course, course.of(1, Phase.READY)[0])
+        course.turns(5)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (3, 1)
+
+
+def test_an_old_worker_that_was_evicted_comes_again_beside_workers_of_another_shape():
+    model = unified("m", workers=4)
+    policy = {"canary": [25, 100], "pause_s": 1000.0}
+    spec = other(model, disaggregated("m"), rollout=policy)
+    course = Course(capacity(model, slots=8), spec)
+    while course.rollout.percent != 25:
+        course.turn()
+    course.change_rollout(state=RolloutState.PAUSED)
+    for _ in range(2):
+        evict(course, course.of(1, Phase.READY)[0])
+        course.turns(5)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (3, 2)
+
+
+def test_an_old_worker_that_was_evicted_comes_again_while_the_new_ones_do_not_get_ready():
+    """No more than the new ones may have the place of."""
+    model = unified("m", workers=4)
+    course = Course(
+        capacity(model, slots=4), changed(model), never=lambda worker: worker.plan.revision == 2
+    )
+    course.turns(5)
+    assert len(course.of(1, Phase.READY)) == 3
+    evict(course, course.of(1, Phase.READY)[0])
+    course.turns(5)
+    assert len(course.of(1, Phase.READY)) == 3
+
+
+def test_one_that_made_way_does_not_come_back_for_who_took_its_place():
+    model = with_spec(unified("m", workers=3), topology={"max_surge": 0})
+    policy = {"canary": [50, 100], "pause_s": 1000.0}
+    course = Course(capacity(model, slots=9), changed(model, rollout=policy))
+    while course.rollout.percent != 50:
+        course.turn()
+    course.change_rollout(state=RolloutState.PAUSED)
+    course.turns(10)
+    assert (len(course.of(1)), len(course.of(2))) == (1, 2)
+
+
+def test_what_comes_again_keeps_within_the_surge():
+    model = with_spec(unified("m", workers=4), topology={"max_surge": 1})
+    policy = {"canary": [50, 100], "pause_s": 1000.0}
+    course = Course(capacity(model, slots=12), changed(model, rollout=policy), gone_after=3)
+    while course.rollout.percent != 50:
+        course.turn()
+    for _ in range(30):
+        if course.now % 6 == 0 and course.of(1, Phase.READY):
+            evict(course, course.of(1, Phase.READY)[0])
+        course.turn()
+        assert len(course.snapshot.workers) <= 5
+    course.turns(6)
+    assert (len(course.of(1, Phase.READY)), len(course.of(2, Phase.READY))) == (2, 2)
 
 
 def test_an_old_worker_that_never_served_makes_way_for_its_repair():
@@ -427,6 +506,59 @@ def test_back_to_the_base_without_room_the_workers_in_between_keep_the_minimum()
     assert {worker.plan.fingerprint for worker in course.snapshot.workers} == {
         plan.fingerprint for gang in expand(model) for plan in gang
     }
+    assert course.ready() == 4
+
+
+def half_way(policy, slots=4, spec=changed, **course):
+    """At 50 % of a change of a model of four workers, which then changes again."""
+    model = unified("m", workers=4)
+    policy = {"canary": [50, 100], "pause_s": 1000.0, **policy}
+    course = Course(capacity(model, slots=slots), spec(model, rollout=policy), **course)
+    while course.rollout.percent != 50:
+        course.turn()
+    return course
+
+
+def third():
+    return with_spec(unified("m", workers=4), topology={"args": {"seed": 3}}).spec
+
+
+def test_a_third_revision_without_room_has_the_workers_in_between_serve_until_others_can():
+    course = half_way({}, ready_after=3)
+    assert (len(course.of(1)), len(course.of(2))) == (2, 2)
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.run(look=lambda course: course.ready() >= 3 or pytest.fail("too few serve"))
+    assert len(course.of(3, Phase.READY)) == len(course.snapshot.workers) == 4
+
+
+def test_a_third_revision_that_is_paused_or_cannot_start_leaves_those_in_between():
+    course = half_way({}, never=lambda worker: worker.plan.revision == 3)
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.turns(20)
+    assert len(course.of(1, Phase.READY)) + len(course.of(2, Phase.READY)) == 3
+    course.change_rollout(state=RolloutState.PAUSED)
+    course.turns(20)
+    assert len(course.of(1, Phase.READY)) + len(course.of(2, Phase.READY)) == 3
+
+
+def test_workers_in_between_of_another_shape_serve_until_the_third_revision_does():
+    pair = with_spec(disaggregated("m"), topology={"prefill": {"max_unavailable": 2}})
+    course = half_way({}, spec=lambda model, **more: other(model, pair, **more), ready_after=3)
+    in_between = {worker.id for worker in course.of(2)}
+    assert sorted(worker.plan.role for worker in course.of(2)) == [Role.DECODE, Role.PREFILL]
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.turns(2)
+    assert in_between < {worker.id for worker in course.snapshot.workers}
+    course.run(look=lambda course: course.ready() >= 2 or pytest.fail("too few serve"))
+    assert {worker.plan.revision for worker in course.snapshot.workers} == {3}
+
+
+def test_a_variant_in_between_that_neither_side_names_serves_until_others_can():
+    course = half_way({}, spec=lambda model, **more: renamed(model, "between", **more))
+    assert len(course.of(2, Phase.READY)) == 2
+    course.snapshot, _ = with_specs(course.snapshot, [third()], course.now)
+    course.run(look=lambda course: course.ready() >= 3 or pytest.fail("too few serve"))
+    assert {worker.plan.revision for worker in course.snapshot.workers} == {3}
     assert course.ready() == 4
 
 

@@ -9,7 +9,7 @@ from pipelines.rollouts import Step
 from pipelines.rollouts.gate import Outcome, judge
 from registry.spec import Gate, RolloutPolicy, from_data
 from registry.state import Phase, Rollout, RolloutState
-from registry.traffic import Latencies, Traffic
+from registry.traffic import Latencies, StepTraffic
 
 GATE = Gate(watch_s=30.0, requests_min=20, error_rate_max=0.02, ttft_ratio_max=1.5)
 SPEC = unified("m").spec
@@ -37,8 +37,9 @@ def seen(revision, *, requests=100, errors=0, ttft_s=0.0, tpot_s=0.0, **told):
     def times(seconds):
         return Latencies.of((seconds,) * requests) if seconds else Latencies()
 
-    return Traffic(
-        **{"at": 110.0, "gateway": "g", "model": "m", "variant": "default", **told},
+    facts = {"model": "m", "variant": "default", "percent": 25, "since": 100.0, "until": 110.0}
+    return StepTraffic(
+        **{**facts, **told},
         revision=revision,
         requests=requests,
         errors=errors,
@@ -118,8 +119,7 @@ def test_what_too_few_of_the_old_ones_took_is_no_measure():
 
 def test_only_what_came_since_its_step_and_is_its_own_counts():
     strange = (
-        seen(2, errors=100, at=99.0),
-        seen(2, errors=100, model="n"),
+        seen(2, errors=100, since=99.0),
         seen(3, errors=100),
     )
     assert verdict(*strange).outcome is Outcome.WAITS
@@ -147,9 +147,14 @@ def gated(**policy):
     return course
 
 
+def at_its_step(course, errors=0):
+    since = course.rollout.step_at
+    course.traffic = [seen(1, since=since), seen(2, since=since, errors=errors)]
+
+
 def test_one_that_fails_is_rolled_back():
     course = gated()
-    course.traffic = [seen(1, at=1.0), seen(2, at=1.0, errors=10)]
+    at_its_step(course, errors=10)
     course.turn()
     assert course.moves[-1] == (Step.FAIL, 0)
     assert course.rollout is None
@@ -159,7 +164,7 @@ def test_one_that_fails_is_rolled_back():
 
 def test_one_that_fails_stands_still_where_nothing_is_rolled_back():
     course = gated(rollback=False)
-    course.traffic = [seen(1, at=1.0), seen(2, at=1.0, errors=10)]
+    at_its_step(course, errors=10)
     course.turns(3)
     assert course.rollout.state is RolloutState.STALLED
     assert course.rollout.reason.startswith("the gate failed: 10.0% of its requests fail")
@@ -170,7 +175,7 @@ def test_one_that_is_paused_is_rolled_back_too():
     course = gated()
     course.change_rollout(state=RolloutState.PAUSED)
     course.turns(20)
-    course.traffic = [seen(1, at=1.0), seen(2, at=1.0, errors=10)]
+    at_its_step(course, errors=10)
     course.turn()
     assert course.rollout is None
 
@@ -180,7 +185,7 @@ def test_one_that_waits_for_requests_is_not_held_to_its_time():
     course.turns(100)
     assert course.rollout.percent == 25
     assert "fewer than 20 requests" in course.rollout.reason
-    course.traffic = [seen(1, at=50.0), seen(2, at=50.0)]
+    at_its_step(course)
     course.run()
     assert course.moves[-1] == (Step.FINISH, 100)
 
@@ -205,6 +210,6 @@ def test_without_room_the_traffic_does_not_pass_a_gate_that_waits():
     course = Course(capacity(model, slots=4), spec)
     course.turns(60)
     assert course.rollout.percent == 25
-    course.traffic = [seen(1, at=50.0), seen(2, at=50.0)]
+    at_its_step(course)
     course.run()
     assert [percent for _, percent in course.moves] == [25, 50, 75, 100, 100]

@@ -6,6 +6,7 @@ from fleets import a_model
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from pipelines.plan import with_specs
 from pipelines.rollouts import Step
 from registry.spec import from_data
 from registry.state import LEAVING_PHASES, Phase
@@ -178,3 +179,29 @@ def test_rolled_back_at_any_time_the_old_workers_are_back(old, new, canary, spar
         course.turn()
     assert {(w.plan.slot, w.plan.fingerprint) for w in course.snapshot.workers} == before
     assert all(worker.phase is Phase.READY for worker in course.snapshot.workers)
+
+
+@settings(deadline=None, max_examples=40, derandomize=True)
+@given(
+    shape=roles("unified"),
+    canary=canaries,
+    spare=st.integers(0, 3),
+    turns=st.integers(1, 15),
+    ready_after=counts,
+)
+def test_superseded_at_any_time_nobody_goes_before_others_can_do_their_work(
+    shape, canary, spare, turns, ready_after
+):
+    course = a_course(shape, shape, size(shape) + spare, canary, ready_after)
+    for _ in range(turns):
+        if course.rollout is not None:
+            course.turn()
+    third = a_model("m", topology(shape, args={"seed": 3})).spec
+    least = min(course.ready(), size(shape) - unavailable(shape, "unified"))
+    course.snapshot, _ = with_specs(course.snapshot, [third], course.now)
+    for _ in range(40):
+        course.turn()
+        assert course.ready() >= least, course.moves
+    if unavailable(shape, "unified") or spare:
+        assert course.rollout is None
+        assert course.ready() == len(course.snapshot.workers) == size(shape)

@@ -67,7 +67,33 @@ def test_only_strictly_lower_priority_goes(priority, goes):
 
     assert evicted(proposal) == ({"low-default-unified-0-ready"} if goes else set())
     assert len(proposal.refused) == 1
-    assert ("waits for 1 worker to end" in proposal.refused[0].sentence) is goes
+    assert ("waits for 1 worker to make room" in proposal.refused[0].sentence) is goes
+
+
+def test_who_falls_asleep_makes_room_and_nobody_else_has_to_go():
+    falls, serves, high = of("falls", 1), of("serves", 1), of("high", 100)
+    snapshot = a_fleet(
+        {"a": 2},
+        [falls, serves, high],
+        holding(falls, where=[["a/cpu0"]], phase=Phase.FALLING_ASLEEP),
+        holding(serves, where=[["a/cpu1"]]),
+    )
+
+    proposal = place(snapshot, gangs_of(high), runtime_of)
+
+    assert evicted(proposal) == set()
+    assert proposal.refused[0].waits_for == ("falls-default-unified-0-falling-asleep",)
+
+
+def test_what_leaves_and_what_falls_asleep_is_waited_for_by_equals_too():
+    falls, other = of("falls", 100), of("other", 100)
+    snapshot = a_fleet(
+        {"a": 1},
+        [falls, other],
+        holding(falls, where=[["a/cpu0"]], phase=Phase.FALLING_ASLEEP),
+    )
+
+    assert place(snapshot, gangs_of(other), runtime_of).refused[0].waits_for
 
 
 def test_the_priority_of_a_running_worker_is_its_models_spec():

@@ -196,19 +196,62 @@ def test_variants_that_come_and_go_have_the_parts_of_their_revisions():
     }
 
 
-def test_workers_of_neither_serve_only_for_want_of_the_old():
+def superseded(base, newest, percent=25):
+    """A rollout to revision 4 from revision 2, in whose way revision 3 had come so far."""
+    return rolling_out(base, newest, percent, from_revision=2)
+
+
+def test_workers_in_between_serve_with_the_old_ones_each_worker_alike():
     """A rollout that superseded another one: what that one had brought so far."""
     base, newest, between = changed(), changed(seed=1), changed(seed=2)
-    model = rolling_out(base, newest, 25, from_revision=2)
-    left = fleet_of(between, "left")
+    model = superseded(base, newest)
+    left = a_fleet(between, unified=[URL] * 3)
     new = fleet_of(newest, "new")
-    assert shape(a_row(model, left + new)) == {
-        (2, "default"): (0.75, {"left-unified"}),
+    ids = {worker.id for worker in left}
+    assert shape(a_row(model, left + new + fleet_of(base, "old"))) == {
+        (2, "default"): (pytest.approx(0.75 / 4), {"old-unified"}),
+        (3, "default"): (pytest.approx(0.75 * 3 / 4), ids),
         (4, "default"): (0.25, {"new-unified"}),
     }
-    with_old = shape(a_row(model, left + new + fleet_of(base, "old")))
-    assert with_old[2, "default"] == (0.75, {"old-unified"})
-    assert shape(a_row(model, left)) == {(2, "default"): (1.0, {"left-unified"})}
+    assert shape(a_row(model, left + new)) == {
+        (3, "default"): (0.75, ids),
+        (4, "default"): (0.25, {"new-unified"}),
+    }
+    assert shape(a_row(model, left)) == {(3, "default"): (1.0, ids)}
+
+
+def test_workers_in_between_of_a_variant_or_shape_that_nobody_names_serve_too():
+    pair = {"name": "between", "engine": "emulator", "topology": DISAGGREGATED}
+    base, newest, between = changed(), changed(seed=1), a_declared(variants=[pair])
+    model = superseded(base, newest, percent=0)
+    row = a_row(model, fleet_of(base, "old") + fleet_of(between, "left"))
+    assert shape(row) == {
+        (2, "default"): (pytest.approx(0.5), {"old-unified"}),
+        (3, "between"): (pytest.approx(0.5), {"left-prefill", "left-decode"}),
+    }
+    assert [(v.revision, v.disaggregated) for v in row.variants] == [(2, False), (3, True)]
+
+
+def test_workers_in_between_of_a_variant_without_traffic_get_none():
+    def with_weight(weight, **args):
+        topology = {**AGGREGATED, "args": args}
+        return a_declared(
+            variants=[
+                {"name": "a", "engine": "emulator", "topology": AGGREGATED},
+                {"name": "b", "weight": weight, "engine": "emulator", "topology": topology},
+            ]
+        )
+
+    base, newest, between = with_weight(0), with_weight(0, seed=1), with_weight(50, seed=2)
+    workers = [
+        msgspec.structs.replace(a_fleet(between, unified=[URL])[0], id=plan.variant, plan=plan)
+        for gang in expand(between)
+        for plan in gang
+    ]
+    assert shape(a_row(superseded(base, newest), workers)) == {
+        (2, "a"): (0.75, {"a"}),
+        (4, "a"): (0.25, {"a"}),
+    }
 
 
 @pytest.mark.parametrize("state", [None, RolloutState.DONE, RolloutState.ROLLED_BACK])

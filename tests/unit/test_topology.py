@@ -57,6 +57,8 @@ def changed(model, **change):
     [
         {"limits": Limits(total_s=1.0)},
         {"routing": Routing(policy=RoutingPolicy.ROUND_ROBIN)},
+        {"idle": Idle(after_s=60.0)},
+        {"pool": "tail"},
     ],
 )
 def test_what_can_change_under_a_worker_keeps_its_fingerprint(change):
@@ -162,19 +164,19 @@ def test_an_upgrade_replaces_no_worker():
     assert set(fingerprints(unified("x", placement=wishes)).values()) == {"aedadae61efe8b34"}
 
 
-def test_engines_that_may_sleep_are_started_for_it_and_older_specs_keep_their_workers():
+def test_engines_that_may_sleep_are_started_for_it_and_those_that_run_stay():
+    """They are stopped the first time, and then started so that they can sleep."""
     model = unified("m")
-    assert fingerprints(model).popitem()[1] == "23d915d468764290", (
-        "pinned: workers of older specs stay"
-    )
-    assert not any(plan.sleeps for (plan,) in expand(model))
-    for change in ({"idle": Idle(after_s=60.0)}, {"pool": "p"}):
-        ((plan,),) = expand(changed(model, **change))
-        assert plan.sleeps
-        assert plan.fingerprint != fingerprints(model).popitem()[1]
-    for pool in ("", "p"):
-        stops = changed(model, pool=pool, idle=Idle(after_s=60.0, then=IdleAction.STOP))
-        assert fingerprints(stops) == fingerprints(model), "it is stopped as any other is"
+    stop = Idle(after_s=60.0, then=IdleAction.STOP)
+    for change, sleeps in (
+        ({}, False),
+        ({"idle": Idle(after_s=60.0)}, True),
+        ({"pool": "p"}, True),
+        ({"pool": "p", "idle": stop}, False),
+    ):
+        idle = changed(model, **change)
+        assert [plan.sleeps for (plan,) in expand(idle)] == [sleeps]
+        assert fingerprints(idle) == fingerprints(model)
 
 
 def test_halves_of_a_pair_are_stopped_and_not_put_to_sleep():

@@ -1,8 +1,10 @@
 """What a change of a spec does to workers, and the rollout it begins."""
 
 import msgspec
-from fleets import a_model, disaggregated, unified, with_spec
+import pytest
+from fleets import a_model, a_snapshot, disaggregated, rolling_out, unified, with_spec
 
+from pipelines.plan import with_specs
 from pipelines.turnover import Turnover, as_applied, coming_rollout, turnover
 from registry.spec import Role, RolloutPolicy
 from registry.state import RoleScale, Rollout, RolloutState
@@ -33,6 +35,33 @@ def test_another_topology_stops_one_kind_and_starts_the_other():
         Turnover(variant="default", role=Role.DECODE, started=2),
     )
     assert turnover(None, pair.spec)[1].started == 2
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"workers": 3}, {"autoscale": None}],
+    ids=["begins with another number", "is autoscaled no more"],
+)
+def test_what_a_change_makes_void_of_its_load_s_say_is_void_in_the_plan_too(change):
+    topology = {"type": "aggregated", "autoscale": {"workers_max": 8}}
+    scale = RoleScale(variant="default", role=Role.UNIFIED, workers=5, reason="", at=0.0)
+    model = msgspec.structs.replace(a_model("m", topology), scales=(scale,))
+    after = with_spec(model, topology=change).spec
+    wanted = change.get("workers", 1)
+    assert turnover(model, after) == (one(kept=wanted, stopped=5 - wanted),)
+    assert as_applied(model, after).scales == ()
+    assert as_applied(msgspec.structs.replace(model, deleted=True), model.spec).scales == ()
+
+
+def test_once_the_new_revision_has_all_traffic_the_next_rollout_comes_from_it():
+    base, newest = unified("m"), unified("m", memory="8GiB")
+    model = rolling_out(base, newest, 100)
+    after = unified("m", memory="12GiB").spec
+    coming = coming_rollout(model, after)
+    assert (coming.from_revision, coming.to_revision, coming.supersedes) == (2, 3, 2)
+    snapshot, _ = with_specs(a_snapshot(models=[model]), [after], 0.0)
+    assert snapshot.models[0].rollout.base == newest.spec
+    assert coming_rollout(rolling_out(base, newest, 99), after).from_revision == 1
 
 
 def test_an_autoscaled_role_keeps_the_size_that_its_load_gave_it():

@@ -1,28 +1,16 @@
-"""What `up` ends with: a line to paste that the declared models answer."""
-
-import json
-import shlex
+"""What `up` tells at its end."""
 
 import pytest
 
 from gateway.up.screen import Screen
 from registry.settings import load
-from registry.spec import Task
 
 
-@pytest.mark.parametrize(
-    ("models", "path", "model"),
-    [
-        ({}, "/v1/chat/completions", "MODEL"),
-        ({"e": Task.EMBED, "c": Task.GENERATE}, "/v1/chat/completions", "c"),
-        ({"e": Task.EMBED, "r": Task.RERANK}, "/v1/embeddings", "e"),
-        ({"r": Task.RERANK}, "/v1/rerank", "r"),
-    ],
-)
-def test_the_line_to_paste_is_one_that_a_declared_model_answers(models, path, model, capsys):
-    Screen().ready(load({}), "mk-key", models)
-    _, _, line = capsys.readouterr().out.partition("Try it:\n")
-    words = shlex.split(line.partition("\n\n")[0].replace("\\\n", " "))
-    assert words[1].endswith(path)
-    assert "Authorization: Bearer mk-key" in words
-    assert json.loads(words[-1])["model"] == model
+def test_up_says_where_the_console_is_and_how_to_sign_in_and_shows_no_admin_key(
+    capsys: pytest.CaptureFixture[str],
+):
+    settings = load({"MODELYARD_HOME": "/srv/yard", "MODELYARD_ADMIN_PORT": "8101"})
+    Screen().ready(settings, "mk-inference", {})
+    (line,) = (line for line in capsys.readouterr().out.splitlines() if "Console" in line)
+    assert "http://127.0.0.1:8101" in line
+    assert "/srv/yard/admin.token" in line

@@ -46,20 +46,20 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Frame:
-    """One tick: *look*, and its events as they are sent. *number* counts the frames."""
+    """The *look* of a *tick*, and its events as they are sent."""
 
     def __init__(self, tick: int, look: Look, before: "Frame | None") -> None:
         self.tick = tick
-        self.number: int = before.number + 1 if before is not None else 0
+        self._since = before.tick if before is not None else None
         self.look = look
         self.overview = sent("overview", look.overview)
         changed = changes(before.look.summaries, look.summaries) if before is not None else None
         self._changed = sent("models", changed) if changed is not None else b""
-        self.flows: dict[str, bytes] = {}
+        self.flows: dict[str, asyncio.Task[bytes]] = {}
 
     def models(self, last: "Frame | None") -> bytes:
         """What changed since *last*, all of it for who has none; b"" where nothing did."""
-        if last is not None and last.number == self.number - 1:
+        if last is not None and last.tick == self._since:
             return self._changed
         event = changes(last.look.summaries if last is not None else None, self.look.summaries)
         return sent("models", event) if event is not None else b""
@@ -88,14 +88,21 @@ class Feed:
 
     async def flow(self, name: str) -> FlowView:
         """Raises NotFoundError."""
-        look = await self._seen.look()
-        paces = await self._watch.paces(name, look.standing.workers.get(name, ()))
-        return look.flow(name, paces)
+        return await self._flow(await self._seen.look(), name)
 
     async def flow_event(self, frame: Frame, name: str) -> bytes:
-        if name not in frame.flows:
-            frame.flows[name] = sent("flow", await self.flow(name))
-        return frame.flows[name]
+        """Raises NotFoundError."""
+        task = frame.flows.get(name)
+        if task is None:
+            task = frame.flows[name] = asyncio.create_task(self._flow_event(frame.look, name))
+        return await asyncio.shield(task)  # it is not one follower's: the others wait for it too
+
+    async def _flow_event(self, look: Look, name: str) -> bytes:
+        return sent("flow", await self._flow(look, name))
+
+    async def _flow(self, look: Look, name: str) -> FlowView:
+        paces = await self._watch.paces(name, look.standing.workers.get(name, ()))
+        return look.flow(name, paces)
 
 
 class News:

@@ -7,11 +7,13 @@ engines would count every 5 s, and what gateways would tell of the requests that
 import random
 from collections.abc import Sequence
 from heapq import heappop, heappush
+from math import floor
+from operator import attrgetter
 from typing import Any
 
 import msgspec
 from fleets import a_model, a_snapshot, a_worker
-from simulation.autoscaling.workers import Decode, Job, Life, Prefill
+from simulation.autoscaling.workers import TPOT_S, TTFT_S, Decode, Job, Life, Prefill
 from simulation.azure import Arrival
 
 from pipelines.autoscaler import Autoscaler
@@ -23,22 +25,26 @@ from registry.spec import Role
 from registry.state import Model, Phase, RoleScale, WorkerPlan
 from registry.traffic import SLOT_S, Latencies, Traffic
 
-TTFT_S = 5.0
-TPOT_S = 0.042
 START_S = (60.0, 120.0)  # from being asked for to being ready
+_LOAD = attrgetter("load")
+_ORDINAL = attrgetter("ordinal")
 # How many workers, and since when: the rest is the device-seconds of those who end.
 Size = tuple[int, int]
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):
-    """The spec of the model: what each role may be scaled to, and by what."""
+    """Of the model's spec: what each role may be scaled to, and by what."""
 
-    start: Size
     queued_prompt_tokens_max: int = 3500  # a second of work
     kv_usage_max: float = 0.8
     stable_s: float = 300.0
     workers_max: int = 40
     ratio: float | None = None  # prefill workers for each decode worker, fixed
+
+    @property
+    def settings(self) -> str:
+        ratio = "" if self.ratio is None else f"{self.ratio:g}:1, "
+        return f"{ratio}{self.stable_s:g} s, KV {self.kv_usage_max:g}"
 
 
 class Outcome(msgspec.Struct, frozen=True, kw_only=True):
@@ -56,21 +62,35 @@ class Fleet:
         self._draw = random.Random(seed)
         self._prefills = [Prefill(n, Life(0.0, 0.0)) for n in range(start[0])]
         self._decodes = [Decode(n, Life(0.0, 0.0)) for n in range(start[1])]
+        # Those that get requests, by ordinal: ready ones that do not leave.
+        self._open_prefills = list(self._prefills)
+        self._open_decodes = list(self._decodes)
         self._gone: list[Life] = []
         self._events: list[tuple[float, int, str, Any]] = []
         self._number = 0
         self._wanted = {Role.PREFILL: start[0], Role.DECODE: start[1]}
-        self._brain = _Brain(policy) if policy else None
+        self._brain = _Brain(start, policy) if policy else None
         self._done: list[Job] = []
+        self._late = 0
         self._sizes: list[Size] = []
 
     def run(self, every: Sequence[Arrival]) -> Outcome:
+        self._serve(every, late_max=len(every))
+        return self._outcome(every[-1].at_s)
+
+    def meets(self, every: Sequence[Arrival], share: float) -> bool:
+        """The targets, for that share of the requests. Looks no further once too many are late."""
+        late_max = floor((1 - share) * len(every))
+        self._serve(every, late_max=late_max)
+        return self._late <= late_max
+
+    def _serve(self, every: Sequence[Arrival], *, late_max: int) -> None:
         end_s = every[-1].at_s
         if self._brain:
             self._push(SCRAPE_EVERY_S, "look", None)
         arrivals = iter(every)
         coming = next(arrivals, None)
-        while coming is not None or len(self._done) < len(every):
+        while self._late <= late_max and len(self._done) < len(every):
             if coming is not None and (not self._events or coming.at_s <= self._events[0][0]):
                 self._arrive(Job(coming))
                 coming = next(arrivals, None)
@@ -82,12 +102,13 @@ class Fleet:
                     self._push(now + SCRAPE_EVERY_S, "look", None)
             elif kind == "decode":
                 self._hand_over(what, now)
+            elif kind == "ready":
+                self._open(now)
             else:
                 worker, generation = what
                 if worker.generation == generation:
                     self._finished(worker.finish(now), now)
                     self._foretell(worker)
-        return self._outcome(end_s)
 
     def _push(self, at: float, kind: str, what: object) -> None:
         self._number += 1
@@ -95,13 +116,17 @@ class Fleet:
 
     def _arrive(self, job: Job) -> None:
         now = job.arrival
-        serving = [one for one in self._prefills if one.life.ready_s <= now and not one.life.leaves]
-        worker = min(serving, key=lambda one: (max(one.free_s, now), one.ordinal))
-        self._push(worker.take(job, now), "decode", job)
+        best = self._open_prefills[0]
+        for worker in self._open_prefills:
+            if worker.free_s <= now:
+                best = worker
+                break
+            if worker.free_s < best.free_s:
+                best = worker
+        self._push(best.take(job, now), "decode", job)
 
     def _hand_over(self, job: Job, now: float) -> None:
-        serving = [one for one in self._decodes if one.life.ready_s <= now and not one.life.leaves]
-        worker = min(serving, key=lambda one: (one.load, one.ordinal))
+        worker = min(self._open_decodes, key=_LOAD)
         worker.take(job, now)
         self._foretell(worker)
 
@@ -112,6 +137,7 @@ class Fleet:
 
     def _finished(self, jobs: Sequence[Job], now: float) -> None:
         self._done += jobs
+        self._late += sum(not job.is_in_time for job in jobs)
         if self._brain:
             self._brain.told(jobs, now)
 
@@ -131,10 +157,19 @@ class Fleet:
         staying = {one.ordinal for one in workers if not one.life.leaves}
         for ordinal in range(wanted):
             if ordinal not in staying:
-                workers.append(make(ordinal, Life(now, now + self._draw.uniform(*START_S))))
+                life = Life(now, now + self._draw.uniform(*START_S))
+                workers.append(make(ordinal, life))
+                self._push(life.ready_s, "ready", None)
         for one in workers:
             if one.ordinal >= wanted:
                 one.life.leaves = True
+        self._open(now)
+
+    def _open(self, now: float) -> None:
+        self._open_prefills = [one for one in self._prefills if one.life.serves(now)]
+        self._open_prefills.sort(key=_ORDINAL)
+        self._open_decodes = [one for one in self._decodes if one.life.serves(now)]
+        self._open_decodes.sort(key=_ORDINAL)
 
     def _retire(self, now: float) -> None:
         for workers in (self._prefills, self._decodes):
@@ -153,13 +188,11 @@ class Fleet:
             if life.began_s < end_s
         )
         count = len(self._done)
-        ttft = [job.ttft_s <= TTFT_S for job in self._done]
-        tpot = [job.tpot_s <= TPOT_S for job in self._done]
         return Outcome(
             requests=count,
-            ttft_met=sum(ttft) / count,
-            tpot_met=sum(tpot) / count,
-            met=sum(a and b for a, b in zip(ttft, tpot, strict=True)) / count,
+            ttft_met=sum(job.ttft_s <= TTFT_S for job in self._done) / count,
+            tpot_met=sum(job.tpot_s <= TPOT_S for job in self._done) / count,
+            met=1 - self._late / count,
             gpu_hours=held_s / 3600,
             sizes=tuple(self._sizes),
             reasons=tuple(self._brain.reasons) if self._brain else (),
@@ -169,9 +202,9 @@ class Fleet:
 class _Brain:
     """The autoscaler, what it is shown, and what it said."""
 
-    def __init__(self, policy: Policy) -> None:
+    def __init__(self, start: Size, policy: Policy) -> None:
         self._autoscaler = Autoscaler()
-        self._model = _model(policy)
+        self._model = _model(start, policy)
         plans = {}
         for prefill in range(policy.workers_max):
             for role in (Role.PREFILL, Role.DECODE):
@@ -260,7 +293,7 @@ def _counts(worker: Prefill | Decode, now: float) -> EngineMetrics:
     )
 
 
-def _model(policy: Policy) -> Model:
+def _model(start: Size, policy: Policy) -> Model:
     bounds = {
         "workers_max": policy.workers_max,
         "queued_prompt_tokens_max": policy.queued_prompt_tokens_max,
@@ -268,7 +301,7 @@ def _model(policy: Policy) -> Model:
         "stable_s": policy.stable_s,
     }
     topology: dict[str, Any] = {"type": "disaggregated"}
-    for role, workers in zip(("prefill", "decode"), policy.start, strict=True):
+    for role, workers in zip(("prefill", "decode"), start, strict=True):
         topology[role] = {"workers": workers, "autoscale": bounds}
     if policy.ratio is not None:
         topology["ratio"] = {"min": policy.ratio * 0.9, "max": policy.ratio * 1.1}

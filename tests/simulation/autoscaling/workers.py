@@ -9,6 +9,7 @@ from heapq import heappop, heappush
 import msgspec
 from simulation.azure import Arrival
 
+TTFT_S, TPOT_S = 5.0, 0.042  # what is promised
 PREFILL_TOKEN_S = 290e-6  # 16 GFLOP at 45 % of 125 TFLOP/s
 ATTENTION_S = 9e-9  # per prompt token and token before it: 0.52 MFLOP at the same rate
 STEP_S = 28e-3  # the weights are read once: 16 GB at 600 GB/s, and launch overhead
@@ -21,23 +22,24 @@ TRANSFER_TOKEN_S = 42e-6  # 128 KiB at 25 Gb/s
 class Job:
     """A request on its way: when its first and its last token came."""
 
-    __slots__ = ("answer", "arrival", "ends_step", "first_s", "last_s", "prompt")
+    __slots__ = ("answer", "arrival", "ends_step", "first_s", "last_s", "prompt", "tokens")
 
     def __init__(self, arrival: Arrival) -> None:
         self.arrival = arrival.at_s
         self.prompt = min(arrival.prompt_tokens, KV_TOKENS // 2)
         self.answer = max(1, arrival.answer_tokens)
+        self.tokens = self.prompt + self.answer
         self.ends_step = 0.0
         self.first_s = 0.0
         self.last_s = 0.0
 
     @property
-    def tokens(self) -> int:
-        return self.prompt + self.answer
-
-    @property
     def ttft_s(self) -> float:
         return self.first_s - self.arrival
+
+    @property
+    def is_in_time(self) -> bool:
+        return self.ttft_s <= TTFT_S and self.tpot_s <= TPOT_S
 
     @property
     def tpot_s(self) -> float:
@@ -51,6 +53,9 @@ class Life(msgspec.Struct):
     ready_s: float
     leaves: bool = False  # gets nothing new
     ended_s: float | None = None
+
+    def serves(self, now: float) -> bool:
+        return self.ready_s <= now and not self.leaves
 
 
 class Prefill:
@@ -96,17 +101,12 @@ class Decode:
         self.generation = 0  # changes with the batch: what was foretold before is void
         self.tokens = 0  # that the KV cache has given room to
         self.told = 0  # tokens generated, of finished answers
-        self.queued_tokens = 0
+        self.load = 0  # what the router balances: tokens of all requests here
         self._waiting: deque[Job] = deque()
         self._running: list[tuple[float, int, Job]] = []
         self._step = 0.0
         self._at_s = life.ready_s
         self._number = 0
-
-    @property
-    def load(self) -> int:
-        """What the router balances: tokens of all requests here."""
-        return self.tokens + self.queued_tokens
 
     @property
     def kv_usage(self) -> float:
@@ -121,7 +121,7 @@ class Decode:
     def take(self, job: Job, now: float) -> None:
         self._advance(now)
         self._waiting.append(job)
-        self.queued_tokens += job.tokens
+        self.load += job.tokens
         self._admit(now)
 
     def next_end_s(self) -> float | None:
@@ -137,6 +137,7 @@ class Decode:
             job = heappop(self._running)[2]
             job.last_s = now
             self.tokens -= job.tokens
+            self.load -= job.tokens
             self.told += job.answer
             done.append(job)
         self._admit(now)
@@ -154,7 +155,6 @@ class Decode:
         self.generation += 1
         while self._waiting and self.tokens + self._waiting[0].tokens <= KV_TOKENS:
             job = self._waiting.popleft()
-            self.queued_tokens -= job.tokens
             self.tokens += job.tokens
             self._number += 1
             job.first_s = now + self._step_s()

@@ -131,13 +131,19 @@ class Pooled:
     """
 
     def __init__(
-        self, models: Sequence[Served], devices: int, *, sleeps: Sleeps, awake_min_s: float
+        self,
+        models: Sequence[Served],
+        devices: int,
+        *,
+        sleeps: Sleeps,
+        awake_min_s: float,
+        ttft_s: float = TTFT_S,
     ) -> None:
         self._served = {model.name: model for model in models}
         self._sleeps = sleeps
         self._pool = Pool(name="tail", overcommit=OVERCOMMIT, awake_min_s=awake_min_s)
         self._devices = tuple(_device(number) for number in range(devices))
-        self._models = tuple(_model(model) for model in models)
+        self._models = tuple(_model(model, ttft_s) for model in models)
         self._workers: dict[str, Worker] = {}
         self._held: dict[str, int] = {}
         self._on: dict[str, str] = {}
@@ -160,7 +166,7 @@ class Pooled:
             if model.name not in self._workers
             for gang in expand(model)
         ]
-        proposal = place_awake_or_asleep(self._snapshot(now), gangs, lambda plan, kind: "r")
+        proposal = place_awake_or_asleep(self._snapshot(now), gangs, lambda plan, kind: "r", now)
         if proposal.refused:
             raise NoPlaceError(proposal.refused[0].sentence)
         for gang in proposal.placed:
@@ -305,13 +311,13 @@ def _node(name: str) -> Node:
     )
 
 
-def _model(served: Served) -> Model:
+def _model(served: Served, ttft_s: float) -> Model:
     topology = {"type": "aggregated", "memory": f"{served.size.claim_gib}GiB"}
     spec = {
         "name": served.name,
         "source": f"hf://weights/{served.name}",
         "pool": "tail",
-        "slo": {"ttft_s": TTFT_S, "tpot_s": TPOT_S},
+        "slo": {"ttft_s": ttft_s, "tpot_s": TPOT_S},
         "variants": [{"engine": "vllm", "topology": topology}],
     }
     return Model(

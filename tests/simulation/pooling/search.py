@@ -7,6 +7,7 @@ from simulation.pooling.catalog import Served
 from simulation.pooling.engine import Request
 from simulation.pooling.fleets import (
     LIGHTLY,
+    STOPPED,
     TPOT_S,
     TTFT_S,
     Fixed,
@@ -23,7 +24,7 @@ ATTAINED_MIN = 0.99
 
 class Case(msgspec.Struct, frozen=True, kw_only=True):
     """Requests up to *until_s*, of which those from *from_s* on count: by then a pool's models
-    have found out who is asked for.
+    have found out who is asked for. A pool's engines sleep, or *stop* and start anew.
     """
 
     exponent: float
@@ -31,6 +32,8 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     until_s: float = 1500.0
     from_s: float = 600.0
     awake_min_s: float = 5.0
+    stop: bool = False
+    ttft_s: float = TTFT_S
     seed: int = 1
 
 
@@ -84,7 +87,13 @@ def pooled(models: Sequence[Served], case: Case, *, most: int) -> Found:
 def pooled_on(models: Sequence[Served], case: Case, devices: int) -> Outcome | None:
     """None where a model finds no place at all."""
     try:
-        fleet = Pooled(models, devices, sleeps=LIGHTLY, awake_min_s=case.awake_min_s)
+        fleet = Pooled(
+            models,
+            devices,
+            sleeps=STOPPED if case.stop else LIGHTLY,
+            awake_min_s=case.awake_min_s,
+            ttft_s=case.ttft_s,
+        )
     except NoPlaceError:
         return None
     return _outcome("pool", devices, fleet, _requests(models, case), case)
@@ -118,14 +127,14 @@ def _outcome(way: str, devices: int, fleet: Fleet, line: list[Request], case: Ca
         way=way,
         devices=devices,
         requests=len(counted),
-        attained=_attained(counted),
-        attained_all=_attained(line),
+        attained=_attained(counted, case.ttft_s),
+        attained_all=_attained(line, case.ttft_s),
         ttft_p99_s=waits[int(0.99 * len(waits))],
         switches_per_hour=fleet.switches / hours,
         moves_per_hour=fleet.moves / hours,
     )
 
 
-def _attained(some: Sequence[Request]) -> float:
-    kept = sum(request.ttft_s <= TTFT_S and request.tpot_s <= TPOT_S for request in some)
+def _attained(some: Sequence[Request], ttft_s: float) -> float:
+    kept = sum(request.ttft_s <= ttft_s and request.tpot_s <= TPOT_S for request in some)
     return kept / len(some)

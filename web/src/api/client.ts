@@ -5,9 +5,6 @@ import type { components, paths } from "./schema";
 
 export type Schemas = components["schemas"];
 
-/** Who is signed in. */
-export type Session = { actor: string; role: "viewer" | "admin"; csrf: string; expires_at: string };
-
 let csrf: string | null = null;
 let onSignedOut: () => void = () => undefined;
 

@@ -49,7 +49,8 @@ export interface paths {
         get: operations["describeModel"];
         /**
          * ApplyModel
-         * @description With `now` all traffic goes there in one step, whatever the spec's rollout says.
+         * @description With `now` all traffic goes there in one step, whatever the spec's rollout says. Models
+         *     that the client applies *along* with this one, later, are not warned of as missing.
          */
         put: operations["applyModel"];
         post?: never;
@@ -834,7 +835,8 @@ export interface paths {
         };
         /**
          * DescribeSession
-         * @description Who this is, by its cookie or its key.
+         * @description Who this is, by its cookie or its key; null for nobody, which is no error to a page that
+         *     only wants to know whether it has to ask.
          */
         get: operations["describeSession"];
         put?: never;
@@ -2431,6 +2433,7 @@ export interface components {
                 };
             };
             rollout: components["schemas"]["RolloutSummary"] | null;
+            revisions: components["schemas"]["RevisionPart"][];
             variants: components["schemas"]["VariantView"][];
             no_place: components["schemas"]["NoPlaceView"][];
             warnings: string[];
@@ -3136,6 +3139,13 @@ export interface components {
         RevisionList: {
             items: components["schemas"]["RevisionView"][];
         };
+        /** RevisionPart */
+        RevisionPart: {
+            revision: number;
+            percent: number;
+            roles: components["schemas"]["RolledRole"][];
+            workers: string[];
+        };
         /** RevisionView */
         RevisionView: {
             number: number;
@@ -3661,6 +3671,13 @@ export interface components {
             ended_at: string | null;
             old: components["schemas"]["RolledSide"];
             new: components["schemas"]["RolledSide"];
+            seen: components["schemas"]["SeenView"] | null;
+        };
+        /** SeenView */
+        SeenView: {
+            percent: number;
+            since: string;
+            until: string;
         };
         /** SeriesView */
         SeriesView: {
@@ -3971,6 +3988,7 @@ export interface operations {
             query?: {
                 dry_run?: boolean;
                 now?: boolean;
+                along?: string[] | null;
             };
             header?: {
                 /** @description a generation */
@@ -9585,7 +9603,7 @@ export interface operations {
                     [name: string]: unknown;
                 };
                 content: {
-                    "application/json": components["schemas"]["SessionView"];
+                    "application/json": components["schemas"]["SessionView"] | null;
                 };
             };
             /** @description The request is malformed */

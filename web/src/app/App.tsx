@@ -11,7 +11,7 @@ import { nonce } from "./nonce";
 import { SessionGate } from "./session";
 import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
-import { theme } from "./theme";
+import { theme, variables } from "./theme";
 
 const OverviewPage = lazy(() => import("../pages/overview"));
 const ModelsPage = lazy(() => import("../pages/models"));
@@ -44,7 +44,12 @@ const loading = (
 
 export function App() {
   return (
-    <MantineProvider theme={theme} defaultColorScheme="auto" getStyleNonce={nonce}>
+    <MantineProvider
+      theme={theme}
+      cssVariablesResolver={variables}
+      defaultColorScheme="auto"
+      getStyleNonce={nonce}
+    >
       <Notifications position="top-right" />
       <QueryClientProvider client={client}>
         <SessionGate

@@ -52,8 +52,8 @@ export function SignIn() {
                 signIn.reset();
               }}
               data={[
-                { value: "key", label: "Admin key" },
-                { value: "account", label: "Account" },
+                { value: "key", label: "With a key" },
+                { value: "account", label: "With an account" },
               ]}
             />
             {way === "account" && (

@@ -1,8 +1,9 @@
 import { useQuery, useQueryClient } from "@tanstack/react-query";
 import { createContext, type ReactNode, useContext, useEffect } from "react";
 
-import { api, data, type Session, setCsrf, whenSignedOut } from "../api/client";
-import { ApiError } from "../api/errors";
+import { api, data, type Schemas, setCsrf, whenSignedOut } from "../api/client";
+
+type Session = Schemas["SessionView"];
 
 const SessionContext = createContext<Session | null>(null);
 
@@ -26,7 +27,6 @@ export function useSignOut(): () => Promise<void> {
   return async () => {
     await api.DELETE("/admin/v1/session");
     setCsrf(null);
-    client.clear();
     client.setQueryData(["session"], null);
   };
 }
@@ -46,14 +46,9 @@ export function SessionGate({
   const asked = useQuery({
     queryKey: ["session"],
     queryFn: async (): Promise<Session | null> => {
-      try {
-        const session = await data(api.GET("/admin/v1/session"));
-        setCsrf(session.csrf);
-        return session;
-      } catch (error) {
-        if (error instanceof ApiError && error.status === 401) return null;
-        throw error;
-      }
+      const session = await data(api.GET("/admin/v1/session"));
+      setCsrf(session?.csrf ?? null);
+      return session;
     },
     staleTime: Infinity,
     retry: false,
@@ -64,6 +59,11 @@ export function SessionGate({
       client.setQueryData(["session"], null);
     });
   }, [client]);
+  const nobody = asked.data === null;
+  useEffect(() => {
+    // Nobody sees what another has loaded. Only now: while its pages were on screen they held it.
+    if (nobody) client.removeQueries({ predicate: ({ queryKey }) => queryKey[0] !== "session" });
+  }, [client, nobody]);
   if (asked.isPending) return loading;
   if (asked.isError) return failed(asked.error);
   if (asked.data === null) return signIn;

@@ -64,7 +64,13 @@ export function Action({
   return (
     <>
       {why === null ? button : <Tooltip label={why}>{button}</Tooltip>}
-      <Modal opened={asking} onClose={close} title={label} centered>
+      <Modal
+        opened={asking}
+        onClose={close}
+        title={label}
+        centered
+        size={typeof ask === "string" ? "md" : "xl"}
+      >
         <Stack>
           {ask !== undefined && <Text component="div">{ask}</Text>}
           {doing.isError && <Problem error={doing.error} title="It was not done" />}

@@ -1,5 +1,4 @@
 import { Paper, Text, useComputedColorScheme } from "@mantine/core";
-import { useElementSize } from "@mantine/hooks";
 import { useEffect, useRef } from "react";
 import uPlot from "uplot";
 
@@ -28,7 +27,6 @@ export function Chart({
   format: (value: number) => string;
   height?: number;
 }) {
-  const { ref: frame, width } = useElementSize();
   const place = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot | null>(null);
   const dark = useComputedColorScheme("light") === "dark";
@@ -72,17 +70,23 @@ export function Chart({
   }, [at, lines, shape]);
 
   useEffect(() => {
-    if (width > 0) plot.current?.setSize({ width, height });
-  }, [width, height, shape]);
+    const frame = place.current;
+    if (frame === null) return;
+    const observer = new ResizeObserver(() => {
+      if (frame.clientWidth > 0) plot.current?.setSize({ width: frame.clientWidth, height });
+    });
+    observer.observe(frame);
+    return () => {
+      observer.disconnect();
+    };
+  }, [height, shape]);
 
   return (
     <Paper withBorder p="sm" component="figure" m={0}>
       <Text component="figcaption" size="sm">
         <b>{title}</b> <span className="num">{summary}</span>
       </Text>
-      <div ref={frame}>
-        <div ref={place} aria-hidden />
-      </div>
+      <div ref={place} aria-hidden style={{ overflow: "hidden" }} />
     </Paper>
   );
 }

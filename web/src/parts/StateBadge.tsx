@@ -1,11 +1,12 @@
 import { Badge } from "@mantine/core";
 
-// Of models, variants, workers, nodes, rollouts: one word, one colour, the same everywhere.
+/** Of models, variants, workers, nodes, rollouts: one word, one colour, the same everywhere. */
 const COLOURS: Record<string, string> = {
   ready: "green",
   succeeded: "green",
   done: "green",
   rolling: "blue",
+  progressing: "blue",
   starting: "blue",
   preparing: "blue",
   assigned: "blue",
@@ -16,6 +17,9 @@ const COLOURS: Record<string, string> = {
   draining: "yellow",
   cordoned: "yellow",
   paused: "yellow",
+  stalled: "red",
+  "rolled back": "red",
+  superseded: "gray",
   stopping: "gray",
   stopped: "gray",
   deleting: "gray",
@@ -26,9 +30,15 @@ const COLOURS: Record<string, string> = {
 };
 
 export function StateBadge({ state }: { state: string }) {
-  const word = state.replaceAll("_", " ");
+  const word = state.replaceAll(/[_-]/g, " ");
   return (
-    <Badge color={COLOURS[word] ?? "gray"} variant="light" tt="none" style={{ flexShrink: 0 }}>
+    <Badge
+      color={COLOURS[word] ?? "gray"}
+      variant="light"
+      tt="none"
+      miw="fit-content"
+      style={{ verticalAlign: "middle" }}
+    >
       {word}
     </Badge>
   );

@@ -45,7 +45,7 @@ class Part(msgspec.Struct, frozen=True, kw_only=True):
         return count * (percent - 1) // WHOLE + 1
 
 
-class Lane(msgspec.Struct, frozen=True):
+class Handover(msgspec.Struct, frozen=True):
     """Old and new workers that give way to each other: a role of a variant; or, where a variant's
     roles or the variants themselves change, all of these together.
     """
@@ -81,7 +81,7 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     revisions asks for.
     """
 
-    lanes: tuple[Lane, ...]
+    handovers: tuple[Handover, ...]
     standing: Gang
     gangs: tuple[Gang, ...]
     old_gangs: tuple[Gang, ...]
@@ -97,7 +97,7 @@ def difference(model: Model, rollout: Rollout, workers: Iterable[Worker]) -> Dif
     standing = (plan for plans in new.values() for plan in plans if plan.slot not in changed)
     limits = {**_limits(rollout.base), **_limits(model.spec)}
     return Difference(
-        lanes=_lanes(
+        handovers=_handovers(
             [_part(key, plans, limits[key]) for key, plans in old_parts.items() if plans],
             [_part(key, plans, limits[key]) for key, plans in new_parts.items() if plans],
             _limits(rollout.base),
@@ -113,19 +113,28 @@ def _base_of(model: Model, rollout: Rollout, workers: Iterable[Worker]) -> Model
     """The model as the revision has it that it comes from. What an autoscaler had said of it may be
     void by the newest spec: its roles have as many workers as serve.
     """
-    base = msgspec.structs.replace(model, spec=rollout.base, revision=rollout.from_revision)
-    plans, there = _by_part(expand(base)), tuple(workers)
-    scales = [
-        RoleScale(
-            variant=variant.name,
-            role=role,
-            workers=_as_many(plans[variant.name, role], there),
-            reason="",
-            at=rollout.created_at,
-        )
+    base = msgspec.structs.replace(
+        model, spec=rollout.base, revision=rollout.from_revision, scales=()
+    )
+    autoscaled = [
+        (variant.name, role)
         for variant in base.spec.variants
         for role, limits in variant.topology.roles()
         if limits.autoscale is not None
+    ]
+    if not autoscaled:
+        return base
+    scaled = msgspec.structs.replace(base, scales=model.scales)
+    plans, there = _by_part(expand(scaled)), tuple(workers)
+    scales = [
+        RoleScale(
+            variant=variant,
+            role=role,
+            workers=_as_many(plans[variant, role], there),
+            reason="",
+            at=rollout.created_at,
+        )
+        for variant, role in autoscaled
     ]
     return msgspec.structs.replace(base, scales=tuple(scales))
 
@@ -186,23 +195,23 @@ def _part(key: PartKey, plans: Gang, limits: RoleSpec) -> Part:
     )
 
 
-def _lanes(
+def _handovers(
     old: Sequence[Part],
     new: Sequence[Part],
     keys_old: Collection[PartKey],
     keys_new: Collection[PartKey],
-) -> tuple[Lane, ...]:
-    lanes: dict[tuple[str, str], Lane] = defaultdict(lambda: Lane((), ()))
+) -> tuple[Handover, ...]:
+    handovers: dict[tuple[str, str], Handover] = defaultdict(lambda: Handover((), ()))
     for part in old:
-        name = _lane_of(part, keys_old, keys_new)
-        lanes[name] = Lane((*lanes[name].old, part), lanes[name].new)
+        name = _handover_of(part, keys_old, keys_new)
+        handovers[name] = Handover((*handovers[name].old, part), handovers[name].new)
     for part in new:
-        name = _lane_of(part, keys_old, keys_new)
-        lanes[name] = Lane(lanes[name].old, (*lanes[name].new, part))
-    return tuple(lanes.values())
+        name = _handover_of(part, keys_old, keys_new)
+        handovers[name] = Handover(handovers[name].old, (*handovers[name].new, part))
+    return tuple(handovers.values())
 
 
-def _lane_of(
+def _handover_of(
     part: Part, keys_old: Collection[PartKey], keys_new: Collection[PartKey]
 ) -> tuple[str, str]:
     """By variant and role; "" for all of them."""
