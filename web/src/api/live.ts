@@ -31,7 +31,7 @@ class LiveStream {
   private url = "";
   private retry: number | undefined;
   private client: QueryClient | null = null;
-  state: LiveState = "connecting";
+  state: LiveState = "paused";
 
   constructor() {
     document.addEventListener("visibilitychange", () => {

@@ -27,6 +27,7 @@ export function percent(share: number | null | undefined): string {
 
 export function bytes(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE;
+  if (value === 0) return "0 B";
   if (value >= GIB) return `${short(value / GIB)} GiB`;
   if (value >= MIB) return `${short(value / MIB)} MiB`;
   return `${Math.round(value / 1024)} KiB`;

@@ -1,3 +1,5 @@
+import "./edit.css";
+
 import {
   Alert,
   Box,
@@ -147,8 +149,9 @@ export function Editor({
             </FormProvider>
           </fieldset>
         </Box>
-        <Box component="section" aria-label="YAML" miw={0}>
-          <Box style={{ position: "sticky", top: 60 }}>
+        {/* Beside the form wherever one is in it. */}
+        <div className="edit-beside">
+          <Box component="section" aria-label="YAML" miw={0}>
             <Title order={2} mb="xs">
               YAML
             </Title>
@@ -157,45 +160,45 @@ export function Editor({
               value={text}
               onChange={setText}
               marks={marks}
-              height="calc(100vh - 240px)"
+              height="42vh"
             />
           </Box>
-        </Box>
+          <Box component="section" aria-label="What would come of it" mt="md">
+            <Group gap="sm" mb="xs">
+              <Title order={2}>What would come of it</Title>
+              {thinking && <Loader size="xs" aria-label="Thinking it through" />}
+              <Button size="xs" variant="default" disabled={spec === null} onClick={again}>
+                Plan anew
+              </Button>
+            </Group>
+            <Stack gap="md">
+              {validation.view !== null && validation.view.warnings.length > 0 && (
+                <Alert color="yellow" title="It is right, and may still not be what you mean">
+                  <List size="sm">
+                    {validation.view.warnings.map((warning) => (
+                      <List.Item key={warning}>{warning}</List.Item>
+                    ))}
+                  </List>
+                </Alert>
+              )}
+              {validation.view?.diff != null && (
+                <Differences of={validation.view.diff} inOneStep={inOneStep} />
+              )}
+              {error !== null && <Problem error={error} title="It could not be thought through" />}
+              {plan !== null && (changes || !dirty) && (
+                <div style={{ opacity: thinking ? 0.6 : 1 }}>
+                  <PlanPanel plan={plan} />
+                </div>
+              )}
+              {spec === null && (
+                <Text size="sm" c="dimmed">
+                  Once the YAML is right, this says what applying it would do.
+                </Text>
+              )}
+            </Stack>
+          </Box>
+        </div>
       </SimpleGrid>
-      <Box component="section" aria-label="What would come of it">
-        <Group gap="sm" mb="xs">
-          <Title order={2}>What would come of it</Title>
-          {thinking && <Loader size="xs" aria-label="Thinking it through" />}
-          <Button size="xs" variant="default" disabled={spec === null} onClick={again}>
-            Plan anew
-          </Button>
-        </Group>
-        <Stack gap="md">
-          {validation.view !== null && validation.view.warnings.length > 0 && (
-            <Alert color="yellow" title="It is right, and may still not be what you mean">
-              <List size="sm">
-                {validation.view.warnings.map((warning) => (
-                  <List.Item key={warning}>{warning}</List.Item>
-                ))}
-              </List>
-            </Alert>
-          )}
-          {validation.view?.diff != null && (
-            <Differences of={validation.view.diff} inOneStep={inOneStep} />
-          )}
-          {error !== null && <Problem error={error} title="It could not be thought through" />}
-          {plan !== null && (changes || !dirty) && (
-            <div style={{ opacity: thinking ? 0.6 : 1 }}>
-              <PlanPanel plan={plan} />
-            </div>
-          )}
-          {spec === null && (
-            <Text size="sm" c="dimmed">
-              Once the YAML is right, this says what applying it would do.
-            </Text>
-          )}
-        </Stack>
-      </Box>
       <ApplyBar
         model={model}
         base={base}

@@ -42,7 +42,7 @@ export function ModelForm({
   return (
     <Stack gap="md">
       <Fieldset legend="Model" p="sm">
-        <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xs">
+        <SimpleGrid cols={{ base: 1, sm: 2 }} spacing="xs" style={{ alignItems: "end" }}>
           <TextField path={["name"]} label="Name" readOnly={named} />
           <ChoiceField
             path={["task"]}
@@ -57,7 +57,7 @@ export function ModelForm({
           placeholder="hf://org/name, file:///directory, pypi://package==version#path"
           known={sources}
         />
-        <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="xs">
+        <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="xs" style={{ alignItems: "end" }}>
           <TextField
             path={["owner"]}
             label="Owner"
@@ -105,7 +105,7 @@ export function ModelForm({
       </Group>
       <RolloutForm />
       <Fieldset legend="Limits" p="sm">
-        <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="xs">
+        <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="xs" style={{ alignItems: "end" }}>
           {LIMITS.map(([key, label, usual]) => (
             <NumberField
               key={key}
@@ -131,7 +131,7 @@ function RolloutForm() {
   return (
     <Fieldset legend="Rollout of changes" p="sm">
       <Stack gap="xs">
-        <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="xs">
+        <SimpleGrid cols={{ base: 2, sm: 4 }} spacing="xs" style={{ alignItems: "end" }}>
           <Canary />
           <NumberField path={at("pause_s")} label="Pause of each, s" usual={0} whole={false} />
           <ChoiceField
@@ -155,7 +155,7 @@ function RolloutForm() {
           begin={{ watch_s: 30 }}
         />
         {gated && (
-          <SimpleGrid cols={{ base: 2, sm: 5 }} spacing="xs">
+          <SimpleGrid cols={{ base: 2, sm: 5 }} spacing="xs" style={{ alignItems: "end" }}>
             <NumberField path={at("gate", "watch_s")} label="Watch, s" usual={30} whole={false} />
             <NumberField path={at("gate", "requests_min")} label="Requests" usual={20} />
             <NumberField

@@ -25,18 +25,18 @@ export function RoleForm({ path, title }: { path: Path; title: string }) {
   return (
     <Fieldset legend={title} p="sm">
       <Stack gap="xs">
-        <SimpleGrid cols={{ base: 2, md: 4 }} spacing="xs">
+        <SimpleGrid cols={{ base: 2, md: 4 }} spacing="xs" style={{ alignItems: "end" }}>
           <NumberField
             path={at("workers")}
             label={scales ? "Workers to begin with" : "Workers"}
             usual={1}
           />
-          <NumberField path={at("devices")} label="Devices a worker" usual={1} />
-          <TextField path={at("memory")} label="Memory of each" placeholder="whole device" />
+          <NumberField path={at("devices")} label="Devices each" usual={1} />
+          <TextField path={at("memory")} label="Memory each" placeholder="whole device" />
           <NumberField path={at("tensor_parallel")} label="Tensor parallel" usual={1} />
-          <NumberField path={at("min_available")} label="Never fewer than" usual={0} />
-          <NumberField path={at("max_surge")} label="Surge at most" usual="as fits" />
-          <NumberField path={at("max_unavailable")} label="Unavailable at most" usual={1} />
+          <NumberField path={at("min_available")} label="At least ready" usual={0} />
+          <NumberField path={at("max_surge")} label="Surge" usual="as fits" />
+          <NumberField path={at("max_unavailable")} label="Unavailable" usual={1} />
           <NumberField path={at("pipeline_parallel")} label="Pipeline parallel" usual={1} />
         </SimpleGrid>
         <PartSwitch
@@ -46,7 +46,7 @@ export function RoleForm({ path, title }: { path: Path; title: string }) {
           begin={{ workers_min: 1, workers_max: most }}
         />
         {scales && (
-          <SimpleGrid cols={{ base: 2, md: 5 }} spacing="xs">
+          <SimpleGrid cols={{ base: 2, md: 5 }} spacing="xs" style={{ alignItems: "end" }}>
             <NumberField path={at("autoscale", "workers_min")} label="At least" usual={1} />
             <NumberField path={at("autoscale", "workers_max")} label="At most" />
             <NumberField

@@ -27,7 +27,7 @@ export function VariantForm({
   return (
     <Fieldset legend={`Variant ${typeof name === "string" ? name : "default"}`} p="sm">
       <Stack gap="xs">
-        <SimpleGrid cols={{ base: 2, md: 4 }} spacing="xs">
+        <SimpleGrid cols={{ base: 2, md: 4 }} spacing="xs" style={{ alignItems: "end" }}>
           <TextField path={at("name")} label="Name" placeholder="default" />
           <ChoiceField path={at("engine")} label="Engine" options={ENGINES} />
           <TextField
@@ -108,7 +108,7 @@ function ExternalForm({ path }: { path: Path }) {
   const at = (...more: Path) => [...path, ...more];
   return (
     <Stack gap="xs">
-      <SimpleGrid cols={2} spacing="xs">
+      <SimpleGrid cols={2} spacing="xs" style={{ alignItems: "end" }}>
         <TextField path={at("served_name")} label="The model’s name there" placeholder="the same" />
         <TextField path={at("token_file")} label="File with their key" placeholder="none" />
       </SimpleGrid>

@@ -24,7 +24,7 @@ export function Controllers() {
           leader === undefined ? (
             <Text size="sm" c="red">
               Nobody leads: nothing is placed, started or replaced until a controller runs. Start
-              one with `modelyard controller`, or look at the log of the one there is.
+              one, or look at the log of the one there is.
             </Text>
           ) : (
             <Text size="sm" className="num">
@@ -117,7 +117,7 @@ export function Pools() {
                 seconds(pool.awake_min_s),
               ];
             })}
-            empty="No model is in a pool. Models of one `pool` share devices by taking turns."
+            empty="No model is in a pool. Models of one pool share devices by taking turns."
           />
         )}
       </Loaded>

@@ -70,8 +70,9 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
       </Group>
       <Text size="sm" c="dimmed" className="num" role="status">
         {nodes.length === fleet.nodes.length
-          ? `${count(nodes.length)} nodes`
-          : `${count(nodes.length)} of ${count(fleet.nodes.length)} nodes`}
+          ? count(nodes.length)
+          : `${count(nodes.length)} of ${count(fleet.nodes.length)}`}{" "}
+        {fleet.nodes.length === 1 ? "node" : "nodes"}
       </Text>
       {view === "map" ? (
         <Picture nodes={nodes} index={index} model={filter.model} onNode={open} />

@@ -115,13 +115,11 @@ export function FleetMap({
               if (start === undefined || end === undefined) return null;
               const bend = Math.max(24, Math.abs(end.y - start.y) / 3);
               return (
-                <g key={at} fill="none" stroke="light-dark(#c2255c, #faa2c1)">
+                <g key={at}>
                   <path
                     d={`M${start.x} ${start.y} C${start.x} ${start.y + bend} ${end.x} ${end.y - bend} ${end.x} ${end.y}`}
-                    strokeWidth={1.5}
-                    strokeOpacity={0.75}
                   />
-                  <circle cx={end.x} cy={end.y} r={3} fill="light-dark(#c2255c, #faa2c1)" />
+                  <circle cx={end.x} cy={end.y} r={3} />
                 </g>
               );
             })}
