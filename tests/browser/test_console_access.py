@@ -33,7 +33,9 @@ def test_a_key_signs_in_and_out_and_is_nowhere_in_the_page(yard: Yard, open_tab:
     (cookie,) = tab.context.cookies()
     assert cookie["name"] == "__Host-modelyard"
     assert (cookie["httpOnly"], cookie["secure"], cookie["sameSite"]) == (True, True, "Strict")
-    kept = tab.page.evaluate("JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])")
+    kept = tab.page.evaluate(
+        "JSON.stringify([{...localStorage}, {...sessionStorage}, document.cookie])"
+    )
     assert secret_of(yard) not in kept + tab.page.content()
     assert cookie["value"] not in kept + tab.page.content()
 
@@ -82,7 +84,8 @@ def test_a_viewer_sees_everything_and_what_it_may_not_do_says_why(
     expect(other.page.get_by_text("vera (viewer)")).to_be_visible()
     new_key = other.page.get_by_role("button", name="New key")
     expect(new_key).to_be_disabled()
-    expect(new_key).to_have_attribute("title", "You are signed in as a viewer. An admin can do this.")
+    why = "You are signed in as a viewer. An admin can do this."
+    expect(new_key).to_have_attribute("title", why)
 
     row = tab.page.get_by_role("row", name="vera")
     row.get_by_role("button", name="Delete").click()
