@@ -57,9 +57,9 @@ class LiveStream {
   private wanted(): string {
     if (document.hidden || this.wishes.size === 0) return "";
     const topics = new Set([...this.wishes].flatMap((wish) => wish.topics));
-    const model = [...this.wishes].map((wish) => wish.model).find((name) => name !== null);
+    const model = [...this.wishes].map((wish) => wish.model).find((name) => name !== null) ?? null;
     const query = new URLSearchParams({ topics: [...topics].sort().join(",") });
-    if (model !== undefined && model !== null) query.set("model", model);
+    if (model !== null) query.set("model", model);
     return `/admin/v1/live?${query.toString()}`;
   }
 

@@ -161,6 +161,7 @@ function List({ all }: { all: readonly Model[] }) {
   const asked = useDeferredValue(search);
   const { by, rows } = useMemo(
     () => listed(all, asked, stateKey.split(",").filter(Boolean)),
+    // eslint-disable-next-line react-hooks/preserve-manual-memoization -- a string does not change
     [all, asked, stateKey],
   );
   useEffect(() => {

@@ -4,7 +4,8 @@ import { Link } from "react-router";
 
 import { Problem } from "../../parts/Problem";
 import { count, seconds } from "../../parts/quantities";
-import { ask, bodyOf, type Message, type Parameters, type Served } from "./ask";
+import { ask, type Served } from "./ask";
+import { bodyOf, type Message, type Parameters } from "./body";
 import { asCurl, asPython, inferenceUrl } from "./code";
 import type { Chunk } from "./sse";
 import { NOT_YET, tick, type Timing, tpotS, ttftS } from "./timing";

@@ -1,6 +1,6 @@
 import { expect, test } from "vitest";
 
-import { bodyOf } from "./ask";
+import { bodyOf } from "./body";
 import { asCurl, asPython, inferenceUrl } from "./code";
 
 const URL = inferenceUrl({ protocol: "http:", hostname: "127.0.0.1" });

@@ -1,4 +1,4 @@
-import type { Body } from "./ask";
+import type { Body } from "./body";
 
 /** Where clients send the same: the inference API, not this console. */
 export function inferenceUrl(location: Pick<Location, "protocol" | "hostname">): string {
@@ -18,8 +18,10 @@ export function asCurl(body: Body, url: string): string {
   ].join("\n");
 }
 
-export function asPython({ stream_options: _, stream: __, ...body }: Body, url: string): string {
-  const fields = Object.entries(body).map(([name, value]) => `    ${name}=${literal(value)},`);
+export function asPython(body: Body, url: string): string {
+  const fields = Object.entries(body)
+    .filter(([name]) => !name.startsWith("stream"))
+    .map(([name, value]) => `    ${name}=${literal(value)},`);
   return [
     "import os",
     "",

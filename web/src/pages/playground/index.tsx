@@ -4,7 +4,7 @@ import { useState } from "react";
 import { useModels } from "../../api/queries";
 import { useDenied } from "../../app/session";
 import { Loaded, Page } from "../../parts/Page";
-import type { Parameters } from "./ask";
+import type { Parameters } from "./body";
 import { Pane } from "./Pane";
 
 const PARAMETERS: Parameters = { temperature: "", top_p: "", max_tokens: 256, seed: "" };
