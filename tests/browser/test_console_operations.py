@@ -110,4 +110,4 @@ def test_a_node_is_drained_and_taken_back(yard: Yard, tab: Tab):
     expect(drawer).to_contain_text("workers are left")
     drawer.get_by_role("button", name="Uncordon").click()
     expect(drawer.get_by_role("button", name="Cordon", exact=True)).to_be_visible()
-    assert len(yard.ready_workers("emu")) == 2
+    eventually("all are ready", lambda: yard.is_ready("emu") and yard.is_ready("emu-pd"))
