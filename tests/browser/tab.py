@@ -74,6 +74,15 @@ class Tab:
         self.page.get_by_role("button", name="Sign in").click()
         self.shows("Overview")
 
+    def write_yaml(self, label: str, text: str) -> None:
+        """In the place of what the editor *label* holds."""
+        editor = self.page.get_by_label(label)
+        editor.click()
+        self.page.keyboard.press("Control+A")
+        # Chromium keeps the colours of what is written over, as a style that the policy blocks.
+        self.page.keyboard.press("Delete")
+        self.page.keyboard.insert_text(text)
+
     def violations(self) -> list[str]:
         """What axe finds, a line each: the rule, and where."""
         if not self.page.evaluate("() => 'axe' in window"):

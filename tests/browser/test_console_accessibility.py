@@ -31,7 +31,7 @@ PAGES = {
     "/models/emu-pd?tab=revisions": "emu-pd",
     "/models/emu-pd?tab=rollout": "emu-pd",
     "/models/emu-pd?tab=events": "emu-pd",
-    "/models/emu/edit": "Change emu",
+    "/models/emu/edit": "Edit emu",
     "/new": "New model",
     "/fleet": "Fleet",
     "/playground": "Playground",
