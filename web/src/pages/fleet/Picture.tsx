@@ -25,11 +25,10 @@ export function Picture({
   const [picked, setPicked] = useState<Looked | null>(null);
   // What was picked is drawn as it is now.
   const at = fresh(nodes, looked ?? picked);
-  const worker = at?.device.claims[0]?.worker;
-  const drawn = useMemo(
-    () => links(index, at === null ? { model } : { worker: worker ?? "none" }, LINKS_MAX),
-    [index, at, worker, model],
-  );
+  const drawn = useMemo(() => {
+    const here = new Set(at?.device.claims.map((claim) => claim.worker));
+    return links(index, (one) => (at === null ? one.model === model : here.has(one.id)), LINKS_MAX);
+  }, [index, at, model]);
   const near = useMemo(() => {
     if (at !== null) {
       const here = at.device.claims.flatMap(({ worker: id }) => index.workers.get(id) ?? []);
