@@ -72,9 +72,10 @@ export function links(
   for (const { prefill, decode } of index.halves.values()) {
     for (const from of prefill) {
       for (const to of decode) {
+        if (!wanted(from) && !wanted(to)) continue;
         const start = index.places.get(from.id)?.[0];
         const end = index.places.get(to.id)?.[0];
-        if (start === undefined || end === undefined || !(wanted(from) || wanted(to))) continue;
+        if (start === undefined || end === undefined) continue;
         total += 1;
         if (found.length < most) found.push({ from: start, to: end });
       }
