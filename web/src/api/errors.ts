@@ -18,7 +18,9 @@ export class ApiError extends Error {
         error: { code: string; message: string; field: string };
       };
       const { code, message, field } = body.error;
-      return new ApiError(response.status, code, message, field);
+      // Its own words begin with the field, which is told apart here.
+      const about = message.startsWith(`${field}: `) ? message.slice(field.length + 2) : message;
+      return new ApiError(response.status, code, about, field);
     } catch {
       return new ApiError(
         response.status,

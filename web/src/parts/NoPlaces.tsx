@@ -4,6 +4,7 @@ import type { Schemas } from "../api/client";
 import { bytes } from "./quantities";
 
 const NODES_NAMED = 3;
+const WORKERS_NAMED = 6;
 
 /** What has no place, why on which nodes, and what would help: the API's own words. */
 export function NoPlaces({ of }: { of: readonly Schemas["NoPlaceView"][] }) {
@@ -13,7 +14,7 @@ export function NoPlaces({ of }: { of: readonly Schemas["NoPlaceView"][] }) {
         <div key={`${item.model}/${item.variant}/${item.role}/${item.ordinal}`}>
           <Text size="sm" fw={600} className="wrap">
             {item.model}
-            {item.variant === "default" ? "" : `/${item.variant}`}: {item.workers.join(", ")}
+            {item.variant === "default" ? "" : `/${item.variant}`}: {named(item.workers)}
             {item.together && " (together or not at all)"}
           </Text>
           <Text size="sm" c="dimmed">
@@ -50,4 +51,10 @@ function where({ node_count: total, nodes }: Schemas["WhyView"]): string {
   if (total === 0) return "";
   const more = total > NODES_NAMED ? `, … (${total} nodes)` : "";
   return `${nodes.slice(0, NODES_NAMED).join(", ")}${more}: `;
+}
+
+function named(workers: readonly string[]): string {
+  const more = workers.length - WORKERS_NAMED;
+  const shown = workers.slice(0, WORKERS_NAMED).join(", ");
+  return more > 0 ? `${shown} and ${more} more` : shown;
 }

@@ -134,7 +134,7 @@ export function Editor({
         />
       )}
       <SimpleGrid cols={{ base: 1, md: 2 }} spacing="md">
-        <Box component="section" aria-label="Form" miw={0}>
+        <Box component="section" aria-label="Form" miw={0} className="edit-form">
           <Title order={2} mb="xs">
             Form
           </Title>
@@ -303,7 +303,7 @@ function ApplyBar({
         >
           {taken ? disabled : status}
         </Text>
-        <Group gap="sm" wrap="nowrap">
+        <Group gap="sm" wrap="nowrap" style={{ flexShrink: 0 }}>
           {model !== null && (
             <Checkbox
               size="xs"

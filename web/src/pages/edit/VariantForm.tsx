@@ -61,7 +61,7 @@ export function VariantForm({
               />
               <NumberField
                 path={at("topology", "bypass", "max_prompt_tokens")}
-                label="Bypass below, tokens"
+                label="Bypass, tokens"
                 usual={0}
               />
             </>

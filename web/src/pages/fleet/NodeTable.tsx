@@ -1,5 +1,5 @@
 import { Anchor } from "@mantine/core";
-import { useMemo } from "react";
+import { memo, useMemo } from "react";
 
 import { Ago } from "../../parts/Ago";
 import { claimedBytes, type FleetNode, freeBytes, troubles } from "../../parts/fleet/fleet";
@@ -8,7 +8,7 @@ import { StateBadge } from "../../parts/StateBadge";
 import { type Column, VirtualTable } from "../../parts/VirtualTable";
 
 /** The same as the map for keyboards, screen readers and those who want numbers. */
-export function NodeTable({
+export const NodeTable = memo(function NodeTable({
   nodes,
   onNode,
 }: {
@@ -105,4 +105,4 @@ export function NodeTable({
       height="60vh"
     />
   );
-}
+});

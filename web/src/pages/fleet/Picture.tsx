@@ -1,5 +1,5 @@
 import { Group, Paper, Stack, Text } from "@mantine/core";
-import { useMemo, useState } from "react";
+import { memo, useCallback, useMemo, useState } from "react";
 
 import { DeviceNote } from "../../parts/fleet/DeviceNote";
 import { type FleetNode, type Index, links, peers } from "../../parts/fleet/fleet";
@@ -9,7 +9,7 @@ import { Key } from "../../parts/fleet/Key";
 const LINKS_MAX = 300;
 
 /** The map, and beside it what is looked at: what was picked stays there until another is. */
-export function Picture({
+export const Picture = memo(function Picture({
   nodes,
   index,
   model,
@@ -23,13 +23,15 @@ export function Picture({
 }) {
   const [looked, setLooked] = useState<Looked | null>(null);
   const [picked, setPicked] = useState<Looked | null>(null);
+  const pick = useCallback((one: Looked) => {
+    setPicked((now) => (now?.device.id === one.device.id ? null : one));
+  }, []);
   // What was picked is drawn as it is now.
-  const at = fresh(nodes, looked ?? picked);
-  const worker = at?.device.claims[0]?.worker;
-  const drawn = useMemo(
-    () => links(index, at === null ? { model } : { worker: worker ?? "none" }, LINKS_MAX),
-    [index, at, worker, model],
-  );
+  const at = useMemo(() => fresh(nodes, looked ?? picked), [nodes, looked, picked]);
+  const drawn = useMemo(() => {
+    const here = new Set(at?.device.claims.map((claim) => claim.worker));
+    return links(index, (one) => (at === null ? one.model === model : here.has(one.id)), LINKS_MAX);
+  }, [index, at, model]);
   const near = useMemo(() => {
     if (at !== null) {
       const here = at.device.claims.flatMap(({ worker: id }) => index.workers.get(id) ?? []);
@@ -50,9 +52,7 @@ export function Picture({
           links={drawn.links}
           picked={picked?.device.id ?? null}
           onLook={setLooked}
-          onPick={(one) => {
-            setPicked(one.device.id === picked?.device.id ? null : one);
-          }}
+          onPick={pick}
           onNode={onNode}
           height="min(60vh, 720px)"
         />
@@ -75,7 +75,7 @@ export function Picture({
       </Paper>
     </Group>
   );
-}
+});
 
 function fresh(nodes: readonly FleetNode[], at: Looked | null): Looked | null {
   const node = nodes.find((one) => one.name === at?.node.name);

@@ -1,5 +1,5 @@
 import { Group, SegmentedControl, Stack, Text } from "@mantine/core";
-import { useMemo } from "react";
+import { memo, useCallback, useDeferredValue, useMemo } from "react";
 import { useSearchParams } from "react-router";
 
 import { useFleet } from "../../api/queries";
@@ -34,21 +34,29 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
   const [address, setAddress] = useSearchParams();
   const index = useMemo(() => indexed(fleet), [fleet]);
   const filter = useMemo(() => filterOf(address), [address]);
-  const nodes = useMemo(() => filtered(fleet, index, filter), [fleet, index, filter]);
-  const put = (key: string, value: string) => {
-    setAddress(
-      (now) => {
-        const next = new URLSearchParams(now);
-        if (value === "") next.delete(key);
-        else next.set(key, value);
-        return next;
-      },
-      { replace: true },
-    );
-  };
-  const open = (name: string) => {
-    put("node", name);
-  };
+  // What is typed is there at once, what it finds a moment later.
+  const asked = useDeferredValue(filter);
+  const nodes = useMemo(() => filtered(fleet, index, asked), [fleet, index, asked]);
+  const put = useCallback(
+    (key: string, value: string) => {
+      setAddress(
+        (now) => {
+          const next = new URLSearchParams(now);
+          if (value === "") next.delete(key);
+          else next.set(key, value);
+          return next;
+        },
+        { replace: true },
+      );
+    },
+    [setAddress],
+  );
+  const open = useCallback(
+    (name: string) => {
+      put("node", name);
+    },
+    [put],
+  );
   const view = address.get("view") === "table" ? "table" : "map";
   return (
     <Stack gap="sm">
@@ -75,7 +83,7 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
         {fleet.nodes.length === 1 ? "node" : "nodes"}
       </Text>
       {view === "map" ? (
-        <Picture nodes={nodes} index={index} model={filter.model} onNode={open} />
+        <Picture nodes={nodes} index={index} model={asked.model} onNode={open} />
       ) : (
         <NodeTable nodes={nodes} onNode={open} />
       )}
@@ -89,7 +97,7 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
   );
 }
 
-function Sums({ fleet }: { fleet: Fleet }) {
+const Sums = memo(function Sums({ fleet }: { fleet: Fleet }) {
   const devices = fleet.nodes.flatMap((node) => node.devices);
   const sum = (of: (device: (typeof devices)[number]) => number) =>
     devices.reduce((total, device) => total + of(device), 0);
@@ -105,4 +113,4 @@ function Sums({ fleet }: { fleet: Fleet }) {
       {count(fleet.workers.length)} workers
     </Text>
   );
-}
+});

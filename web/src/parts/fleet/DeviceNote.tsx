@@ -1,4 +1,4 @@
-import { Group, Stack, Text } from "@mantine/core";
+import { Anchor, Group, Stack, Text } from "@mantine/core";
 import { Link } from "react-router";
 
 import { bytes, percent } from "../quantities";
@@ -89,11 +89,14 @@ function Slot({ of, children }: { of: FleetWorker; children?: React.ReactNode })
         aria-hidden
         style={{ width: 10, height: 10, flexShrink: 0, background: colourOf(of.model) }}
       />
-      <Link to={`/models/${encodeURIComponent(of.model)}`} className="wrap">
-        <Text span size="sm">
-          {slotOf(of)}
-        </Text>
-      </Link>
+      <Anchor
+        component={Link}
+        to={`/models/${encodeURIComponent(of.model)}`}
+        size="sm"
+        className="wrap"
+      >
+        {slotOf(of)}
+      </Anchor>
       {children}
     </Group>
   );

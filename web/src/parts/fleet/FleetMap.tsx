@@ -70,6 +70,7 @@ export function FleetMap({
     <div
       ref={ref}
       className="fleet-map"
+      data-dims={near !== null || undefined}
       style={{ maxHeight: height, height: drawn.height + 4 }}
       role="region"
       aria-label={label}
@@ -97,7 +98,7 @@ export function FleetMap({
                   height={row.height}
                   index={index}
                   marks={marks}
-                  near={near}
+                  near={nearOn(node, near)}
                   picked={node.devices.some((device) => device.id === picked) ? picked : null}
                   onLook={onLook}
                   onPick={onPick}
@@ -145,13 +146,15 @@ const NodeCard = memo(function NodeCard({
   height: number;
   index: Index;
   marks: Marks;
-  near: ReadonlySet<string> | null;
+  /** The devices, by index, that are not dimmed; a text, so that a card that has the same stays. */
+  near: string;
   picked: string | null;
   onLook: (at: Looked | null) => void;
   onPick: (at: Looked) => void;
   onNode: ((name: string) => void) | undefined;
 }) {
   const inWords = node.state === "ready" ? "" : node.state;
+  const bright = near.split(" ");
   return (
     <div
       className="fleet-card"
@@ -169,7 +172,7 @@ const NodeCard = memo(function NodeCard({
         onClick={() => onNode?.(node.name)}
       >
         <b>{node.name}</b>
-        <Text span size="xs" c={node.state === "unknown" ? "red" : "yellow.8"}>
+        <Text span size="xs" className={node.state === "unknown" ? "fleet-bad" : "fleet-aside"}>
           {inWords}
         </Text>
       </button>
@@ -188,7 +191,7 @@ const NodeCard = memo(function NodeCard({
             device={device}
             index={index}
             marks={marks}
-            dimmed={near !== null && !device.claims.some((claim) => near.has(claim.worker))}
+            near={bright.includes(String(at))}
             picked={picked === device.id}
             first={at === 0}
             onLook={() => {
@@ -204,6 +207,13 @@ const NodeCard = memo(function NodeCard({
   );
 });
 
+function nearOn(node: FleetNode, near: ReadonlySet<string> | null): string {
+  if (near === null) return "";
+  return node.devices
+    .flatMap(({ claims }, at) => (claims.some((claim) => near.has(claim.worker)) ? [at] : []))
+    .join(" ");
+}
+
 function moveFocus(event: KeyboardEvent<HTMLElement>): void {
   const by = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: 8, ArrowUp: -8 }[event.key];
   if (by === undefined) return;
@@ -218,7 +228,7 @@ function DeviceCell({
   device,
   index,
   marks,
-  dimmed,
+  near,
   picked,
   first,
   onLook,
@@ -227,7 +237,7 @@ function DeviceCell({
   device: FleetDevice;
   index: Index;
   marks: Marks;
-  dimmed: boolean;
+  near: boolean;
   picked: boolean;
   first: boolean;
   onLook: () => void;
@@ -244,7 +254,7 @@ function DeviceCell({
       type="button"
       className="fleet-device"
       style={{ width: CELL.width, height: CELL.height }}
-      data-dimmed={(dimmed && starts.length === 0) || undefined}
+      data-near={near || starts.length > 0 || undefined}
       data-trouble={trouble || undefined}
       data-picked={picked || undefined}
       aria-pressed={picked}

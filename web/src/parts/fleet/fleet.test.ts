@@ -92,10 +92,12 @@ describe("pairs", () => {
   it("are drawn for a model or a worker, and no more than can be seen apart", () => {
     const ends = (found: ReturnType<typeof links>) =>
       found.links.map(({ from, to }) => [from.id, to.id]);
-    expect(ends(links(INDEX, { worker: "chat-d1" }, 9))).toEqual([["one/cuda0", "two/cuda0"]]);
-    const few = links(INDEX, { model: "chat" }, 1);
+    expect(ends(links(INDEX, (one) => one.id === "chat-d1", 9))).toEqual([
+      ["one/cuda0", "two/cuda0"],
+    ]);
+    const few = links(INDEX, (one) => one.model === "chat", 1);
     expect([few.links.length, few.total]).toEqual([1, 2]);
-    expect(links(INDEX, {}, 9).total).toBe(0);
+    expect(links(INDEX, () => false, 9).total).toBe(0);
   });
 });
 

@@ -61,10 +61,10 @@ export function peers(index: Index, worker: FleetWorker): readonly FleetWorker[]
 
 export type Link = { from: FleetDevice; to: FleetDevice };
 
-/** From prefill to decode, at most *most* of them; *total* is how many there are. */
+/** From prefill to decode, of the workers that are *wanted*, at most *most*; *total* is how many. */
 export function links(
   index: Index,
-  wanted: { model?: string; worker?: string },
+  wanted: (worker: FleetWorker) => boolean,
   most: number,
 ): { links: Link[]; total: number } {
   const found: Link[] = [];
@@ -72,11 +72,10 @@ export function links(
   for (const { prefill, decode } of index.halves.values()) {
     for (const from of prefill) {
       for (const to of decode) {
-        const named =
-          from.model === wanted.model || from.id === wanted.worker || to.id === wanted.worker;
+        if (!wanted(from) && !wanted(to)) continue;
         const start = index.places.get(from.id)?.[0];
         const end = index.places.get(to.id)?.[0];
-        if (!named || start === undefined || end === undefined) continue;
+        if (start === undefined || end === undefined) continue;
         total += 1;
         if (found.length < most) found.push({ from: start, to: end });
       }
