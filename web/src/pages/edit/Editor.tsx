@@ -156,7 +156,7 @@ export function Editor({
               YAML
             </Title>
             <YamlEditor
-              label="The model’s spec as YAML"
+              label="The model's spec as YAML"
               value={text}
               onChange={setText}
               marks={marks}
@@ -308,7 +308,7 @@ function ApplyBar({
             <Checkbox
               size="xs"
               label="All traffic in one step"
-              title="Now, whatever the spec’s rollout says"
+              title="Now, whatever the spec's rollout says"
               checked={inOneStep}
               onChange={(event) => {
                 onInOneStep(event.currentTarget.checked);

@@ -151,7 +151,7 @@ function RolloutForm() {
         <PartSwitch
           path={at("gate")}
           label="Gate"
-          about="The new revision is held to the old one’s errors and latencies."
+          about="The new revision is held to the old one's errors and latencies."
           begin={{ watch_s: 30 }}
         />
         {gated && (

@@ -33,7 +33,7 @@ export function VariantForm({
           <TextField
             path={at("runtime")}
             label="Runtime"
-            placeholder="the engine’s default"
+            placeholder="the engine's default"
             known={(nodes.data ?? []).flatMap((node) => node.runtimes)}
           />
           <NumberField path={at("weight")} label="Weight" usual={100} />
@@ -109,7 +109,7 @@ function ExternalForm({ path }: { path: Path }) {
   return (
     <Stack gap="xs">
       <SimpleGrid cols={2} spacing="xs" style={{ alignItems: "end" }}>
-        <TextField path={at("served_name")} label="The model’s name there" placeholder="the same" />
+        <TextField path={at("served_name")} label="The model's name there" placeholder="the same" />
         <TextField path={at("token_file")} label="File with their key" placeholder="none" />
       </SimpleGrid>
       {(["workers", "prefill", "decode"] as const).map((role) => (

@@ -7,7 +7,7 @@ import type { CSSProperties, ReactNode } from "react";
 export function Key({ plan = false }: { plan?: boolean }) {
   return (
     <Group gap="md">
-      <One is="claimed, in its model’s colour">
+      <One is="claimed, in its model's colour">
         <span className="fleet-claim" style={half("hsl(210 55% 52%)")} />
       </One>
       <One is="seen in use">
