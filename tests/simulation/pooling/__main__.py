@@ -72,7 +72,12 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "--exponents", type=float, nargs="+", default=[1.0, 1.5, 2.0], help="of Zipf (1 1.5 2)"
     )
     parser.add_argument("--until-s", type=float, default=1500.0, help="of the trace (1500)")
-    parser.add_argument("--from-s", type=float, default=600.0, help="what counts begins (600)")
+    parser.add_argument(
+        "--from-s",
+        type=float,
+        default=600.0,
+        help="what counts begins (600), at most a third of --until-s",
+    )
     parser.add_argument("--awake-min-s", type=float, default=5.0, help="of the pool (5)")
     parser.add_argument(
         "--stop", action="store_true", help="engines that do not sleep: they stop and start anew"
