@@ -1,9 +1,10 @@
 import { defaultKeymap, history, historyKeymap } from "@codemirror/commands";
 import { yaml } from "@codemirror/lang-yaml";
-import { defaultHighlightStyle, syntaxHighlighting } from "@codemirror/language";
+import { HighlightStyle, syntaxHighlighting } from "@codemirror/language";
 import { type Diagnostic, setDiagnostics } from "@codemirror/lint";
 import { Compartment, EditorState } from "@codemirror/state";
 import { EditorView, keymap, lineNumbers } from "@codemirror/view";
+import { tags } from "@lezer/highlight";
 import { useComputedColorScheme } from "@mantine/core";
 import { useEffect, useRef } from "react";
 
@@ -11,6 +12,13 @@ import { nonce } from "../app/nonce";
 import { between } from "./texts";
 
 export type Mark = { line: number; message: string };
+
+// CodeMirror's own colours are for a white ground alone.
+const COLOURS = HighlightStyle.define([
+  { tag: [tags.propertyName, tags.definition(tags.propertyName)], color: "var(--yaml-name)" },
+  { tag: tags.comment, color: "var(--mantine-color-dimmed)", fontStyle: "italic" },
+  { tag: [tags.string, tags.labelName, tags.typeName], color: "var(--yaml-text)" },
+]);
 
 /**
  * YAML to read or to write. Tab leaves it, as in every other field: a keyboard must not be caught.
@@ -49,7 +57,7 @@ export function YamlEditor({
           lineNumbers(),
           history(),
           yaml(),
-          syntaxHighlighting(defaultHighlightStyle),
+          syntaxHighlighting(COLOURS),
           keymap.of([...defaultKeymap, ...historyKeymap]),
           EditorView.cspNonce.of(nonce()),
           EditorView.lineWrapping,
@@ -81,7 +89,13 @@ export function YamlEditor({
   useEffect(() => {
     const theme = EditorView.theme(
       {
-        "&": { height, border: "1px solid var(--mantine-color-default-border)", fontSize: "13px" },
+        "&": {
+          height,
+          "--yaml-name": dark ? "#74c0fc" : "#1864ab",
+          "--yaml-text": dark ? "#ffd8a8" : "#8a4b00",
+          border: "1px solid var(--mantine-color-default-border)",
+          fontSize: "13px",
+        },
         ".cm-scroller": { overflow: "auto" },
         ".cm-gutters": { background: "transparent", color: "var(--mantine-color-dimmed)" },
       },

@@ -3,6 +3,7 @@
 const NONE = "–";
 const GIB = 1024 ** 3;
 const MIB = 1024 ** 2;
+const TIB = 1024 ** 4;
 
 /** Seconds → "850 µs", "12 ms", "1.4 s", "3 min", "2 h". */
 export function seconds(value: number | null | undefined): string {
@@ -28,6 +29,7 @@ export function percent(share: number | null | undefined): string {
 export function bytes(value: number | null | undefined): string {
   if (value === null || value === undefined) return NONE;
   if (value === 0) return "0 B";
+  if (value >= TIB) return `${short(value / TIB)} TiB`;
   if (value >= GIB) return `${short(value / GIB)} GiB`;
   if (value >= MIB) return `${short(value / MIB)} MiB`;
   return `${Math.round(value / 1024)} KiB`;

@@ -9,6 +9,7 @@ import { FleetMap, type Looked } from "../../parts/fleet/FleetMap";
 import { Key } from "../../parts/fleet/Key";
 import { marksOf, type Plan, touched } from "../../parts/fleet/marks";
 import { NoPlaces } from "../../parts/NoPlaces";
+import { Loaded } from "../../parts/Page";
 import { bytes, percent } from "../../parts/quantities";
 import { headline, isTold, startsWhen } from "./plan";
 
@@ -33,8 +34,10 @@ export function PlanPanel({ plan }: { plan: Plan }) {
           <NoPlaces of={plan.no_place} />
         </Part>
       )}
-      {fleet.data !== undefined && plan.starts.length + plan.stops.length > 0 && (
-        <Placements fleet={fleet.data} plan={plan} />
+      {plan.starts.length + plan.stops.length > 0 && (
+        <Loaded of={fleet} what="the fleet">
+          {(found) => <Placements fleet={found} plan={plan} />}
+        </Loaded>
       )}
       <Rows
         title="Would start"

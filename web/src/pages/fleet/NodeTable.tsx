@@ -51,7 +51,7 @@ export const NodeTable = memo(function NodeTable({
       {
         key: "workers",
         title: "Workers",
-        width: "80px",
+        width: "90px",
         align: "right",
         render: (node) =>
           new Set(node.devices.flatMap((device) => device.claims.map((claim) => claim.worker)))
@@ -90,7 +90,7 @@ export const NodeTable = memo(function NodeTable({
       {
         key: "seen",
         title: "Seen",
-        width: "90px",
+        width: "110px",
         render: (node) => <Ago at={node.last_seen_at} />,
       },
     ];

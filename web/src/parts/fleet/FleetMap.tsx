@@ -19,6 +19,9 @@ import {
 import { CARD, CARD_WIDTH, CELL, layout, spots } from "./layout";
 import { type Marks, NO_MARKS, stacked } from "./marks";
 
+/** More than so many are drawn fainter, to be seen through. */
+const LINKS_FEW = 40;
+
 export type Looked = { node: FleetNode; device: FleetDevice };
 
 /**
@@ -109,7 +112,13 @@ export function FleetMap({
           );
         })}
         {places !== null && (
-          <svg className="fleet-links" width={width} height={drawn.height} aria-hidden>
+          <svg
+            className="fleet-links"
+            data-many={links.length > LINKS_FEW || undefined}
+            width={width}
+            height={drawn.height}
+            aria-hidden
+          >
             {links.map(({ from, to }, at) => {
               const start = places.get(from.id);
               const end = places.get(to.id);
