@@ -76,9 +76,9 @@ check: init ## lint, types, import directions, spelling
 SHARDED := --dist loadfile --no-loadscope-reorder
 
 test-fast: init ## every test that needs no engine
-	$(BIN)/pytest -m "not engine" -n 3 $(SHARDED) --ignore tests/faults --ignore tests/hosts \
+	$(BIN)/pytest -m "not engine" -n 2 $(SHARDED) --ignore tests/faults --ignore tests/hosts \
 		--ignore tests/browser
-	$(BIN)/pytest -m "not engine" -n 2 $(SHARDED) tests/hosts tests/faults
+	$(BIN)/pytest -m "not engine" tests/faults tests/hosts
 
 test-console: init console ## the console in a real browser: Debian's package chromium
 	$(BIN)/pytest -n 2 --dist loadfile tests/browser

@@ -41,8 +41,9 @@ def sqlite_url(tmp_path: Path, empty_database: Path) -> str:
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
-async def url(request: pytest.FixtureRequest) -> AsyncIterator[str]:
+async def url(request: pytest.FixtureRequest, empty_database: Path) -> AsyncIterator[str]:
     """A new database at the newest schema; each test runs on one of either kind."""
+    # *empty_database* is made before this one's loop runs: it needs a loop of its own.
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_url")
     else:
