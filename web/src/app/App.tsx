@@ -38,7 +38,7 @@ const client = new QueryClient({
 
 const loading = (
   <Center mih={240}>
-    <Loader aria-label="Loading" />
+    <Loader role="status" aria-label="Loading" />
   </Center>
 );
 

@@ -4,9 +4,9 @@ import type { Schemas } from "../api/client";
 import { rolloutWords, shown, turnoverWords } from "./changes";
 
 const MARKS = {
-  added: { sign: "+", colour: "light-dark(#2b8a3e, #69db7c)" },
-  removed: { sign: "−", colour: "light-dark(#c92a2a, #ff8787)" },
-  changed: { sign: "~", colour: "light-dark(#9a5b00, #ffd43b)" },
+  added: { sign: "+", colour: "light-dark(#1d6b2e, #69db7c)" },
+  removed: { sign: "−", colour: "light-dark(#b02525, #ff8787)" },
+  changed: { sign: "~", colour: "light-dark(#7a4a00, #ffd43b)" },
 } as const;
 
 /** What differs, field by field, and what it means for workers and traffic. */

@@ -47,5 +47,5 @@ export function Loaded<T>({
 }) {
   if (of.data !== undefined) return <>{children(of.data)}</>;
   if (of.isError) return <Problem error={of.error} title={`Could not load ${what}`} />;
-  return <Loader aria-label={`Loading ${what}`} size="sm" m="md" />;
+  return <Loader role="status" aria-label={`Loading ${what}`} size="sm" m="md" />;
 }

@@ -166,7 +166,7 @@ export function Editor({
           <Box component="section" aria-label="What would come of it" mt="md">
             <Group gap="sm" mb="xs">
               <Title order={2}>What would come of it</Title>
-              {thinking && <Loader size="xs" aria-label="Thinking it through" />}
+              {thinking && <Loader role="status" size="xs" aria-label="Thinking it through" />}
               <Button size="xs" variant="default" disabled={spec === null} onClick={again}>
                 Plan anew
               </Button>

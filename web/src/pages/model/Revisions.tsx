@@ -49,7 +49,7 @@ function History({ model, revisions }: { model: Schemas["ModelView"]; revisions:
             <Table.Th>By</Table.Th>
             <Table.Th>What changed</Table.Th>
             <Table.Th ta="right">Traffic</Table.Th>
-            <Table.Th />
+            <Table.Th>Actions</Table.Th>
           </Table.Tr>
         </Table.Thead>
         <Table.Tbody>

@@ -185,7 +185,8 @@ function TileBox({ of, to }: { of: Tile; to: string | null }) {
   );
   if (to === null) return <g aria-label={of.label}>{drawn}</g>;
   return (
-    <Link to={`${pathname}${to}`} aria-label={of.label}>
+    <Link to={`${pathname}${to}`}>
+      <title>{of.label}</title>
       {drawn}
     </Link>
   );
