@@ -7,8 +7,9 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from gateway.kv_feed import KvFeed
 from gateway.metrics import Asked, GatewayMetrics, Samples, prefix_families
 from gateway.routing.admission import Admission
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.router import Router
-from gateway.routing.table import Endpoint, RoutingTable
+from gateway.routing.table import RoutingTable
 
 _WORKER = ("model", "variant", "role", "worker")
 

@@ -3,7 +3,8 @@
 from litestar import Controller, delete, get, post, put
 from litestar.params import FromPath, RawBody
 
-from gateway.admin.bodies import AccountBody, PasswordBody, decode
+from gateway.admin.account_bodies import AccountBody, PasswordBody
+from gateway.admin.bodies import decode
 from gateway.admin.context import AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesAccount, TakesPassword
 from gateway.admin.views import View, iso

@@ -23,7 +23,6 @@ from pipelines.tuning.prefill import (
 )
 from registry.errors import SpecError
 from registry.explain import SEPARATOR, explain
-from registry.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
 from registry.spec import (
     LIMIT_MAX,
     MODELS_PER_FILE_MAX,
@@ -57,34 +56,31 @@ _EXACT = msgspec.json.Decoder(float_hook=Decimal)  # amounts of money are what w
 _ETAG = re.compile(r'"?(\d{1,18})"?')
 
 
-def _documented_as(**schema: Any) -> msgspec.Meta:
+def documented_as(**schema: Any) -> msgspec.Meta:
     """For OpenAPI alone: it is checked in `__post_init__` or in the store, with better words."""
     return msgspec.Meta(extra_json_schema=schema)
 
 
-def _refuse(field: str, message: str) -> NoReturn:
+def refuse(field: str, message: str) -> NoReturn:
     raise ValueError(f"{field}{SEPARATOR}{message}")
 
 
-Password = Annotated[
-    str, _documented_as(minLength=PASSWORD_CHARS_MIN, maxLength=PASSWORD_CHARS_MAX)
-]
-Workers = Annotated[int, _documented_as(minimum=1, maximum=WORKERS_PER_ROLE_MAX)]
-ShortName = Annotated[str, _documented_as(minLength=1, maxLength=NAME_CHARS_MAX)]
-ModelName = Annotated[str, _documented_as(pattern=f"^{NAME_PATTERN}$")]
-Seconds = Annotated[float, _documented_as(exclusiveMinimum=0, maximum=EXPIRES_IN_S_MAX)]
-Time = Annotated[str, _documented_as(format="date-time")]
-Count = Annotated[int, _documented_as(minimum=0, maximum=LIMIT_MAX)]
-Devices = Annotated[int, _documented_as(minimum=0, maximum=DEVICES_MAX)]
-Size = Annotated[str, _documented_as(examples=["640GiB"])]
+Workers = Annotated[int, documented_as(minimum=1, maximum=WORKERS_PER_ROLE_MAX)]
+ShortName = Annotated[str, documented_as(minLength=1, maxLength=NAME_CHARS_MAX)]
+ModelName = Annotated[str, documented_as(pattern=f"^{NAME_PATTERN}$")]
+Seconds = Annotated[float, documented_as(exclusiveMinimum=0, maximum=EXPIRES_IN_S_MAX)]
+Time = Annotated[str, documented_as(format="date-time")]
+Count = Annotated[int, documented_as(minimum=0, maximum=LIMIT_MAX)]
+Devices = Annotated[int, documented_as(minimum=0, maximum=DEVICES_MAX)]
+Size = Annotated[str, documented_as(examples=["640GiB"])]
 BatchTokens = Annotated[
-    int, _documented_as(minimum=TOKENS_MIN, maximum=TOKENS_MAX, multipleOf=TOKENS_STEP)
+    int, documented_as(minimum=TOKENS_MIN, maximum=TOKENS_MAX, multipleOf=TOKENS_STEP)
 ]
-TuneSeconds = Annotated[float, _documented_as(minimum=SECONDS_MIN, maximum=SECONDS_MAX)]
+TuneSeconds = Annotated[float, documented_as(minimum=SECONDS_MIN, maximum=SECONDS_MAX)]
 
-Overcommit = Annotated[float, _documented_as(minimum=1, maximum=OVERCOMMIT_MAX)]
-AwakeSeconds = Annotated[float, _documented_as(minimum=0, maximum=AWAKE_MIN_S_MAX)]
-Amount = Annotated[Decimal, _documented_as(minimum=0, maximum=AMOUNT_MAX)]
+Overcommit = Annotated[float, documented_as(minimum=1, maximum=OVERCOMMIT_MAX)]
+AwakeSeconds = Annotated[float, documented_as(minimum=0, maximum=AWAKE_MIN_S_MAX)]
+Amount = Annotated[Decimal, documented_as(minimum=0, maximum=AMOUNT_MAX)]
 
 
 class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -101,7 +97,7 @@ class ScaleBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
         for field in ("workers", "prefill", "decode"):
             value = getattr(self, field)
             if value is not None and not 1 <= value <= WORKERS_PER_ROLE_MAX:
-                _refuse(field, f"is {value}, allowed is 1 to {WORKERS_PER_ROLE_MAX}")
+                refuse(field, f"is {value}, allowed is 1 to {WORKERS_PER_ROLE_MAX}")
 
 
 class PlanBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -122,16 +118,16 @@ class TunePrefillBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def __post_init__(self) -> None:
         if not POINTS_MIN <= len(self.tokens) <= SIZES_MAX:
-            _refuse("tokens", f"are {len(self.tokens)}, allowed are {POINTS_MIN} to {SIZES_MAX}")
+            refuse("tokens", f"are {len(self.tokens)}, allowed are {POINTS_MIN} to {SIZES_MAX}")
         for index, size in enumerate(self.tokens):
             if not TOKENS_MIN <= size <= TOKENS_MAX or size % TOKENS_STEP:
-                _refuse(
+                refuse(
                     f"tokens[{index}]",
                     f"is {size}, allowed is a multiple of {TOKENS_STEP}, "
                     f"{TOKENS_MIN} to {TOKENS_MAX}",
                 )
         if not SECONDS_MIN <= self.seconds <= SECONDS_MAX:
-            _refuse("seconds", f"is {self.seconds}, allowed is {SECONDS_MIN} to {SECONDS_MAX}")
+            refuse("seconds", f"is {self.seconds}, allowed is {SECONDS_MIN} to {SECONDS_MAX}")
 
     def wish(self) -> Wish:
         return Wish(tokens=tuple(sorted(set(self.tokens))), seconds=self.seconds, force=self.force)
@@ -147,7 +143,7 @@ class QuotaBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
     def __post_init__(self) -> None:
         if self.devices is None and self.memory is None:
-            _refuse("devices", "and memory are both without a limit: delete the quota instead")
+            refuse("devices", "and memory are both without a limit: delete the quota instead")
 
     def quota(self, owner: str) -> Quota:
         """Raises SpecError for a size that is none."""
@@ -183,9 +179,9 @@ class BudgetBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     def __post_init__(self) -> None:
         exponent = self.amount.as_tuple().exponent
         if not isinstance(exponent, int) or not 0 <= self.amount <= AMOUNT_MAX:
-            _refuse("amount", f"allowed is 0 (none) to {AMOUNT_MAX}")
+            refuse("amount", f"allowed is 0 (none) to {AMOUNT_MAX}")
         if exponent < -_NANO_DECIMALS:
-            _refuse("amount", f"allowed are at most {_NANO_DECIMALS} decimals")
+            refuse("amount", f"allowed are at most {_NANO_DECIMALS} decimals")
 
     @property
     def nano(self) -> int:
@@ -241,39 +237,6 @@ class KeyBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
         return _expiry(self.expires_in_s, self.expires_at, now)
 
 
-class SignInBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An admin *key*, or an *account* and its *password*."""
-
-    key: str | UnsetType = UNSET
-    account: str | UnsetType = UNSET
-    password: str | UnsetType = UNSET
-
-    def __post_init__(self) -> None:
-        pair = (self.account, self.password)
-        if isinstance(self.key, str) and pair != (UNSET, UNSET):
-            _refuse("key", "and an account are two ways to sign in: send one")
-        if not isinstance(self.key, str) and UNSET in pair:
-            _refuse("key", "is missing: send it, or account and password")
-
-    @property
-    def account_and_password(self) -> tuple[str, str]:
-        assert isinstance(self.account, str)
-        assert isinstance(self.password, str)
-        return self.account, self.password
-
-
-class AccountBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A person who may use the admin API: look (viewer), or everything (admin)."""
-
-    name: ModelName
-    role: AccessRole
-    password: Password
-
-
-class PasswordBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    password: Password
-
-
 class KeyPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What of a key is to be otherwise; what is left out stays. A limit of 0 or null is lifted, an
     *expires_at* of null is never.
@@ -305,7 +268,7 @@ class KeyPatchBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 class RotateBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """For how long the secret of before stays good beside the new one; 0 ends it at once."""
 
-    overlap_s: Annotated[float, _documented_as(minimum=0, maximum=OVERLAP_S_MAX)]
+    overlap_s: Annotated[float, documented_as(minimum=0, maximum=OVERLAP_S_MAX)]
 
 
 def _unset_is_none(value: _Given | UnsetType | None) -> _Given | None:
@@ -314,9 +277,9 @@ def _unset_is_none(value: _Given | UnsetType | None) -> _Given | None:
 
 def _check_expiry(expires_in_s: float | None, expires_at: str | None) -> None:
     if expires_in_s is not None and not 0 < expires_in_s <= EXPIRES_IN_S_MAX:
-        _refuse("expires_in_s", f"is {expires_in_s}, allowed is 1 to {EXPIRES_IN_S_MAX}")
+        refuse("expires_in_s", f"is {expires_in_s}, allowed is 1 to {EXPIRES_IN_S_MAX}")
     if expires_in_s is not None and expires_at is not None:
-        _refuse("expires_at", "and expires_in_s are two ways to say it: give one")
+        refuse("expires_at", "and expires_in_s are two ways to say it: give one")
 
 
 def _expiry(expires_in_s: float | None, expires_at: str | None, now: float) -> float | None:

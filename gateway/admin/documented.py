@@ -9,17 +9,15 @@ from litestar.openapi.spec import OpenAPIMediaType, OpenAPIType, Operation, Requ
 from litestar.plugins import OpenAPISchemaPlugin
 from litestar.typing import FieldDefinition
 
+from gateway.admin.account_bodies import AccountBody, PasswordBody, SignInBody
 from gateway.admin.bodies import (
-    AccountBody,
     KeyBody,
     KeyPatchBody,
-    PasswordBody,
     PlanBody,
     PoolBody,
     QuotaBody,
     RotateBody,
     ScaleBody,
-    SignInBody,
     TunePrefillBody,
 )
 from gateway.admin.errors import ErrorView

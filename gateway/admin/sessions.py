@@ -4,8 +4,9 @@ from litestar import Controller, Response, delete, get, post
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import RawBody
 
+from gateway.admin.account_bodies import SignInBody
 from gateway.admin.auth import FOR_VIEWERS, OPEN, asking
-from gateway.admin.bodies import SignInBody, decode
+from gateway.admin.bodies import decode
 from gateway.admin.browser import check_sign_in, cookie, cookie_secret, csrf_token
 from gateway.admin.context import AdminRequest, Context
 from gateway.admin.documented import REFUSALS, SIGN_IN_REFUSALS, TakesSignIn

@@ -21,8 +21,8 @@ from gateway.proxy.exchange import Exchange
 from gateway.proxy.leg import ANSWER_BYTES_MAX, Leg
 from gateway.proxy.stream import Relay
 from gateway.proxy.wire import Wire
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.pick import Mode, Route
-from gateway.routing.table import Endpoint
 from pipelines.engines.base import Body, Engine, Pairing, ProtocolError
 from registry.spec import EngineName
 

@@ -16,8 +16,9 @@ from gateway.proxy.journal import Journal
 from gateway.proxy.resume import Resumption
 from gateway.proxy.retries import Turn
 from gateway.routing.ask import Ask
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.pick import Mode, Route
-from gateway.routing.table import Endpoint, ModelRow, VariantRow
+from gateway.routing.table import ModelRow, VariantRow
 from gateway.tracing import Trace
 from registry.spec import Role
 from registry.state import Key, Priority

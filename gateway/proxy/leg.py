@@ -21,7 +21,7 @@ from gateway.proxy.errors import (
 )
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.wire import Wire, encode_for
-from gateway.routing.table import Endpoint
+from gateway.routing.endpoint import Endpoint
 from gateway.tracing import Step
 from pipelines.engines.base import Body
 

@@ -11,7 +11,7 @@ from functools import cache
 
 from gateway.proxy.connection import Connection
 from gateway.proxy.errors import ConnectError, ResetError, StaleError, UpstreamError
-from gateway.routing.table import Endpoint
+from gateway.routing.endpoint import Endpoint
 
 CONNECTIONS_PER_WORKER_MAX = 4096
 IDLE_PER_WORKER_MAX = 1024

@@ -14,8 +14,9 @@ import structlog
 
 from gateway.proxy.errors import HungError, UpstreamError
 from gateway.proxy.upstream import Upstream
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.router import Router
-from gateway.routing.table import Endpoint, RoutingTable, VariantRow
+from gateway.routing.table import RoutingTable, VariantRow
 from pipelines.engines.base import Pairing
 from registry.spec import Role
 

@@ -10,8 +10,8 @@ from gateway.proxy.deadline import Stop
 from gateway.proxy.errors import UpstreamError
 from gateway.proxy.exchange import Exchange
 from gateway.proxy.upstream import Upstream
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.router import Router
-from gateway.routing.table import Endpoint
 from pipelines.engines.base import Body
 from pipelines.engines.resume import TOKENIZE_PATH, read_tokens
 

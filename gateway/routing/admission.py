@@ -13,8 +13,9 @@ from itertools import count, islice
 from typing import Any, Generic, TypeVar
 
 from gateway.errors import QueueFullError
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.pick import Full
-from gateway.routing.table import Endpoint, ModelRow
+from gateway.routing.table import ModelRow
 from gateway.signals import Queued
 from registry.state import Priority
 

@@ -6,7 +6,7 @@ holds and reads at every step.
 
 from collections.abc import Callable
 
-from gateway.routing.table import Endpoint
+from gateway.routing.endpoint import Endpoint
 
 OnLeave = Callable[[Endpoint], None]
 

@@ -5,8 +5,9 @@ from enum import Enum, StrEnum
 from math import inf
 from typing import Final, NamedTuple
 
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.load import IDLE, Load
-from gateway.routing.table import Endpoint, VariantRow
+from gateway.routing.table import VariantRow
 from pipelines.engines.base import Pairing
 
 Random = Callable[[], float]  # 0 <= random() < 1

@@ -6,6 +6,7 @@ from functools import partial
 from random import random as system_random
 
 from gateway.routing.ask import Ask
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.health import Health
 from gateway.routing.kv_index import KvIndexes
 from gateway.routing.load import IDLE, Load, OnLeave, Ticket
@@ -26,7 +27,7 @@ from gateway.routing.pick import (
 from gateway.routing.prefix import PrefixMemory
 from gateway.routing.session import of_session
 from gateway.routing.sticky import stick
-from gateway.routing.table import Endpoint, ModelRow, VariantRow
+from gateway.routing.table import ModelRow, VariantRow
 from gateway.tallies import Prefixes
 from registry.spec import Role, RoutingPolicy, Sticky
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.load import IDLE, Load
-from gateway.routing.table import Endpoint
 
 _OVER_SHARE = 1.25
 _MASK = (1 << 64) - 1

@@ -3,7 +3,7 @@
 from random import getrandbits
 from typing import TYPE_CHECKING, Protocol
 
-from gateway.routing.table import Endpoint
+from gateway.routing.endpoint import Endpoint
 from gateway.tracing.context import header_lines, parent_of, state_of
 
 if TYPE_CHECKING:

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from gateway.routing.ask import Ask
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.load import IDLE, Ticket
 from gateway.routing.router import Router
-from gateway.routing.table import Endpoint, ModelRow
+from gateway.routing.table import ModelRow
 
 
 class SglangRouter(Router):

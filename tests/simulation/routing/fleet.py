@@ -10,10 +10,11 @@ from simulation.routing.engine import Engine, Job
 from simulation.routing.trace import BLOCK_IDS, BLOCK_TOKENS, Request, token_ids
 
 from gateway.routing.ask import Ask
+from gateway.routing.endpoint import Endpoint
 from gateway.routing.load import Ticket
 from gateway.routing.pick import Route
 from gateway.routing.router import Router
-from gateway.routing.table import Endpoint, ModelRow, VariantRow
+from gateway.routing.table import ModelRow, VariantRow
 from registry.spec import EngineName, Limits, Role, RoutingPolicy
 
 
