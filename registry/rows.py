@@ -267,26 +267,11 @@ def key(row: t.KeyRow) -> Key:
 
 
 def account(row: t.AccountRow) -> Account:
-    return Account(
-        name=row.name,
-        role=AccessRole(row.role),
-        password_hash=row.password_hash,
-        created_at=row.created_at,
-        updated_at=row.updated_at,
-    )
+    return _alike(row, Account)
 
 
 def session(row: t.SessionRow) -> Session:
-    return Session(
-        digest=row.digest,
-        actor=row.actor,
-        role=AccessRole(row.role),
-        account=row.account,
-        key_id=row.key_id,
-        created_at=row.created_at,
-        seen_at=row.seen_at,
-        expires_at=row.expires_at,
-    )
+    return _alike(row, Session)
 
 
 def event(row: t.EventRow) -> Event:

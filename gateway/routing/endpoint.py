@@ -4,16 +4,8 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from registry.spec import (
-    Locality,
-    Role,
-)
-from registry.state import (
-    Phase,
-    Worker,
-)
-
-# A worker whose phase changes rarely gets a longer list than this in a reason.
+from registry.spec import Locality, Role
+from registry.state import Phase, Worker
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 
