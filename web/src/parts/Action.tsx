@@ -1,4 +1,13 @@
-import { Button, type ButtonProps, Group, Modal, Stack, Text, Tooltip } from "@mantine/core";
+import {
+  Button,
+  type ButtonProps,
+  type ElementProps,
+  Group,
+  Modal,
+  Stack,
+  Text,
+  Tooltip,
+} from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
@@ -92,4 +101,12 @@ export function Action({
       </Modal>
     </>
   );
+}
+
+/** A button that leads to a change, or sends one: a viewer sees it disabled, with why. */
+export function ChangeButton(
+  look: Omit<ButtonProps & ElementProps<"button">, "disabled" | "title">,
+) {
+  const denied = useDenied();
+  return <Button {...look} disabled={denied !== null} title={denied ?? undefined} />;
 }

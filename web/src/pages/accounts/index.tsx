@@ -1,14 +1,13 @@
-import { Button, Group, Modal, PasswordInput, Select, Stack, Text, TextInput } from "@mantine/core";
+import { Group, PasswordInput, Select, Text, TextInput } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useMutation, useQuery, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 
 import { api, data, type Schemas } from "../../api/client";
-import { useDenied } from "../../app/session";
-import { Action } from "../../parts/Action";
+import { Action, ChangeButton } from "../../parts/Action";
 import { Ago } from "../../parts/Ago";
 import { Loaded, Page } from "../../parts/Page";
-import { Problem } from "../../parts/Problem";
+import { FormDialog } from "../../parts/FormDialog";
 import { type Column, VirtualTable } from "../../parts/VirtualTable";
 
 type Account = Schemas["AccountView"];
@@ -20,7 +19,6 @@ export default function AccountsPage() {
   });
   const [making, { open: make, close: made }] = useDisclosure(false);
   const [changed, setChanged] = useState<Account | null>(null);
-  const denied = useDenied();
   const columns: readonly Column<Account>[] = [
     { key: "name", title: "Name", width: "2fr", render: (account) => account.name },
     { key: "role", title: "Role", width: "1fr", render: (account) => account.role },
@@ -42,18 +40,16 @@ export default function AccountsPage() {
       width: "220px",
       render: (account) => (
         <Group gap={4} wrap="nowrap">
-          <Button
+          <ChangeButton
             size="compact-xs"
             variant="default"
-            disabled={denied !== null}
-            title={denied ?? undefined}
             aria-label={`New password for ${account.name}`}
             onClick={() => {
               setChanged(account);
             }}
           >
             New password
-          </Button>
+          </ChangeButton>
           <Action
             size="compact-xs"
             color="red"
@@ -76,9 +72,9 @@ export default function AccountsPage() {
     <Page
       title="Accounts"
       actions={
-        <Button size="xs" onClick={make} disabled={denied !== null} title={denied ?? undefined}>
+        <ChangeButton size="xs" onClick={make}>
           New account
-        </Button>
+        </ChangeButton>
       }
     >
       <Text size="sm" c="dimmed">
@@ -130,67 +126,51 @@ function AccountForm({ of, onClose }: { of?: Account; onClose: () => void }) {
     },
   });
   return (
-    <Modal
-      opened
-      onClose={onClose}
-      centered
+    <FormDialog
       title={of === undefined ? "New account" : `New password for ${of.name}`}
+      centered
+      submit={of === undefined ? "Make the account" : "Set the password"}
+      failed="It was not saved"
+      saving={saving}
+      onClose={onClose}
     >
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          saving.mutate();
-        }}
-      >
-        <Stack>
-          {of === undefined ? (
-            <>
-              <TextInput
-                label="Name"
-                required
-                autoComplete="off"
-                data-autofocus
-                value={name}
-                onChange={(event) => {
-                  setName(event.currentTarget.value);
-                }}
-              />
-              <Select
-                label="Role"
-                allowDeselect={false}
-                data={[
-                  { value: "viewer", label: "viewer: looks" },
-                  { value: "admin", label: "admin: does everything" },
-                ]}
-                value={role}
-                onChange={(value) => {
-                  setRole(value as Account["role"]);
-                }}
-              />
-            </>
-          ) : (
-            <Text>It is signed out everywhere.</Text>
-          )}
-          <PasswordInput
-            label="Password"
+      {of === undefined ? (
+        <>
+          <TextInput
+            label="Name"
             required
-            autoComplete="new-password"
-            value={password}
+            autoComplete="off"
+            data-autofocus
+            value={name}
             onChange={(event) => {
-              setPassword(event.currentTarget.value);
+              setName(event.currentTarget.value);
             }}
           />
-          {saving.isError && <Problem error={saving.error} title="It was not saved" />}
-          <Group justify="flex-end">
-            <Button variant="default" onClick={onClose}>
-              Cancel
-            </Button>
-            <Button type="submit" loading={saving.isPending}>
-              {of === undefined ? "Make the account" : "Set the password"}
-            </Button>
-          </Group>
-        </Stack>
-      </form>
-    </Modal>
+          <Select
+            label="Role"
+            allowDeselect={false}
+            data={[
+              { value: "viewer", label: "viewer: looks" },
+              { value: "admin", label: "admin: does everything" },
+            ]}
+            value={role}
+            onChange={(value) => {
+              setRole(value as Account["role"]);
+            }}
+          />
+        </>
+      ) : (
+        <Text>It is signed out everywhere.</Text>
+      )}
+      <PasswordInput
+        label="Password"
+        required
+        autoComplete="new-password"
+        value={password}
+        onChange={(event) => {
+          setPassword(event.currentTarget.value);
+        }}
+      />
+    </FormDialog>
   );
 }

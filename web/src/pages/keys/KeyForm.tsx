@@ -1,20 +1,11 @@
-import {
-  Button,
-  Group,
-  Modal,
-  MultiSelect,
-  NumberInput,
-  Select,
-  Stack,
-  TextInput,
-} from "@mantine/core";
+import { Group, MultiSelect, NumberInput, Select, TextInput } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 
 import { api, data, type Schemas } from "../../api/client";
 import { ApiError } from "../../api/errors";
 import { useModels } from "../../api/queries";
-import { Problem } from "../../parts/Problem";
+import { FormDialog } from "../../parts/FormDialog";
 import { bodyOf, formOf, NO_LIMITS } from "./limits";
 
 const DAY_S = 86_400;
@@ -70,107 +61,91 @@ export function KeyForm({
     error: wrong(`limits.${field.replace("budget_amount", "budget.amount")}`),
   });
   return (
-    <Modal
-      opened
-      onClose={onClose}
+    <FormDialog
       title={of === undefined ? "New key" : `Change ${of.name}`}
       size="lg"
+      submit={of === undefined ? "Make the key" : "Save"}
+      failed="It was not saved"
+      saving={saving}
+      onClose={onClose}
     >
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          saving.mutate();
-        }}
-      >
-        <Stack>
-          <Group grow align="flex-start">
-            <TextInput
-              label="Name"
-              required
-              maxLength={64}
-              data-autofocus
-              value={name}
-              error={wrong("name")}
-              onChange={(event) => {
-                setName(event.currentTarget.value);
-              }}
-            />
+      <Group grow align="flex-start">
+        <TextInput
+          label="Name"
+          required
+          maxLength={64}
+          data-autofocus
+          value={name}
+          error={wrong("name")}
+          onChange={(event) => {
+            setName(event.currentTarget.value);
+          }}
+        />
+        <Select
+          label="What it opens"
+          description={of === undefined ? "They are separate." : "It stays what it is."}
+          allowDeselect={false}
+          disabled={of !== undefined}
+          data={[
+            { value: "inference", label: "the inference API" },
+            { value: "admin", label: "the admin API and this console" },
+          ]}
+          value={kind}
+          onChange={(value) => {
+            setKind(value as Schemas["KeyKind"]);
+          }}
+        />
+      </Group>
+      {kind === "inference" && (
+        <>
+          <MultiSelect
+            label="Models"
+            description="None: all of them."
+            searchable
+            data={(models.data ?? []).map((model) => model.name)}
+            value={allowed}
+            error={wrong("models")}
+            onChange={setAllowed}
+          />
+          <Select
+            label="Priority in a queue"
+            allowDeselect={false}
+            data={["high", "normal", "low"]}
+            value={priority}
+            onChange={(value) => {
+              setPriority(value as Schemas["Priority"]);
+            }}
+          />
+          <Group grow>
+            <NumberInput label="Requests a minute" {...limit("requests_per_minute")} />
+            <NumberInput label="Tokens a minute" {...limit("tokens_per_minute")} />
+            <NumberInput label="At once" {...limit("in_flight")} />
+          </Group>
+          <Group grow>
+            <NumberInput label="Budget" decimalScale={9} {...limit("budget_amount")} />
             <Select
-              label="What it opens"
-              description={of === undefined ? "They are separate." : "It stays what it is."}
+              label="For each"
               allowDeselect={false}
-              disabled={of !== undefined}
-              data={[
-                { value: "inference", label: "the inference API" },
-                { value: "admin", label: "the admin API and this console" },
-              ]}
-              value={kind}
+              data={["day", "month", "total"]}
+              value={limits.budget_period}
               onChange={(value) => {
-                setKind(value as Schemas["KeyKind"]);
+                setLimits({ ...limits, budget_period: value as Schemas["BudgetPeriod"] });
               }}
             />
           </Group>
-          {kind === "inference" && (
-            <>
-              <MultiSelect
-                label="Models"
-                description="None: all of them."
-                searchable
-                data={(models.data ?? []).map((model) => model.name)}
-                value={allowed}
-                error={wrong("models")}
-                onChange={setAllowed}
-              />
-              <Select
-                label="Priority in a queue"
-                allowDeselect={false}
-                data={["high", "normal", "low"]}
-                value={priority}
-                onChange={(value) => {
-                  setPriority(value as Schemas["Priority"]);
-                }}
-              />
-              <Group grow>
-                <NumberInput label="Requests a minute" {...limit("requests_per_minute")} />
-                <NumberInput label="Tokens a minute" {...limit("tokens_per_minute")} />
-                <NumberInput label="At once" {...limit("in_flight")} />
-              </Group>
-              <Group grow>
-                <NumberInput label="Budget" decimalScale={9} {...limit("budget_amount")} />
-                <Select
-                  label="For each"
-                  allowDeselect={false}
-                  data={["day", "month", "total"]}
-                  value={limits.budget_period}
-                  onChange={(value) => {
-                    setLimits({ ...limits, budget_period: value as Schemas["BudgetPeriod"] });
-                  }}
-                />
-              </Group>
-            </>
-          )}
-          {of === undefined && (
-            <NumberInput
-              label="Days until it expires"
-              placeholder="never"
-              min={1}
-              max={3650}
-              value={days}
-              error={wrong("expires_in_s")}
-              onChange={setDays}
-            />
-          )}
-          {saving.isError && <Problem error={saving.error} title="It was not saved" />}
-          <Group justify="flex-end">
-            <Button variant="default" onClick={onClose}>
-              Cancel
-            </Button>
-            <Button type="submit" loading={saving.isPending}>
-              {of === undefined ? "Make the key" : "Save"}
-            </Button>
-          </Group>
-        </Stack>
-      </form>
-    </Modal>
+        </>
+      )}
+      {of === undefined && (
+        <NumberInput
+          label="Days until it expires"
+          placeholder="never"
+          min={1}
+          max={3650}
+          value={days}
+          error={wrong("expires_in_s")}
+          onChange={setDays}
+        />
+      )}
+    </FormDialog>
   );
 }

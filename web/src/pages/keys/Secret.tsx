@@ -1,19 +1,9 @@
-import {
-  Alert,
-  Button,
-  Code,
-  CopyButton,
-  Group,
-  Modal,
-  NumberInput,
-  Stack,
-  Text,
-} from "@mantine/core";
+import { Alert, Button, Code, CopyButton, Group, NumberInput, Text } from "@mantine/core";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
 import { useState } from "react";
 
 import { api, data, type Schemas } from "../../api/client";
-import { Problem } from "../../parts/Problem";
+import { FormDialog } from "../../parts/FormDialog";
 
 const DAY_S = 86_400;
 
@@ -69,34 +59,24 @@ export function Rotate({
     },
   });
   return (
-    <Modal opened onClose={onClose} title={`Rotate ${of.name}`} centered>
-      <form
-        onSubmit={(event) => {
-          event.preventDefault();
-          rotating.mutate();
-        }}
-      >
-        <Stack>
-          <Text>A new secret is made. The present one works on for so long, then no more.</Text>
-          <NumberInput
-            label="Days that both work"
-            min={0}
-            max={90}
-            value={days}
-            onChange={setDays}
-            data-autofocus
-          />
-          {rotating.isError && <Problem error={rotating.error} title="It was not rotated" />}
-          <Group justify="flex-end">
-            <Button variant="default" onClick={onClose}>
-              Keep as it is
-            </Button>
-            <Button type="submit" loading={rotating.isPending}>
-              Rotate
-            </Button>
-          </Group>
-        </Stack>
-      </form>
-    </Modal>
+    <FormDialog
+      title={`Rotate ${of.name}`}
+      centered
+      submit="Rotate"
+      leave="Keep as it is"
+      failed="It was not rotated"
+      saving={rotating}
+      onClose={onClose}
+    >
+      <Text>A new secret is made. The present one works on for so long, then no more.</Text>
+      <NumberInput
+        label="Days that both work"
+        min={0}
+        max={90}
+        value={days}
+        onChange={setDays}
+        data-autofocus
+      />
+    </FormDialog>
   );
 }

@@ -1,11 +1,10 @@
-import { Button, Group, Switch, Text } from "@mantine/core";
+import { Group, Switch, Text } from "@mantine/core";
 import { useDisclosure } from "@mantine/hooks";
 import { useQuery } from "@tanstack/react-query";
 import { useState } from "react";
 
 import { api, data, type Schemas } from "../../api/client";
-import { useDenied } from "../../app/session";
-import { Action } from "../../parts/Action";
+import { Action, ChangeButton } from "../../parts/Action";
 import { Ago } from "../../parts/Ago";
 import { Loaded, Page } from "../../parts/Page";
 import { StateBadge } from "../../parts/StateBadge";
@@ -27,7 +26,6 @@ export default function KeysPage() {
   const [rotated, setRotated] = useState<Key | null>(null);
   const [secret, setSecret] = useState<Schemas["NewKeyView"] | null>(null);
   const [making, { open: make, close: made }] = useDisclosure(false);
-  const denied = useDenied();
   const columns: readonly Column<Key>[] = [
     { key: "name", title: "Name", width: "minmax(120px, 1.4fr)", render: (key) => key.name },
     {
@@ -77,30 +75,26 @@ export default function KeysPage() {
       render: (key) =>
         key.revoked_at !== null ? null : (
           <Group gap={4} wrap="nowrap">
-            <Button
+            <ChangeButton
               size="compact-xs"
               variant="default"
-              disabled={denied !== null}
-              title={denied ?? undefined}
               aria-label={`Change ${key.name}`}
               onClick={() => {
                 setChanged(key);
               }}
             >
               Change
-            </Button>
-            <Button
+            </ChangeButton>
+            <ChangeButton
               size="compact-xs"
               variant="default"
-              disabled={denied !== null}
-              title={denied ?? undefined}
               aria-label={`Rotate ${key.name}`}
               onClick={() => {
                 setRotated(key);
               }}
             >
               Rotate
-            </Button>
+            </ChangeButton>
             <Action
               size="compact-xs"
               color="red"
@@ -123,9 +117,9 @@ export default function KeysPage() {
     <Page
       title="Keys"
       actions={
-        <Button size="xs" onClick={make} disabled={denied !== null} title={denied ?? undefined}>
+        <ChangeButton size="xs" onClick={make}>
           New key
-        </Button>
+        </ChangeButton>
       }
     >
       {secret !== null && (

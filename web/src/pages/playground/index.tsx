@@ -3,6 +3,7 @@ import { useState } from "react";
 
 import { useModels } from "../../api/queries";
 import { useDenied } from "../../app/session";
+import { ChangeButton } from "../../parts/Action";
 import { Loaded, Page } from "../../parts/Page";
 import type { Parameters } from "./body";
 import { Pane } from "./Pane";
@@ -133,9 +134,7 @@ export default function PlaygroundPage() {
                       }
                     }}
                   />
-                  <Button type="submit" disabled={denied !== null} title={denied ?? undefined}>
-                    Send
-                  </Button>
+                  <ChangeButton type="submit">Send</ChangeButton>
                 </Group>
               </form>
             </>
