@@ -10,6 +10,7 @@ from registry import tables as t
 @pytest.mark.parametrize(
     "convert",
     [
+        rows.account,
         rows.audit_entry,
         rows.claim,
         rows.demand,
@@ -18,6 +19,7 @@ from registry import tables as t
         rows.pool,
         rows.quota,
         rows.scale,
+        rows.session,
     ],
 )
 def test_every_field_has_its_column(convert):
