@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from migration_rows import dump, insert, rows_of
+from msgspec.structs import replace
 from postgres_server import PostgresServer
 from registry_world import ME, gang, planned, spec, url_in
 
@@ -72,7 +73,9 @@ async def read(url: str, version: str) -> Snapshot:
         (total,) = await store.usage()
         assert (total.prompt_tokens, total.cost_nano) == (5, 12 if version >= "0003" else 0)
         assert [quota.devices for quota in snapshot.quotas] == ([8] if version >= "0005" else [])
-        return snapshot
+        # Their times are told by the reader's clock, which is not read in the same instant twice.
+        demand = tuple(replace(d, at=0.0, oldest_at=0.0, asked_at=0.0) for d in snapshot.demand)
+        return replace(snapshot, demand=demand)
     finally:
         await store.aclose()
 
