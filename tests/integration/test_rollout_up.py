@@ -1,6 +1,6 @@
 """A whole Modelyard with emulator workers: models change under constant load, and nobody notices.
 
-The same on real engines is in tests/e2e/test_rollout.py.
+The same on real engines is in tests/e2e/test_changes.py.
 """
 
 import json
