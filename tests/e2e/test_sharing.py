@@ -36,4 +36,4 @@ def test_three_models_share_a_device_for_two(yard, tmp_path):
         memory_mib=memory_of_two(yard),
         **args,
     )
-    take_turns(yard, file, asks=4, ready_s=600.0)
+    take_turns(yard, file, asks=3, ready_s=600.0)
