@@ -1,13 +1,16 @@
 """`plan` and `defragment`: what would happen, or could. Nothing does."""
 
+import sys
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any, TextIO
 
 import click
 from rich.text import Text
 
 from registry import spec as specs
-from registry.cli.command import Session, admin_url_option, output_option, pass_session
+from registry.cli import recommend
+from registry.cli.command import Duration, Session, admin_url_option, output_option, pass_session
 from registry.cli.exits import NoPlaceError, clean
 from registry.cli.models import read_specs
 from registry.cli.output import Cell, emit, heading, show, show_rows, size
@@ -30,17 +33,54 @@ Rows = Iterator[tuple[Cell, ...]]
     help="YAML or JSON with model specs, as for apply; repeat for several. None: what is waited "
     "for now.",
 )
+@click.option(
+    "--traffic",
+    metavar=f"FILE|{recommend.LIVE}",
+    help="Recommend topologies instead, for this traffic: a file (examples/planner), or what was "
+    "asked lately.",
+)
+@click.option(
+    "--fleet",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --traffic: YAML of the nodes. None: those that are there.",
+)
+@click.option(
+    "--since",
+    type=Duration(),
+    default="1h",
+    show_default=True,
+    help=f"With --traffic {recommend.LIVE}: how far back.",
+)
+@click.option("--seed", type=int, default=0, help="With --traffic: the same seed, the same plan.")
 @admin_url_option
 @output_option
 @pass_session
-def plan(session: Session, files: tuple[TextIO, ...], output: str) -> None:
+def plan(
+    session: Session,
+    *,
+    files: tuple[TextIO, ...],
+    traffic: str | None,
+    fleet: Path | None,
+    since: int,
+    seed: int,
+    output: str,
+) -> None:
     """Say what applying files would do, and change nothing.
 
     What would start where, stop, be evicted or wait; what has no place, why on each node, and what
-    would help. Without files: what is waited for now.
+    would help. Without files: what is waited for now. Exit code 7 when something has no place.
 
-    Exit code 7 when something has no place.
+    With --traffic: which topology each model should have on a fleet so that most of the traffic
+    is answered within its SLO. -o yaml prints specs that apply takes. With a file of the fleet as
+    well, no gateway is asked.
     """
+    if traffic is not None:
+        if files:
+            raise click.UsageError("--traffic is for traffic, --file for specs: one of them")
+        _recommend(session, traffic, fleet, since_s=since, seed=seed, output=output)
+        return
+    if fleet is not None:
+        raise click.UsageError("--fleet goes with --traffic")
     found = [spec for file in files for spec in read_specs(file)]
     with session.api() as api:
         answer = api.post("/plan", {"models": [specs.to_data(spec) for spec in found]})
@@ -50,6 +90,25 @@ def plan(session: Session, files: tuple[TextIO, ...], output: str) -> None:
     if not view["complete"]:
         models = sorted({item["model"] for item in view["no_place"]})
         raise NoPlaceError(f"no place for all of {', '.join(models)}")
+
+
+def _recommend(
+    session: Session, traffic: str, fleet: Path | None, *, since_s: int, seed: int, output: str
+) -> None:
+    words = ["--output", output, "--seed", str(seed)]
+    given: View = {}
+    if traffic != recommend.LIVE:
+        words += ["--traffic", traffic]
+    if fleet is not None:
+        words += ["--fleet", str(fleet)]
+    if traffic == recommend.LIVE or fleet is None:
+        with session.api() as api:
+            if traffic == recommend.LIVE:
+                given["traffic"] = recommend.live_traffic(api, since_s)
+            if fleet is None:
+                given["fleet"] = recommend.live_fleet(api)
+        words += ["--given", "-"]
+    sys.exit(recommend.run(*words, given=given))
 
 
 @click.command()

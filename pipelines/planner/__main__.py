@@ -1,0 +1,88 @@
+"""`modelyard plan --traffic`: which topology for which model on a fleet.
+
+Asks nobody and changes nothing: it reads two files and prints.
+"""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+import click
+import msgspec
+from rich.console import Console
+
+from pipelines.planner import page
+from pipelines.planner.extra import PlannerExtraError, require
+from pipelines.planner.fleet import Fleet
+from pipelines.planner.inputs import Traffic, fleet_from, fleet_of, traffic_from, traffic_of
+from registry import spec as specs
+from registry.errors import SpecError
+
+_FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+Read = TypeVar("Read")
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--traffic", type=_FILE, help="YAML: what each model is asked, and its SLO.")
+@click.option("--fleet", type=_FILE, help="YAML: the nodes by kind.")
+@click.option(
+    "--given",
+    type=click.File("rb"),
+    metavar="FILE|-",
+    help="JSON with traffic, fleet or both, for what has no file of its own.",
+)
+@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table")
+@click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same plan.")
+def main(
+    traffic: Path | None, fleet: Path | None, given: BinaryIO | None, output: str, seed: int
+) -> None:
+    """Recommend a topology for each model.
+
+    -o yaml prints specs that `modelyard apply` takes; -o json has all there is.
+    """
+    told = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    try:
+        require()
+        from pipelines.planner.recommend import recommend
+
+        asked, machines = _asked(traffic, fleet, given)
+        folder = traffic.parent if traffic else None
+        with told.status("planning") as status:
+            shown = recommend(asked, machines, folder=folder, seed=seed, tell=status.update)
+    except (SpecError, PlannerExtraError) as error:
+        raise click.ClickException(str(error)) from None
+    if output == "json":
+        click.echo(msgspec.json.format(msgspec.json.encode(shown), indent=2))
+    elif output == "yaml":
+        made = [specs.from_data(model.spec) for model in shown.models if model.spec]
+        click.echo(specs.to_yaml(made), nl=False)
+    else:
+        page.show(shown)
+
+
+def _asked(
+    traffic: Path | None, fleet: Path | None, given: BinaryIO | None
+) -> tuple[Traffic, Fleet]:
+    """Raises SpecError, naming the file."""
+    document: dict[str, Any] = msgspec.json.decode(given.read()) if given else {}
+    for name, path in (("traffic", traffic), ("fleet", fleet)):
+        if (name in document) == (path is not None):
+            raise click.UsageError(f"--{name} is for the file of the {name}: it is needed once")
+    return (
+        _read(traffic, traffic_of) if traffic else traffic_from(document["traffic"]),
+        _read(fleet, fleet_of) if fleet else fleet_from(document["fleet"]),
+    )
+
+
+def _read(path: Path, read: Callable[[str], Read]) -> Read:
+    try:
+        return read(path.read_text(encoding="utf-8"))
+    except SpecError as error:
+        raise SpecError(f"{path}: {error.field}".rstrip(": "), error.message) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), f"cannot be read: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""What is asked of a model, and what its users are promised."""
+
+from math import exp, gcd, log1p
+from statistics import NormalDist
+
+import msgspec
+
+from registry.spec.demand import Slo
+
+SHARE = 0.95  # of the requests that must be answered within the SLO
+SAMPLES = 32
+ENGINES = ("vllm", "sglang")  # those that there is data of
+
+
+class Length(msgspec.Struct, frozen=True):
+    """Tokens of one request."""
+
+    prompt: int
+    answer: int
+
+
+class Demand(msgspec.Struct, frozen=True, kw_only=True):
+    """Requests a second of *lengths* that stand for all, each as likely as the other, and within
+    *slo*, per request: time to first token, and mean time per token after it.
+    """
+
+    model: str
+    rate: float
+    lengths: tuple[Length, ...]
+    slo: Slo
+    share: float = SHARE
+    weight: float = 1.0
+
+    @property
+    def prompt(self) -> float:
+        return sum(length.prompt for length in self.lengths) / len(self.lengths)
+
+    @property
+    def answer(self) -> float:
+        return sum(length.answer for length in self.lengths) / len(self.lengths)
+
+    @property
+    def longest(self) -> int:
+        return max(length.prompt + length.answer for length in self.lengths)
+
+
+def spread(prompt: float, answer: float, cv: float, samples: int = SAMPLES) -> tuple[Length, ...]:
+    """Lengths of these means and one coefficient of variation, log-normal and not tied to each
+    other: evenly spaced quantiles, those of the answers taken in another order.
+    """
+    if cv <= 0:
+        return (Length(round(prompt), round(answer)),)
+    step = _coprime(samples)
+    return tuple(
+        Length(
+            _quantile(prompt, cv, (i + 0.5) / samples),
+            _quantile(answer, cv, ((i * step) % samples + 0.5) / samples),
+        )
+        for i in range(samples)
+    )
+
+
+def sampled(lengths: list[Length], samples: int = SAMPLES) -> tuple[Length, ...]:
+    """Of many, by the order of their prompts, evenly spaced ones."""
+    if len(lengths) <= samples:
+        return tuple(lengths)
+    ordered = sorted(lengths, key=lambda one: (one.prompt, one.answer))
+    return tuple(ordered[int((i + 0.5) * len(ordered) / samples)] for i in range(samples))
+
+
+def _quantile(mean: float, cv: float, part: float) -> int:
+    sigma2 = log1p(cv * cv)
+    z = NormalDist().inv_cdf(part)
+    return max(1, round(mean * exp(z * sigma2**0.5 - sigma2 / 2)))
+
+
+def _coprime(samples: int) -> int:
+    """Near the golden section of *samples*, and without a common divisor with it."""
+    step = max(1, round(samples * 0.618))
+    while gcd(step, samples) != 1:
+        step += 1
+    return step

@@ -1,0 +1,118 @@
+"""What a plan is asked for in files: the traffic of each model, and the fleet.
+
+Every error is a SpecError that names the field and what is allowed there.
+"""
+
+from typing import Any, TypeVar
+
+import msgspec
+
+from pipelines.planner.demand import ENGINES, SHARE
+from pipelines.planner.fleet import Fleet
+from registry.errors import SpecError
+from registry.explain import explain
+from registry.spec.checks import Strict, check_name, check_range, check_text, refuse
+from registry.spec.demand import Slo
+from registry.spec.sources import check_source
+from registry.yaml_documents import load_documents
+
+MODELS_MAX = 200
+TOKENS_MAX = 10_000_000
+LENGTH_CV = 1.0  # of prompts and of answers, about as in public traces of chats
+
+Read = TypeVar("Read")
+
+
+class ModelTraffic(Strict, frozen=True, kw_only=True):
+    """What one model is asked: *requests_per_s* of prompts and answers of these mean lengths, which
+    vary by *length_cv* (their deviation over their mean), or as a *trace* recorded it, at its own
+    rate or at *requests_per_s*. All within *slo*, of *share* of the requests.
+
+    *source* is where its weights are, as in a spec; *measured_as* names the model whose measured
+    times it has, where *source* does not say it (or none of it is measured).
+    """
+
+    name: str
+    source: str
+    slo: Slo
+    requests_per_s: float = 0.0
+    prompt_tokens: float = 0.0
+    answer_tokens: float = 0.0
+    length_cv: float = LENGTH_CV
+    trace: str = ""
+    share: float = SHARE
+    weight: float = 1.0
+    engines: tuple[str, ...] = ENGINES
+    measured_as: str = ""
+
+    def __post_init__(self) -> None:
+        check_name("name", self.name)
+        check_source(self.source)
+        if not (self.slo.ttft_s and self.slo.tpot_s):
+            refuse("slo", "promises nothing, allowed are ttft_s and tpot_s above 0")
+        check_range("requests_per_s", self.requests_per_s, 0, 1_000_000)
+        check_range("length_cv", self.length_cv, 0, 3)
+        check_range("share", self.share, 0.5, 0.999)
+        check_range("weight", self.weight, 0.001, 1000)
+        check_text("trace", self.trace, 4096)
+        check_text("measured_as", self.measured_as, 256)
+        if self.trace:
+            for field in ("prompt_tokens", "answer_tokens"):
+                if getattr(self, field):
+                    refuse(field, "is the trace's to say: leave it out, or leave trace out")
+        else:
+            check_range("requests_per_s", self.requests_per_s, 1e-6, 1_000_000)
+            check_range("prompt_tokens", self.prompt_tokens, 1, TOKENS_MAX)
+            check_range("answer_tokens", self.answer_tokens, 1, TOKENS_MAX)
+        if not self.engines:
+            refuse("engines", f"are none, allowed are {', '.join(ENGINES)}")
+        for engine in self.engines:
+            if engine not in ENGINES:
+                refuse("engines", f"has {engine[:80]!r}, allowed are {', '.join(ENGINES)}")
+
+
+class Traffic(Strict, frozen=True, kw_only=True):
+    models: tuple[ModelTraffic, ...]
+
+    def __post_init__(self) -> None:
+        if not 1 <= len(self.models) <= MODELS_MAX:
+            refuse("models", f"are {len(self.models)}, allowed are 1 to {MODELS_MAX}")
+        names = [model.name for model in self.models]
+        for name in names:
+            if names.count(name) > 1:
+                refuse("models", f"has {name!r} twice, allowed is each name once")
+
+
+def traffic_of(text: str) -> Traffic:
+    """Raises SpecError."""
+    return traffic_from(_document(text, "models"))
+
+
+def fleet_of(text: str) -> Fleet:
+    """Raises SpecError."""
+    return fleet_from(_document(text, "nodes"))
+
+
+def traffic_from(data: Any) -> Traffic:
+    """Of plain data. Raises SpecError."""
+    return _convert(data, Traffic)
+
+
+def fleet_from(data: Any) -> Fleet:
+    """Of plain data. Raises SpecError."""
+    return _convert(data, Fleet)
+
+
+def _document(text: str, top: str) -> Any:
+    documents = load_documents(text)
+    if len(documents) != 1:
+        raise SpecError("", f"has {len(documents)} documents, allowed is one with {top}: [...]")
+    return documents[0]
+
+
+def _convert(data: Any, kind: type[Read]) -> Read:
+    try:
+        return msgspec.convert(data, kind)
+    except (msgspec.ValidationError, ValueError) as error:
+        field, message = explain(error, kind, data)
+        raise SpecError(field, message) from None

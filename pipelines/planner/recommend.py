@@ -1,0 +1,177 @@
+"""From traffic and fleet to the plan that is shown: what the CLI and the admin API ask for.
+
+Needs the optional dependencies (`extra.require`).
+"""
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+from pipelines.planner.demand import Demand, sampled, spread
+from pipelines.planner.fleet import Fleet
+from pipelines.planner.inputs import ModelTraffic, Traffic
+from pipelines.planner.nearest import Likeness, likeness, scaled
+from pipelines.planner.options import Option
+from pipelines.planner.plan import CONFIRM_SEEDS, Alternative, Choice, Plan, Subject, confirm, plan
+from pipelines.planner.silicon import Silicon, known_models
+from pipelines.planner.specs import spec_of
+from pipelines.planner.traces import TraceError, rate_of, read
+from pipelines.planner.views import (
+    AlternativeView,
+    ConfirmedView,
+    ModelPlanView,
+    PlanView,
+    ShapeView,
+)
+from registry.errors import SpecError
+from registry.spec import to_data
+
+
+def recommend(
+    traffic: Traffic,
+    fleet: Fleet,
+    *,
+    folder: Path | None,
+    seed: int = 0,
+    tell: Callable[[str], None] = lambda _: None,
+) -> PlanView:
+    """Traces are found from *folder*; without one there may be none. *tell* is told what is being
+    done. Raises SpecError.
+    """
+    subjects, like = _subjects(traffic, folder, known_models())
+    made = plan(subjects, fleet, seed=seed, tell=tell)
+    tell("playing the plan through")
+    return view(made, {model.name: model.source for model in traffic.models}, like)
+
+
+def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Demand:
+    """Its traces are found from *folder*. Raises SpecError."""
+    rate = model.requests_per_s
+    if model.trace:
+        if folder is None:
+            raise SpecError(f"{where}trace", "is for files of the command line: leave it out")
+        try:
+            arrivals = read(folder / model.trace)
+        except TraceError as error:
+            raise SpecError(f"{where}trace", f"{model.trace}: {error}") from None
+        lengths = sampled([arrival.length for arrival in arrivals])
+        rate = rate or rate_of(arrivals)
+    else:
+        lengths = spread(model.prompt_tokens, model.answer_tokens, model.length_cv)
+    return Demand(
+        model=model.name,
+        rate=rate,
+        lengths=lengths,
+        slo=model.slo,
+        share=model.share,
+        weight=model.weight,
+    )
+
+
+def _subjects(
+    traffic: Traffic, folder: Path | None, known: tuple[str, ...]
+) -> tuple[list[Subject], dict[str, Likeness]]:
+    subjects, like = [], {}
+    for number, model in enumerate(traffic.models):
+        where = f"models[{number}]."
+        found = _likeness(model, known, where)
+        like[model.name] = found
+        subjects.append(
+            Subject(
+                demand=demand_of(model, folder, where),
+                times_of=scaled(Silicon(found.measured).times, found.factor),
+                engines=model.engines,
+            )
+        )
+    return subjects, like
+
+
+def _likeness(model: ModelTraffic, known: tuple[str, ...], where: str) -> Likeness:
+    if model.measured_as:
+        if model.measured_as not in known:
+            raise SpecError(
+                f"{where}measured_as",
+                f"is {model.measured_as!r}, allowed are {', '.join(known)}",
+            )
+        return Likeness(model.measured_as)
+    name = model.source.partition("://")[2].partition("@")[0]
+    found = likeness(name, known)
+    if found is None:
+        raise SpecError(
+            f"{where}measured_as",
+            f"is missing: {name!r} is not among the measured models, and its name says no size "
+            f"(as 8B or 30B-A3B do); allowed are {', '.join(known)}",
+        )
+    return found
+
+
+def view(plan: Plan, sources: Mapping[str, str], like: Mapping[str, Likeness]) -> PlanView:
+    return PlanView(
+        models=tuple(_model(choice, sources, like) for choice in plan.choices),
+        goodput=round(plan.goodput, 3),
+        devices=plan.devices,
+        devices_of_fleet=plan.fleet.devices,
+        devices_by_model=dict(plan.devices_by_model),
+        gap=round(plan.gap, 4),
+        rounds=plan.rounds,
+        notes=tuple(one.reason for one in plan.unfit),
+    )
+
+
+def _model(
+    choice: Choice, sources: Mapping[str, str], like: Mapping[str, Likeness]
+) -> ModelPlanView:
+    name = choice.demand.model
+    return ModelPlanView(
+        model=name,
+        requests_per_s=round(choice.demand.rate, 4),
+        served=round(choice.served, 4),
+        goodput=round(choice.goodput, 4),
+        shapes=tuple(_shape(option, choice) for option in choice.options),
+        why=choice.why,
+        measured_as=like[name].measured,
+        is_estimate=like[name].is_estimate,
+        confirmed=_confirmed(choice),
+        alternatives=tuple(_alternative(one, choice) for one in choice.alternatives),
+        spec=to_data(spec_of(choice, sources[name])) if choice.options else None,
+    )
+
+
+def _shape(option: Option, choice: Choice) -> ShapeView:
+    return ShapeView(
+        shape=option.label,
+        family="disaggregated" if option.is_disaggregated else "aggregated",
+        engine=option.engine,
+        device_model=option.device,
+        devices=option.devices,
+        rate=round(option.rate, 4),
+        tokens_per_device=round(option.rate * choice.demand.answer / option.devices, 1),
+        binding=option.binding,
+    )
+
+
+def _alternative(one: Alternative, choice: Choice) -> AlternativeView:
+    return AlternativeView(
+        family=one.family,
+        device_model=one.device,
+        shape=_shape(one.option, choice) if one.option else None,
+    )
+
+
+def _confirmed(choice: Choice) -> ConfirmedView | None:
+    if not choice.options:
+        return None
+    load = sum(option.rate for option in choice.options)
+    played = []
+    for seed in CONFIRM_SEEDS:
+        outcomes = confirm(choice, seed)
+        share = sum(outcome.share * option.rate for option, outcome in outcomes) / load
+        slowest = max(outcomes, key=lambda pair: pair[1].ttft_s[1])[1]
+        played.append((share, slowest.ttft_s[1], max(o.tpot_s[1] for _, o in outcomes)))
+    played.sort()
+    share, ttft_s, tpot_s = played[len(played) // 2]
+    return ConfirmedView(
+        share=round(share, 4),
+        share_worst=round(played[0][0], 4),
+        ttft_p95_s=round(ttft_s, 4),
+        tpot_p95_s=round(tpot_s, 5),
+    )

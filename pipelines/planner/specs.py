@@ -1,0 +1,69 @@
+"""A choice as a model spec that `apply` takes unchanged."""
+
+from collections.abc import Mapping
+
+from pipelines.planner.options import Option, Part
+from pipelines.planner.plan import Choice
+from registry.engine_args import Arg
+from registry.spec import (
+    Aggregated,
+    Disaggregated,
+    ModelSpec,
+    Placement,
+    Role,
+    RoleSpec,
+    Variant,
+)
+from registry.spec.engines import EngineName
+
+_BATCHED = {"vllm": "max-num-batched-tokens", "sglang": "chunked-prefill-size"}
+_WEIGHT = 100
+
+
+def spec_of(choice: Choice, source: str) -> ModelSpec:
+    """One variant for each kind of device, which take the traffic by what they hold."""
+    rates = {option.device: option.rate for option in choice.options}
+    return ModelSpec(
+        name=choice.demand.model,
+        source=source,
+        slo=choice.demand.slo,
+        variants=tuple(_variant(option, rates) for option in choice.options),
+    )
+
+
+def _variant(option: Option, rates: Mapping[str, float]) -> Variant:
+    is_only = len(rates) == 1
+    return Variant(
+        name="default" if is_only else option.device.lower(),
+        weight=_WEIGHT if is_only else max(1, round(_WEIGHT * option.rate / sum(rates.values()))),
+        engine=EngineName(option.engine),
+        topology=_topology(option),
+        placement=Placement(device_model=option.device),
+    )
+
+
+def _topology(option: Option) -> Aggregated | Disaggregated:
+    if not option.is_disaggregated:
+        (part,) = option.parts
+        return Aggregated(
+            workers=part.workers,
+            devices=part.worker.devices,
+            tensor_parallel=part.worker.devices,
+            args=_args(part),
+        )
+    by_role = {part.role: part for part in option.parts}
+    return Disaggregated(prefill=_role(by_role[Role.PREFILL]), decode=_role(by_role[Role.DECODE]))
+
+
+def _role(part: Part) -> RoleSpec:
+    return RoleSpec(
+        workers=part.workers,
+        devices=part.worker.devices,
+        tensor_parallel=part.worker.devices,
+        args=_args(part),
+    )
+
+
+def _args(part: Part) -> dict[str, Arg]:
+    flag = _BATCHED.get(part.worker.engine)
+    return {flag: part.worker.batched_tokens} if flag else {}

@@ -1,0 +1,62 @@
+"""A plan as data: what the CLI's JSON, the admin API and the console show."""
+
+import msgspec
+
+
+class ShapeView(msgspec.Struct, frozen=True, kw_only=True):
+    """*rate* in requests a second within the SLO; *tokens_per_device* answered a second."""
+
+    shape: str
+    family: str
+    engine: str
+    device_model: str
+    devices: int
+    rate: float
+    tokens_per_device: float
+    binding: str
+
+
+class AlternativeView(msgspec.Struct, frozen=True, kw_only=True):
+    """The fewest devices of this kind and family that serve all of the model's traffic alone."""
+
+    family: str
+    device_model: str
+    shape: ShapeView | None
+
+
+class ConfirmedView(msgspec.Struct, frozen=True, kw_only=True):
+    """Played through at the planned rate with arrivals by other seeds: the share of the requests
+    within the SLO, in the median and the worst of them; percentiles in seconds, of the median one.
+    """
+
+    share: float
+    share_worst: float
+    ttft_p95_s: float
+    tpot_p95_s: float
+
+
+class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
+    model: str
+    requests_per_s: float
+    served: float
+    goodput: float
+    shapes: tuple[ShapeView, ...]
+    why: str
+    measured_as: str
+    is_estimate: bool
+    confirmed: ConfirmedView | None
+    alternatives: tuple[AlternativeView, ...]
+    spec: dict[str, object] | None
+
+
+class PlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """*gap*: by how much of itself the weighted sum of what is served may be too little."""
+
+    models: tuple[ModelPlanView, ...]
+    goodput: float
+    devices: int
+    devices_of_fleet: int
+    devices_by_model: dict[str, int]
+    gap: float
+    rounds: int
+    notes: tuple[str, ...]

@@ -1,0 +1,78 @@
+"""Models of made-up step times for the planner's tests: linear in what a step carries."""
+
+import msgspec
+
+from pipelines.planner.demand import Demand, spread
+from pipelines.planner.fleet import Fleet, NodeKind
+from pipelines.planner.plan import Subject
+from pipelines.planner.times import NoDataError, StepTimes, Worker
+from registry.spec.demand import Slo
+
+SPEED = {"H100": 1.0, "A100": 0.5, "L40S": 0.25}
+MEMORY_GIB = {"H100": 80, "A100": 80, "L40S": 48}
+
+
+class Linear(msgspec.Struct, frozen=True):
+    """A step reads the weights, computes prompts and answers, and reads their context."""
+
+    kv_tokens: int
+    base_s: float
+    token_s: float
+    context_s: float = 0.0
+    kv_token_bytes: int = 100_000
+    overhead_s: float = 0.0
+
+    def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:
+        tokens = prompt_part + sequences
+        return self.base_s + self.token_s * tokens + self.context_s * sequences * context
+
+
+def times_of(gib: float):
+    """Of a model whose weights are *gib* and a token of which takes as long as they say."""
+
+    def of(worker: Worker) -> StepTimes:
+        room = MEMORY_GIB[worker.device] * worker.devices * 0.9 - gib
+        if room <= 0:
+            raise NoDataError(f"no room for {gib} GiB on {worker.devices}x {worker.device}")
+        power = SPEED[worker.device] * worker.devices**0.8
+        return Linear(
+            kv_tokens=int(room * 2**30 / 200_000),
+            base_s=gib * 0.4e-3 / power,
+            token_s=gib * 1e-6 / power,
+            context_s=1e-8 / power,
+        )
+
+    return of
+
+
+def demand(  # noqa: PLR0917 - what a test varies
+    model: str = "m",
+    rate: float = 2.0,
+    prompt: int = 1000,
+    answer: int = 200,
+    ttft_s: float = 1.0,
+    tpot_s: float = 0.03,
+    cv: float = 0.5,
+    weight: float = 1.0,
+) -> Demand:
+    return Demand(
+        model=model,
+        rate=rate,
+        lengths=spread(prompt, answer, cv, 16),
+        slo=Slo(ttft_s=ttft_s, tpot_s=tpot_s),
+        weight=weight,
+    )
+
+
+def subject(asked: Demand, gib: float = 16.0, engines=("vllm",)) -> Subject:
+    return Subject(demand=asked, times_of=times_of(gib), engines=engines)
+
+
+def fleet(**devices: int) -> Fleet:
+    """``fleet(H100=8)``: one node of each kind, or of 8 devices each."""
+    return Fleet(
+        nodes=tuple(
+            NodeKind(device_model=name, count=max(1, count // 8), devices=min(8, count))
+            for name, count in devices.items()
+        )
+    )
