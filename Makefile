@@ -5,7 +5,7 @@ PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
 .PHONY: help up console console-types init fmt check check-console test test-fast test-console runtimes test-engines lock clean
-.PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling bench-autoscaling
+.PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling bench-autoscaling bench-planner
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
@@ -112,6 +112,9 @@ bench-scheduler: init ## how fast and how well models are placed, beside the opt
 
 bench-pooling: init ## how many devices forty models need that sleep and wake in a pool, simulated (ARGS=--help)
 	@PYTHONPATH=tests $(BIN)/python -m simulation.pooling $(ARGS)
+
+bench-planner: init ## what a topology for each model is worth beside one for all, simulated (ARGS=--help)
+	@PYTHONPATH=tests $(BIN)/python -m simulation.planning $(ARGS)
 
 lock: init ## resolve the dependencies anew
 	$(BIN)/pip-compile --quiet --upgrade --extra dev $(LOCK_FLAGS) -o requirements-dev.lock pyproject.toml

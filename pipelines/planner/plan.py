@@ -5,13 +5,14 @@ option that is chosen is rehearsed, its rate corrected, and all is solved anew, 
 chosen has been rehearsed.
 """
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from math import inf
 
 import msgspec
 
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
-from pipelines.planner.options import Missing, Option, TimesOf, options
+from pipelines.planner.options import Missing, Option, Part, TimesOf, options
 from pipelines.planner.rehearsal import Outcome, poisson, rate_rehearsed, rehearse
 from pipelines.planner.solve import WORK_S, Solution, solve
 
@@ -82,19 +83,22 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
         return sum(choice.goodput for choice in self.choices)
 
 
-Allowed = Callable[[Option], bool]
+Tell = Callable[[str], None]
+
+
+def quiet(_: str) -> None:
+    """Tells nobody what is being done."""
 
 
 def plan(
     subjects: Sequence[Subject],
     fleet: Fleet,
     *,
-    allowed: Allowed = lambda _: True,
     seed: int = 0,
     work_s: float = WORK_S,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = quiet,
 ) -> Plan:
-    """The best topology for each of *subjects* on *fleet*, among the options that are *allowed*."""
+    """The best topology for each of *subjects* on *fleet*. The same seed, the same plan."""
     subjects = sorted(subjects, key=lambda subject: subject.demand.model)
     missing: list[Missing] = []
     every: list[Option] = []
@@ -103,37 +107,68 @@ def plan(
         every += options(
             subject.demand, subject.times_of, fleet, engines=subject.engines, missing=missing
         )
-    return chosen_of(subjects, every, fleet, allowed, missing, seed=seed, work_s=work_s, tell=tell)
+    demands = [subject.demand for subject in subjects]
+    rehearsals = Rehearsals(seed, over=_OVER)
+    return choose(demands, every, fleet, rehearsals, missing, seed=seed, work_s=work_s, tell=tell)
 
 
-def chosen_of(
-    subjects: Sequence[Subject],
+def choose(
+    demands: Sequence[Demand],
     every: Sequence[Option],
     fleet: Fleet,
-    allowed: Allowed = lambda _: True,
+    rehearsals: "Rehearsals",
     missing: Sequence[Missing] = (),
     *,
     seed: int = 0,
     work_s: float = WORK_S,
-    tell: Callable[[str], None] = lambda _: None,
+    with_alternatives: bool = True,
+    tell: Tell = quiet,
 ) -> Plan:
-    """As `plan`, among the options *every*."""
-    demands = {subject.demand.model: subject.demand for subject in subjects}
-    known = _Rehearsed(demands, every, seed)
+    """The best of the options *every*, whose rates are by formula. *rehearsals* may be from earlier
+    plans for demands that differ in their rates only.
+    """
+    by_model = {demand.model: demand for demand in demands}
+    every = [option for option in every if option.model in by_model]
     rounds = 0
     while True:
         rounds += 1
-        is_last = rounds >= ROUNDS_MAX
-        offered = [o for o in known.options() if allowed(o) and (o.is_rehearsed or not is_last)]
+        offered = [rehearsals.known(option) for option in every]
+        if rounds >= ROUNDS_MAX:
+            offered = [option for option in offered if option.is_rehearsed]
+        offered = [option for option in offered if option.rate > 0]
         tell(f"solving, round {rounds}: {len(offered)} options of {len(demands)} models")
-        solution = solve(list(demands.values()), offered, fleet, seed=seed, work_s=work_s)
+        solution = solve(demands, offered, fleet, seed=seed, work_s=work_s)
         new = [o for found in solution.chosen.values() for o in found if not o.is_rehearsed]
         if not new:
             break
         for option in new:
             tell(f"rehearsing {option.model}: {option.label} on {option.device}")
-            known.rehearse(option)
-    return _plan(demands, solution, known, fleet, allowed=allowed, missing=missing, rounds=rounds)
+            rehearsals.play(option, by_model[option.model])
+    choices = tuple(
+        Choice(
+            demand=demand,
+            options=solution.chosen.get(model, ()),
+            alternatives=_alternatives(demand, every, fleet, rehearsals)
+            if with_alternatives
+            else (),
+            why=_why(demand, solution, offered),
+        )
+        for model, demand in by_model.items()
+    )
+    used = dict.fromkeys(fleet.device_models, 0)
+    for choice in choices:
+        for option in choice.options:
+            used[option.device] += option.devices
+    return Plan(
+        choices=choices,
+        devices=solution.devices,
+        devices_by_model=used,
+        fleet=fleet,
+        gap=solution.gap,
+        bound=solution.bound,
+        rounds=rounds,
+        unfit=tuple(_unfit(by_model, every, fleet, missing)),
+    )
 
 
 def confirm(choice: Choice, seed: int) -> list[tuple[Option, Outcome]]:
@@ -152,75 +187,38 @@ def confirm(choice: Choice, seed: int) -> list[tuple[Option, Outcome]]:
     ]
 
 
-class _Rehearsed:
-    """All options, those that were rehearsed with the rate they were seen to hold."""
+class Rehearsals:
+    """What options were seen to hold. A rate is looked for up to *over* times what is asked: more
+    of it would change no plan for that demand, but one for more would ask for it.
+    """
 
-    def __init__(self, demands: Mapping[str, Demand], every: Sequence[Option], seed: int) -> None:
-        self._demands = demands
+    def __init__(self, seed: int, over: float = inf) -> None:
         self._seed = seed
-        self._options = [
-            msgspec.structs.replace(o, rate=HOPE * o.rate)
-            for o in every
-            if o.model in demands and not o.is_rehearsed
-        ]
+        self._over = over
+        self._rates: dict[tuple[str, tuple[Part, ...]], float] = {}
 
-    def options(self) -> list[Option]:
-        return [option for option in self._options if option.rate > 0]
+    def known(self, option: Option) -> Option:
+        """With the rate it was seen to hold; else with a hopeful one."""
+        rate = self._rates.get((option.model, option.parts))
+        if rate is None:
+            return msgspec.structs.replace(option, rate=HOPE * option.rate)
+        return msgspec.structs.replace(option, rate=rate, is_rehearsed=True)
 
-    def rehearse(self, option: Option) -> Option:
-        demand = self._demands[option.model]
-        promised = min(option.rate / HOPE, demand.rate)
-        rate = rate_rehearsed(
-            option.group,
+    def play(self, hoped: Option, demand: Demand) -> None:
+        """*hoped* as `known` gave it."""
+        most = self._over * demand.rate
+        self._rates[hoped.model, hoped.parts] = rate_rehearsed(
+            hoped.group,
             demand,
-            promised,
+            min(hoped.rate / HOPE, most / _OVER),
             seed=self._seed,
             requests=REQUESTS,
-            most=_OVER * demand.rate,
+            most=most,
         )
-        found = msgspec.structs.replace(option, rate=rate, is_rehearsed=True)
-        self._options[self._options.index(option)] = found
-        return found
-
-
-def _plan(
-    demands: Mapping[str, Demand],
-    solution: Solution,
-    known: _Rehearsed,
-    fleet: Fleet,
-    *,
-    allowed: Allowed,
-    missing: Sequence[Missing],
-    rounds: int,
-) -> Plan:
-    offered = [option for option in known.options() if allowed(option)]
-    choices = tuple(
-        Choice(
-            demand=demand,
-            options=solution.chosen.get(model, ()),
-            alternatives=_alternatives(demand, known, fleet),
-            why=_why(demand, solution, offered),
-        )
-        for model, demand in demands.items()
-    )
-    used = dict.fromkeys(fleet.device_models, 0)
-    for choice in choices:
-        for option in choice.options:
-            used[option.device] += option.devices
-    return Plan(
-        choices=choices,
-        devices=solution.devices,
-        devices_by_model=used,
-        fleet=fleet,
-        gap=solution.gap,
-        bound=solution.bound,
-        rounds=rounds,
-        unfit=tuple(_unfit(demands, known.options(), fleet, missing)),
-    )
 
 
 def _unfit(
-    demands: Mapping[str, Demand],
+    demands: Iterable[str],
     every: Sequence[Option],
     fleet: Fleet,
     missing: Sequence[Missing],
@@ -235,29 +233,31 @@ def _unfit(
                     yield largest
 
 
-def _alternatives(demand: Demand, known: _Rehearsed, fleet: Fleet) -> tuple[Alternative, ...]:
-    """For each family and kind of device the fewest devices that serve all of the traffic."""
+def _alternatives(
+    demand: Demand, every: Sequence[Option], fleet: Fleet, rehearsals: Rehearsals
+) -> tuple[Alternative, ...]:
+    """For each kind of device and family the fewest devices that serve all of the traffic."""
     found = []
+    own = [option for option in every if option.model == demand.model]
     for device in fleet.device_models:
         for family in ("aggregated", "disaggregated"):
-            fitting: Option | None = None
-            while fitting is None:
-                options = (
-                    o
-                    for o in known.options()
-                    if o.model == demand.model
-                    and o.device == device
-                    and o.is_disaggregated == (family == "disaggregated")
-                    and o.rate >= demand.rate * (1 if o.is_rehearsed else HOPE)
-                )
-                fitting = min(options, key=lambda o: (o.devices, -o.rate), default=None)
-                if fitting is None:
-                    break
-                if not fitting.is_rehearsed:
-                    known.rehearse(fitting)
-                    fitting = None
-            found.append(Alternative(family, device, fitting))
+            rivals = [
+                o
+                for o in own
+                if o.device == device and o.is_disaggregated == (family == "disaggregated")
+            ]
+            found.append(Alternative(family, device, _least(demand, rivals, rehearsals)))
     return tuple(found)
+
+
+def _least(demand: Demand, rivals: Sequence[Option], rehearsals: Rehearsals) -> Option | None:
+    """Of those that hold all of *demand*, by rehearsal, the one of the fewest devices."""
+    while True:
+        fit = [o for o in map(rehearsals.known, rivals) if o.rate >= demand.rate]
+        best = min(fit, key=lambda o: (o.devices, -o.rate), default=None)
+        if best is None or best.is_rehearsed:
+            return best
+        rehearsals.play(best, demand)
 
 
 def _why(demand: Demand, solution: Solution, offered: Sequence[Option]) -> str:

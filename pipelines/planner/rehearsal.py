@@ -30,10 +30,12 @@ class Arrival(msgspec.Struct, frozen=True):
 
 
 class Load(msgspec.Struct):
-    """What a router sees of a worker: its requests and their tokens, prompts and answers."""
+    """What a router sees of a worker, in tokens of prompts: those whose first token has not come,
+    and those that decode holds.
+    """
 
-    requests: int = 0
-    tokens: int = 0
+    prefill_tokens: int = 0
+    context_tokens: int = 0
 
 
 Choose = Callable[[Sequence[Load]], int]
@@ -112,6 +114,7 @@ def rate_rehearsed(
     seed: int = 0,
     requests: int = REQUESTS,
     most: float = inf,
+    choose: Choose | None = None,
 ) -> float:
     """The highest rate, a second, at which *demand.share* of the requests are within the SLO, by
     rehearsal: looked for around the *promised* one and up to *most*, to one part in fifty.
@@ -119,7 +122,7 @@ def rate_rehearsed(
 
     def holds(rate: float) -> bool:
         arrivals = poisson(demand, rate, seed=seed, requests=requests)
-        return rehearse(group, demand, arrivals).share >= demand.share
+        return rehearse(group, demand, arrivals, choose).share >= demand.share
 
     low, high = 0.0, promised
     if holds(promised):
@@ -141,8 +144,8 @@ def rate_rehearsed(
 
 
 def least(loads: Sequence[Load]) -> int:
-    """The one with the fewest tokens in flight, the first of several."""
-    return min(range(len(loads)), key=lambda i: loads[i].tokens)
+    """The one with the least to compute, of several that with the least to hold."""
+    return min(range(len(loads)), key=lambda i: (loads[i].prefill_tokens, loads[i].context_tokens))
 
 
 class _Engine:
@@ -171,8 +174,10 @@ class _Engine:
         self._parts: list[tuple[Job, int]] = []
 
     def take(self, job: Job, now: float) -> None:
-        self.load.requests += 1
-        self.load.tokens += job.prompt + job.answer
+        if self._prefills:
+            self.load.prefill_tokens += job.prompt
+        else:
+            self.load.context_tokens += job.prompt
         self._waiting.append(job)
         if self.ends_s == inf:
             self._begin(now)
@@ -185,38 +190,43 @@ class _Engine:
 
     def end(self, now: float) -> list[Job]:
         """The span that is over: those whose work here is done."""
-        over: list[Job] = []
+        if not self._prefills:
+            for _, _, job in self._decoding:
+                job.first_s = min(job.first_s, self._began_s + self._step_s)
         self._step += self._steps
         self._context += self._steps * len(self._decoding)
+        over = self._computed(now)
+        while self._decoding and self._decoding[0][0] <= self._step:
+            job = heappop(self._decoding)[2]
+            self._context -= job.prompt + job.answer
+            job.last_s = now
+            over.append(job)
+        for job in over:
+            self._kv -= self._needs(job)
+            if self._decodes:
+                self.load.context_tokens -= job.prompt
+        self._begin(now)
+        return over
+
+    def _computed(self, now: float) -> list[Job]:
+        """Of the prompts that are whole now, those that have nothing left to do here."""
+        over: list[Job] = []
         for job, part in self._parts:
             job.left -= part
             if job.left:
                 continue
             self._computing.remove(job)
+            self.load.prefill_tokens -= job.prompt
             if not self._decodes:
                 over.append(job)
                 continue
+            self.load.context_tokens += job.prompt
             job.first_s = now
             if job.answer > 1:
                 self._decode(job, job.answer - 1)
             else:
                 job.last_s = now
                 over.append(job)
-        while self._decoding and self._decoding[0][0] <= self._step:
-            job = heappop(self._decoding)[2]
-            self._context -= job.prompt + job.answer
-            job.last_s = now
-            over.append(job)
-        for _, _, job in self._decoding if not self._prefills else ():
-            if job.first_s == inf:
-                job.first_s = self._began_s + self._step_s
-        for job in over:
-            self._kv -= self._needs(job)
-            self.load.requests -= 1
-            self.load.tokens -= job.prompt + job.answer
-            if not self._prefills and job.first_s == inf:
-                job.first_s = self._began_s + self._step_s
-        self._begin(now)
         return over
 
     def _needs(self, job: Job) -> int:

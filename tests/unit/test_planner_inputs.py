@@ -51,7 +51,7 @@ def changed(line: str, to: str) -> str:
             "allowed is 1",
         ),
         (changed("tpot_s: 0.05", "tpot_s: 0"), "models[0].slo", "ttft_s and tpot_s above 0"),
-        (changed("name: chat", "nam: chat"), "models[0].nam", "is not known here"),
+        (changed("name: chat", "title: chat"), "models[0].title", "is not known here"),
         (changed("hf://Qwen/Qwen3-8B", "Qwen"), "models[0].source", "allowed"),
         (MODEL + "    engines: [trtllm]\n", "models[0].engines", "allowed are vllm, sglang"),
         (MODEL + "    trace: a.csv\n", "models[0].prompt_tokens", "leave it out"),

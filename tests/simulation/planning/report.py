@@ -1,0 +1,77 @@
+"""What was measured, as tables for people."""
+
+from collections.abc import Sequence
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+from simulation.planning.contest import OWN, Contest
+from simulation.planning.headlines import Headline
+
+
+class Report(msgspec.Struct, frozen=True, kw_only=True):
+    seed: int
+    contests: list[Contest]
+    headlines: list[Headline]
+
+
+def show(report: Report, console: Console) -> None:
+    if report.contests:
+        _contests(report.contests, console)
+    if report.headlines:
+        _headlines(report.headlines, console)
+
+
+def _contests(contests: Sequence[Contest], console: Console) -> None:
+    table = Table(title="shapes of their own beside one for all, at equal devices and traffic")
+    for name in ("fleet", "models", "pipelines"):
+        table.add_column(name)
+    for name in (
+        "carried/s",
+        "served",
+        "goodput/s",
+        "devices",
+        "confirmed",
+        "in bursts",
+        "dividend",
+    ):
+        table.add_column(name, justify="right")
+    for one in contests:
+        for number, who in enumerate(one.contestants):
+            table.add_row(
+                one.fleet if number == 0 else "",
+                str(one.models) if number == 0 else "",
+                who.name,
+                f"{who.carried:.2f}" if who.carried else "-",
+                f"{who.served:.1%}",
+                f"{who.goodput:.2f}",
+                str(who.devices),
+                f"{who.confirmed:.2f}",
+                f"{who.bursts:.1%}",
+                "" if who.name == OWN else f"{one.dividend(who.name):.2f}x",
+            )
+        table.add_section()
+    console.print(table)
+    for one in contests:
+        console.print(f"{one.fleet}, {one.models} models, per model:")
+        for model, shape in one.of(OWN).topologies.items():
+            console.print(f"  {model}: {shape or 'nothing'}")
+
+
+def _headlines(headlines: Sequence[Headline], console: Console) -> None:
+    table = Table(title="published cases")
+    for name in ("case", "devices"):
+        table.add_column(name)
+    for name in ("aggregated", "disaggregated", "ratio", "published"):
+        table.add_column(name, justify="right")
+    for one in headlines:
+        table.add_row(
+            one.case,
+            str(one.devices),
+            f"{one.aggregated_tokens:.1f} ({one.aggregated_shape})",
+            f"{one.disaggregated_tokens:.1f} ({one.disaggregated_shape})",
+            f"{one.ratio:.2f}x",
+            one.published,
+        )
+    console.print(table)
+    console.print("tokens/s/GPU; steady: half of the requests within, as published tools count")
