@@ -38,6 +38,7 @@ from gateway.admin.playground_route import PlaygroundController
 from gateway.admin.pools import PoolController
 from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
+from gateway.admin.recommendations import RecommendationController
 from gateway.admin.revisions import RevisionController
 from gateway.admin.rollouts import RolloutController
 from gateway.admin.sessions import SessionController
@@ -84,6 +85,7 @@ _ROUTES: list[ControllerRouterHandler] = [
     QuotaController,
     RolloutController,
     ProposalController,
+    RecommendationController,
     TuningController,
     PoolController,
     KeyController,

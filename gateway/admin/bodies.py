@@ -9,6 +9,8 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.admin.errors import BadRequestError
+from pipelines.planner.fleet import Fleet
+from pipelines.planner.inputs import Traffic
 from pipelines.tuning.prefill import (
     POINTS_MIN,
     SECONDS_DEFAULT,
@@ -104,6 +106,16 @@ class PlanBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     """Specs as if they were applied; each model once. None: the present state."""
 
     models: tuple[ModelSpec, ...] = ()
+
+
+class RecommendationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to plan for: *traffic* on *fleet*, or on the nodes that are there. The same *seed*, the
+    same plan.
+    """
+
+    traffic: Traffic
+    fleet: Fleet | None = None
+    seed: int = 0
 
 
 class TunePrefillBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

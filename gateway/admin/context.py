@@ -95,6 +95,7 @@ class AdminContext:
         self.followers = Bound(
             FOLLOWERS_MAX, f"{FOLLOWERS_MAX} streams are being followed already: end one first"
         )
+        self.planners = Bound(1, "a plan is being made already: wait until it is")
         self.tuners = Bound(1, "something is being measured already: wait until it has ended")
         self._thinkers = Bound(
             THINKERS_MAX, f"{THINKERS_MAX} plans are being made already: ask again in a moment"

@@ -16,6 +16,7 @@ from gateway.admin.bodies import (
     PlanBody,
     PoolBody,
     QuotaBody,
+    RecommendationBody,
     RotateBody,
     ScaleBody,
     TunePrefillBody,
@@ -112,6 +113,7 @@ TakesKeyPatch = _taking(KeyPatchBody)
 TakesRotate = _taking(RotateBody)
 TakesPlan = _taking(PlanBody, required=False)
 TakesQuota = _taking(QuotaBody)
+TakesRecommendation = _taking(RecommendationBody)
 TakesTunePrefill = _taking(TunePrefillBody, required=False)
 
 TakesPool = _taking(PoolBody)

@@ -3,6 +3,7 @@
 Asks nobody and changes nothing: it reads two files and prints.
 """
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -11,10 +12,12 @@ import click
 import msgspec
 from rich.console import Console
 
+from pipelines.parent import follow_parent
 from pipelines.planner import page
 from pipelines.planner.extra import PlannerExtraError, require
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import Traffic, fleet_from, fleet_of, traffic_from, traffic_of
+from pipelines.planner.views import Failed, Line, Noted, Planned, PlanView
 from registry import spec as specs
 from registry.errors import SpecError
 
@@ -32,24 +35,26 @@ Read = TypeVar("Read")
     metavar="FILE|-",
     help="JSON with traffic, fleet or both, for what has no file of its own.",
 )
-@click.option("-o", "--output", type=click.Choice(["table", "json", "yaml"]), default="table")
+@click.option(
+    "-o", "--output", type=click.Choice(["table", "json", "yaml", "lines"]), default="table"
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same plan.")
 def main(
     traffic: Path | None, fleet: Path | None, given: BinaryIO | None, output: str, seed: int
 ) -> None:
     """Recommend a topology for each model.
 
-    -o yaml prints specs that `modelyard apply` takes; -o json has all there is.
+    -o yaml prints specs that `modelyard apply` takes, -o json all there is, -o lines all of it as
+    it comes about.
     """
+    follow_parent()
+    if output == "lines":
+        _lines(lambda tell: _recommended(traffic, fleet, given, seed, tell))
+        return
     told = Console(stderr=True, highlight=False, markup=False, emoji=False)
     try:
-        require()
-        from pipelines.planner.recommend import recommend
-
-        asked, machines = _asked(traffic, fleet, given)
-        folder = traffic.parent if traffic else None
         with told.status("planning") as status:
-            shown = recommend(asked, machines, folder=folder, seed=seed, tell=status.update)
+            shown = _recommended(traffic, fleet, given, seed, status.update)
     except (SpecError, PlannerExtraError) as error:
         raise click.ClickException(str(error)) from None
     if output == "json":
@@ -59,6 +64,39 @@ def main(
         click.echo(specs.to_yaml(made), nl=False)
     else:
         page.show(shown)
+
+
+def _recommended(
+    traffic: Path | None,
+    fleet: Path | None,
+    given: BinaryIO | None,
+    seed: int,
+    tell: Callable[[str], None],
+) -> PlanView:
+    """Raises SpecError and PlannerExtraError."""
+    require()
+    from pipelines.planner.recommend import recommend
+
+    asked, machines = _asked(traffic, fleet, given)
+    folder = traffic.parent if traffic else None
+    return recommend(asked, machines, folder=folder, seed=seed, tell=tell)
+
+
+def _lines(recommended: Callable[[Callable[[str], None]], PlanView]) -> None:
+    """For programs: one JSON object a line, as it goes on. Gives way to whatever else runs here."""
+    os.nice(10)
+    try:
+        shown = recommended(lambda text: _line(Noted(message=text)))
+    except SpecError as error:
+        _line(Failed(message=error.message, field=error.field))
+    except PlannerExtraError as error:
+        _line(Failed(message=str(error)))
+    else:
+        _line(Planned(plan=shown))
+
+
+def _line(value: Line) -> None:
+    click.echo(msgspec.json.encode(value))
 
 
 def _asked(

@@ -60,3 +60,25 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     gap: float
     rounds: int
     notes: tuple[str, ...]
+
+
+class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted", tag_field="kind"):
+    """What is being done."""
+
+    message: str
+
+
+class Planned(msgspec.Struct, frozen=True, kw_only=True, tag="planned", tag_field="kind"):
+    """The last line."""
+
+    plan: PlanView
+
+
+class Failed(msgspec.Struct, frozen=True, kw_only=True, tag="failed", tag_field="kind"):
+    """The last line where there is no plan. *field* names what of the input is not allowed."""
+
+    message: str
+    field: str = ""
+
+
+Line = Noted | Planned | Failed

@@ -103,10 +103,9 @@ def _recommend(
         words += ["--fleet", str(fleet)]
     if traffic == recommend.LIVE or fleet is None:
         with session.api() as api:
-            if traffic == recommend.LIVE:
-                given["traffic"] = recommend.live_traffic(api, since_s)
-            if fleet is None:
-                given["fleet"] = recommend.live_fleet(api)
+            given = recommend.live(
+                api, fleet=fleet is None, traffic=traffic == recommend.LIVE, seconds=since_s
+            )
         words += ["--given", "-"]
     sys.exit(recommend.run(*words, given=given))
 
