@@ -12,6 +12,7 @@ import msgspec
 
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
+from pipelines.planner.frontier import FrontierPoint, frontier
 from pipelines.planner.options import Missing, Option, Part, TimesOf, options
 from pipelines.planner.rehearsal import Outcome, poisson, rate_rehearsed, rehearse
 from pipelines.planner.solve import WORK_S, Solution, solve
@@ -47,6 +48,7 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
     demand: Demand
     options: tuple[Option, ...]
     alternatives: tuple[Alternative, ...]
+    frontier: tuple[FrontierPoint, ...]
     why: str
 
     @property
@@ -151,6 +153,9 @@ def choose(
             alternatives=_alternatives(demand, every, fleet, rehearsals)
             if with_alternatives
             else (),
+            frontier=frontier(demand, every, _home(model, solution, every))
+            if with_alternatives
+            else (),
             why=_why(demand, solution, offered),
         )
         for model, demand in by_model.items()
@@ -231,6 +236,13 @@ def _unfit(
                 largest = max(reasons, key=lambda m: m.worker.devices, default=None)
                 if largest:
                     yield largest
+
+
+def _home(model: str, solution: Solution, every: Sequence[Option]) -> str:
+    """The kind of device that does most of a model's work, or could do."""
+    own = solution.chosen.get(model, ()) or [one for one in every if one.model == model]
+    best = max(own, key=lambda option: option.rate, default=None)
+    return best.device if best else ""
 
 
 def _alternatives(

@@ -132,6 +132,7 @@ def _model(
         is_estimate=like[name].is_estimate,
         confirmed=_confirmed(choice),
         alternatives=tuple(_alternative(one, choice) for one in choice.alternatives),
+        frontier=choice.frontier,
         spec=to_data(spec_of(choice, sources[name])) if choice.options else None,
     )
 

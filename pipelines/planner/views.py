@@ -2,6 +2,8 @@
 
 import msgspec
 
+from pipelines.planner.frontier import FrontierPoint
+
 
 class ShapeView(msgspec.Struct, frozen=True, kw_only=True):
     """*rate* in requests a second within the SLO; *tokens_per_device* answered a second."""
@@ -46,6 +48,7 @@ class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
     is_estimate: bool
     confirmed: ConfirmedView | None
     alternatives: tuple[AlternativeView, ...]
+    frontier: tuple[FrontierPoint, ...]
     spec: dict[str, object] | None
 
 
