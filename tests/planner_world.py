@@ -21,6 +21,7 @@ class Linear(msgspec.Struct, frozen=True):
     context_s: float = 0.0
     kv_token_bytes: int = 100_000
     overhead_s: float = 0.0
+    weight_bytes: int = 0
 
     def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:
         tokens = prompt_part + sequences
@@ -40,6 +41,7 @@ def times_of(gib: float):
             base_s=gib * 0.4e-3 / power,
             token_s=gib * 1e-6 / power,
             context_s=1e-8 / power,
+            weight_bytes=int(gib * 2**30 / worker.devices),
         )
 
     return of

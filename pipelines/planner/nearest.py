@@ -72,6 +72,10 @@ class Scaled(msgspec.Struct, frozen=True):
         return self.times.kv_token_bytes
 
     @property
+    def weight_bytes(self) -> int:
+        return round(self.factor * self.times.weight_bytes)
+
+    @property
     def overhead_s(self) -> float:
         return self.times.overhead_s
 

@@ -30,6 +30,13 @@ def show(shown: PlanView) -> None:
     for model in shown.models:
         _rows(table, model)
     _print(out, table)
+    for pool in shown.pools:
+        out.print()
+        out.print(
+            f"pool {pool.name}: {len(pool.models)} models take turns on {pool.places} x "
+            f"{pool.devices} {pool.device_model} "
+            f"(modelyard pools set {pool.name} --overcommit {pool.overcommit:g})"
+        )
     _alternatives(out, shown)
     used = ", ".join(f"{count} {name}" for name, count in shown.devices_by_model.items() if count)
     out.print()
@@ -50,7 +57,9 @@ def _rows(table: Table, model: ModelPlanView) -> None:
     named = model.model + (f" (est. as {model.measured_as})" if model.is_estimate else "")
     asked = f"{model.requests_per_s:g}"
     if not model.shapes:
-        table.add_row(named, "-", "-", "-", "-", "-", asked, served, "-", model.why)
+        held = f"{model.confirmed.share:.1%}" if model.confirmed else "-"
+        where = f"pool {model.pool}" if model.pool else "-"
+        table.add_row(named, where, "-", "-", "-", "-", asked, served, held, model.why)
     for number, shape in enumerate(model.shapes):
         first = number == 0
         table.add_row(

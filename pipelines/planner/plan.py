@@ -14,13 +14,16 @@ from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.frontier import FrontierPoint, frontier
 from pipelines.planner.options import Missing, Option, Part, TimesOf, options
+from pipelines.planner.pools import Pooled, rehearse_pool
+from pipelines.planner.pools import pooled as members_of
 from pipelines.planner.rehearsal import Outcome, poisson, rate_rehearsed, rehearse
-from pipelines.planner.solve import WORK_S, Solution, solve
+from pipelines.planner.solve import WORK_S, Pool, Solution, solve
 
 ROUNDS_MAX = 12
 HOPE = 1.1  # formulas were seen to promise up to that much too little
 REQUESTS = 3000  # of a rehearsal
 CONFIRM_SEEDS = (101, 102, 103)  # others than those that corrected the rates
+CROWD_LESS = 0.9  # of a pool whose members were late
 _OVER = 1.02  # a rate is looked for up to a little above what is asked
 
 
@@ -47,12 +50,15 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
     demand: Demand
     options: tuple[Option, ...]
+    pool: Pool | None
     alternatives: tuple[Alternative, ...]
     frontier: tuple[FrontierPoint, ...]
     why: str
 
     @property
     def rate(self) -> float:
+        if self.pool is not None:
+            return self.demand.rate
         return sum(option.rate for option in self.options)
 
     @property
@@ -71,6 +77,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     choices: tuple[Choice, ...]
+    pools: tuple[Pool, ...]
     devices: int
     devices_by_model: Mapping[str, int]
     fleet: Fleet
@@ -104,14 +111,38 @@ def plan(
     subjects = sorted(subjects, key=lambda subject: subject.demand.model)
     missing: list[Missing] = []
     every: list[Option] = []
+    pooled: list[Pooled] = []
     for subject in subjects:
         tell(f"shapes of {subject.demand.model}")
         every += options(
             subject.demand, subject.times_of, fleet, engines=subject.engines, missing=missing
         )
+        pooled += pooled_of(subject, fleet)
     demands = [subject.demand for subject in subjects]
     rehearsals = Rehearsals(seed, over=_OVER)
-    return choose(demands, every, fleet, rehearsals, missing, seed=seed, work_s=work_s, tell=tell)
+    return choose(
+        demands,
+        every,
+        fleet,
+        rehearsals,
+        missing,
+        pooled=pooled,
+        seed=seed,
+        work_s=work_s,
+        tell=tell,
+    )
+
+
+def pooled_of(subject: Subject, fleet: Fleet) -> list[Pooled]:
+    """As what a model could be in a pool, on each kind of device."""
+    return [
+        member
+        for device in fleet.device_models
+        for engine in subject.engines[:1]
+        for member in members_of(
+            subject.demand, subject.times_of, device, engine, fleet.worker_max(device)
+        )
+    ]
 
 
 def choose(
@@ -121,6 +152,7 @@ def choose(
     rehearsals: "Rehearsals",
     missing: Sequence[Missing] = (),
     *,
+    pooled: Sequence[Pooled] = (),
     seed: int = 0,
     work_s: float = WORK_S,
     with_alternatives: bool = True,
@@ -139,9 +171,18 @@ def choose(
             offered = [option for option in offered if option.is_rehearsed]
         offered = [option for option in offered if option.rate > 0]
         tell(f"solving, round {rounds}: {len(offered)} options of {len(demands)} models")
-        solution = solve(demands, offered, fleet, seed=seed, work_s=work_s)
+        solution = solve(
+            demands,
+            offered,
+            fleet,
+            pooled=pooled if rounds < ROUNDS_MAX else (),
+            crowds=rehearsals.crowds,
+            seed=seed,
+            work_s=work_s,
+        )
         new = [o for found in solution.chosen.values() for o in found if not o.is_rehearsed]
-        if not new:
+        crowded = [pool for pool in solution.pools if not rehearsals.holds(pool, by_model)]
+        if not new and not crowded:
             break
         for option in new:
             tell(f"rehearsing {option.model}: {option.label} on {option.device}")
@@ -150,6 +191,7 @@ def choose(
         Choice(
             demand=demand,
             options=solution.chosen.get(model, ()),
+            pool=_pool_of(model, solution),
             alternatives=_alternatives(demand, every, fleet, rehearsals)
             if with_alternatives
             else (),
@@ -164,8 +206,11 @@ def choose(
     for choice in choices:
         for option in choice.options:
             used[option.device] += option.devices
+    for pool in solution.pools:
+        used[pool.device] += pool.devices
     return Plan(
         choices=choices,
+        pools=solution.pools,
         devices=solution.devices,
         devices_by_model=used,
         fleet=fleet,
@@ -201,6 +246,7 @@ class Rehearsals:
         self._seed = seed
         self._over = over
         self._rates: dict[tuple[str, tuple[Part, ...]], float] = {}
+        self.crowds: dict[tuple[str, int], float] = {}
 
     def known(self, option: Option) -> Option:
         """With the rate it was seen to hold; else with a hopeful one."""
@@ -208,6 +254,15 @@ class Rehearsals:
         if rate is None:
             return msgspec.structs.replace(option, rate=HOPE * option.rate)
         return msgspec.structs.replace(option, rate=rate, is_rehearsed=True)
+
+    def holds(self, pool: Pool, demands: Mapping[str, Demand]) -> bool:
+        """Whether its members answer in time, played; if not, pools of its kind get fewer."""
+        outcome = rehearse_pool(pool.members, demands, pool.places, seed=self._seed)
+        if all(share >= demands[model].share for model, share in outcome.share.items()):
+            return True
+        kind = (pool.device, pool.size)
+        self.crowds[kind] = CROWD_LESS * self.crowds.get(kind, 1.0)
+        return False
 
     def play(self, hoped: Option, demand: Demand) -> None:
         """*hoped* as `known` gave it."""
@@ -236,6 +291,11 @@ def _unfit(
                 largest = max(reasons, key=lambda m: m.worker.devices, default=None)
                 if largest:
                     yield largest
+
+
+def _pool_of(model: str, solution: Solution) -> Pool | None:
+    inside = (pool for pool in solution.pools if any(one.model == model for one in pool.members))
+    return next(inside, None)
 
 
 def _home(model: str, solution: Solution, every: Sequence[Option]) -> str:
@@ -277,6 +337,8 @@ def _why(demand: Demand, solution: Solution, offered: Sequence[Option]) -> str:
     if not own:
         return "no shape of it is within the SLO on any device of the fleet"
     chosen = solution.chosen.get(demand.model, ())
+    if _pool_of(demand.model, solution):
+        return "it is seldom asked: it takes turns with others"
     served = sum(option.rate for option in chosen)
     if served >= demand.rate * 0.999:
         first = max(chosen, key=lambda option: option.rate)

@@ -4,6 +4,7 @@ Needs the optional dependencies (`extra.require`).
 """
 
 from collections.abc import Callable, Mapping
+from math import ceil
 from pathlib import Path
 
 from pipelines.planner.demand import Demand, sampled, spread
@@ -12,14 +13,17 @@ from pipelines.planner.inputs import ModelTraffic, Traffic
 from pipelines.planner.nearest import Likeness, likeness, scaled
 from pipelines.planner.options import Option
 from pipelines.planner.plan import CONFIRM_SEEDS, Alternative, Choice, Plan, Subject, confirm, plan
+from pipelines.planner.pools import rehearse_pool
 from pipelines.planner.silicon import Silicon, known_models
-from pipelines.planner.specs import spec_of
+from pipelines.planner.solve import Pool
+from pipelines.planner.specs import pool_name, spec_of
 from pipelines.planner.traces import TraceError, rate_of, read
 from pipelines.planner.views import (
     AlternativeView,
     ConfirmedView,
     ModelPlanView,
     PlanView,
+    PoolView,
     ShapeView,
 )
 from registry.errors import SpecError
@@ -105,8 +109,10 @@ def _likeness(model: ModelTraffic, known: tuple[str, ...], where: str) -> Likene
 
 
 def view(plan: Plan, sources: Mapping[str, str], like: Mapping[str, Likeness]) -> PlanView:
+    by_model = {choice.demand.model: choice.demand for choice in plan.choices}
     return PlanView(
-        models=tuple(_model(choice, sources, like) for choice in plan.choices),
+        models=tuple(_model(choice, by_model, sources, like) for choice in plan.choices),
+        pools=tuple(_pool(pool) for pool in plan.pools),
         goodput=round(plan.goodput, 3),
         devices=plan.devices,
         devices_of_fleet=plan.fleet.devices,
@@ -118,7 +124,10 @@ def view(plan: Plan, sources: Mapping[str, str], like: Mapping[str, Likeness]) -
 
 
 def _model(
-    choice: Choice, sources: Mapping[str, str], like: Mapping[str, Likeness]
+    choice: Choice,
+    by_model: Mapping[str, Demand],
+    sources: Mapping[str, str],
+    like: Mapping[str, Likeness],
 ) -> ModelPlanView:
     name = choice.demand.model
     return ModelPlanView(
@@ -127,13 +136,14 @@ def _model(
         served=round(choice.served, 4),
         goodput=round(choice.goodput, 4),
         shapes=tuple(_shape(option, choice) for option in choice.options),
+        pool=pool_name(choice.pool) if choice.pool else "",
         why=choice.why,
         measured_as=like[name].measured,
         is_estimate=like[name].is_estimate,
-        confirmed=_confirmed(choice),
+        confirmed=_confirmed(choice, by_model),
         alternatives=tuple(_alternative(one, choice) for one in choice.alternatives),
         frontier=choice.frontier,
-        spec=to_data(spec_of(choice, sources[name])) if choice.options else None,
+        spec=to_data(spec_of(choice, sources[name])) if choice.options or choice.pool else None,
     )
 
 
@@ -158,7 +168,34 @@ def _alternative(one: Alternative, choice: Choice) -> AlternativeView:
     )
 
 
-def _confirmed(choice: Choice) -> ConfirmedView | None:
+def _pool(pool: Pool) -> PoolView:
+    return PoolView(
+        name=pool_name(pool),
+        device_model=pool.device,
+        places=pool.places,
+        devices=pool.size,
+        models=tuple(sorted(member.model for member in pool.members)),
+        overcommit=float(ceil(len(pool.members) / pool.places)),
+    )
+
+
+def _in_pool(choice: Choice, pool: Pool, by_model: Mapping[str, Demand]) -> ConfirmedView:
+    (member,) = (one for one in pool.members if one.model == choice.demand.model)
+    shares = sorted(
+        rehearse_pool(pool.members, by_model, pool.places, seed=seed).share[member.model]
+        for seed in CONFIRM_SEEDS
+    )
+    return ConfirmedView(
+        share=round(shares[len(shares) // 2], 4),
+        share_worst=round(shares[0], 4),
+        ttft_p95_s=round(member.wake_s + member.first_s, 4),
+        tpot_p95_s=round((member.serves_s - member.first_s) / max(1.0, choice.demand.answer), 5),
+    )
+
+
+def _confirmed(choice: Choice, by_model: Mapping[str, Demand]) -> ConfirmedView | None:
+    if choice.pool is not None:
+        return _in_pool(choice, choice.pool, by_model)
     if not choice.options:
         return None
     load = sum(option.rate for option in choice.options)

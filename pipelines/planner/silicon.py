@@ -62,6 +62,7 @@ class _Times:
         self._known: dict[tuple[int, int, int, int], float] = {}
         self.kv_tokens = int(kv["total_kv_size_tokens"])
         self.kv_token_bytes = int(kv["kv_size_per_token_bytes"])
+        self.weight_bytes = int(kv["memory_breakdown"]["weights_bytes"])
         self.devices = devices
         self.overhead_s = overhead_s
 

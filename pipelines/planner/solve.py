@@ -1,12 +1,14 @@
 """All models at once: which shape each gets on which devices, as an integer program (CP-SAT).
 
-One option at most for a model on a kind of device; the workers of all that are chosen must fit into
-the islands of that kind. First as much of the traffic as can be served, by weight; then, at that,
-the fewest devices.
+One option at most for a model on a kind of device, or a place in a pool; the workers of all that
+are chosen and the places of pools must fit into the islands of that kind. First as much of the
+traffic as can be served, by weight; then, at that, the fewest devices; of equal ones that with the
+fewest models in pools.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
 
 import msgspec
 from ortools.sat.python import cp_model
@@ -14,9 +16,23 @@ from ortools.sat.python import cp_model
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.options import Option
+from pipelines.planner.pools import Pooled, crowd_max
 
 PARTS = 100_000  # of a model's traffic, which the solver counts in whole numbers
 WORK_S = 10.0  # the solver's own count of its work: no clock, so that the answer is the same again
+
+
+class Pool(msgspec.Struct, frozen=True):
+    """*places* of *size* devices that *members* take in turns."""
+
+    device: str
+    size: int
+    places: int
+    members: tuple[Pooled, ...]
+
+    @property
+    def devices(self) -> int:
+        return self.places * self.size
 
 
 class Solution(msgspec.Struct, frozen=True):
@@ -25,6 +41,7 @@ class Solution(msgspec.Struct, frozen=True):
     """
 
     chosen: Mapping[str, tuple[Option, ...]]
+    pools: tuple[Pool, ...]
     served: float
     bound: float
     devices: int
@@ -40,11 +57,18 @@ def solve(
     options: Sequence[Option],
     fleet: Fleet,
     *,
+    pooled: Sequence[Pooled] = (),
+    crowds: Mapping[tuple[str, int], float] = MappingProxyType({}),
     seed: int = 0,
     work_s: float = WORK_S,
 ) -> Solution:
-    """The best choice, or the best found in *work_s*. The order of *demands* does not matter."""
+    """The best choice, or the best found in *work_s*. The order of *demands* does not matter.
+    *pooled*: the models that may be in a pool. Of what `crowd_max` says, pools on a kind of device,
+    of places of a size, take the part that *crowds* says.
+    """
     problem = _Problem(cp_model.CpModel(), sorted(demands, key=lambda d: d.model), options, fleet)
+    problem.pool(sorted(pooled, key=lambda one: (one.model, one.worker)), crowds)
+    problem.fit()
     first = _solver(seed, work_s)
     problem.model.maximize(problem.served)
     _check(first.solve(problem.model))
@@ -53,18 +77,21 @@ def solve(
     problem.model.add(problem.served >= served)
     for taken, value in [(taken, first.value(taken)) for taken in problem.taken]:
         problem.model.add_hint(taken, value)
-    problem.model.minimize(problem.devices)
+    problem.model.minimize(problem.devices * (len(demands) + 1) + problem.turns)
     second = _solver(seed, work_s)
     _check(second.solve(problem.model))
     chosen: dict[str, list[Option]] = defaultdict(list)
     for option, taken in zip(problem.options, problem.taken, strict=True):
         if second.value(taken):
             chosen[option.model].append(option)
+    pools = tuple(problem.pools(second))
     return Solution(
         chosen={model: tuple(found) for model, found in chosen.items()},
+        pools=pools,
         served=served / PARTS,
         bound=bound / PARTS,
-        devices=sum(option.devices for found in chosen.values() for option in found),
+        devices=sum(option.devices for found in chosen.values() for option in found)
+        + sum(pool.devices for pool in pools),
     )
 
 
@@ -79,20 +106,60 @@ class _Problem:
         fleet: Fleet,
     ) -> None:
         self.model = model
-        rank = {demand.model: i for i, demand in enumerate(demands)}
+        self._fleet = fleet
+        self._demands = {demand.model: demand for demand in demands}
+        rank = {name: number for number, name in enumerate(self._demands)}
         self.options = sorted(
             (option for option in options if option.model in rank),
             key=lambda o: (rank[o.model], o.device, o.devices, o.label, o.engine, o.rate),
         )
         self.taken = [model.new_bool_var(f"take{i}") for i in range(len(self.options))]
+        self._pooled: list[tuple[Pooled, cp_model.IntVar]] = []
+        self._places: dict[tuple[str, int], cp_model.IntVar] = {}
+
+    def pool(self, pooled: Sequence[Pooled], crowds: Mapping[tuple[str, int], float]) -> None:
+        """Lets the models that may be in a pool be in one."""
+        by_pool: dict[tuple[str, int], list[tuple[Pooled, cp_model.IntVar]]] = defaultdict(list)
+        for number, member in enumerate(pooled):
+            if member.model in self._demands:
+                inside = self.model.new_bool_var(f"pool{number}")
+                self._pooled.append((member, inside))
+                by_pool[member.worker.device, member.worker.devices].append((member, inside))
+        for (device, size), members in by_pool.items():
+            most = sum(island // size for island, _ in self._fleet.bins(device))
+            places = self.model.new_int_var(0, most, f"places {device} {size}")
+            part = crowds.get((device, size), 1.0)
+            table = [int(PARTS * part * crowd_max(count)) for count in range(most + 1)]
+            room = self.model.new_int_var(0, max(table), f"crowd {device} {size}")
+            self.model.add_element(places, table, room)
+            awake = sum(int(PARTS * one.awake) * inside for one, inside in members)
+            self.model.add(awake <= room)
+            self._places[device, size] = places
+
+    def fit(self) -> None:
+        """To be served, and to find room: said once all that may be chosen is known."""
         pairs = list(zip(self.options, self.taken, strict=True))
-        self.devices = sum(option.devices * taken for option, taken in pairs)
         self.served = sum(
-            self._served(demand, [pair for pair in pairs if pair[0].model == demand.model])
-            for demand in demands
+            self._served(demand, [pair for pair in pairs if pair[0].model == name])
+            for name, demand in self._demands.items()
         )
-        for device in fleet.device_models:
-            self._fit(device, [pair for pair in pairs if pair[0].device == device], fleet)
+        self.devices = sum(option.devices * taken for option, taken in pairs) + sum(
+            size * places for (_, size), places in self._places.items()
+        )
+        self.turns = sum(inside for _, inside in self._pooled)
+        for device in self._fleet.device_models:
+            self._fit(device, [pair for pair in pairs if pair[0].device == device])
+
+    def pools(self, solver: cp_model.CpSolver) -> Iterator[Pool]:
+        for (device, size), places in self._places.items():
+            members = tuple(
+                one
+                for one, inside in self._pooled
+                if (one.worker.device, one.worker.devices) == (device, size)
+                and solver.value(inside)
+            )
+            if members:
+                yield Pool(device, size, solver.value(places), members)
 
     def _served(
         self, demand: Demand, pairs: list[tuple[Option, cp_model.IntVar]]
@@ -105,16 +172,26 @@ class _Problem:
         whole = round(PARTS * demand.weight)
         part = self.model.new_int_var(0, whole, f"served {demand.model}")
         rates = [int(PARTS * demand.weight * option.rate / demand.rate) for option, _ in pairs]
-        self.model.add(part <= sum(r * t for r, (_, t) in zip(rates, pairs, strict=True)))
+        alone = sum(r * t for r, (_, t) in zip(rates, pairs, strict=True))
+        inside = [taken for one, taken in self._pooled if one.model == demand.model]
+        if inside:
+            self.model.add_at_most_one(inside)
+            for _, taken in pairs:
+                for one in inside:
+                    self.model.add_at_most_one(taken, one)
+        self.model.add(part <= alone + whole * sum(inside))
         return part
 
-    def _fit(self, device: str, pairs: list[tuple[Option, cp_model.IntVar]], fleet: Fleet) -> None:
+    def _fit(self, device: str, pairs: list[tuple[Option, cp_model.IntVar]]) -> None:
         """Workers of each size are counted over all models and laid into the islands."""
         needs = defaultdict(list)
         for option, taken in pairs:
             for part in option.parts:
                 needs[part.worker.devices].append(part.workers * taken)
-        islands = [size for size, _ in fleet.bins(device)]
+        for (where, size), places in self._places.items():
+            if where == device:
+                needs[size].append(1 * places)
+        islands = [size for size, _ in self._fleet.bins(device)]
         room: list[list[cp_model.LinearExprT]] = [[] for _ in islands]
         for size, wanted in needs.items():
             held = []

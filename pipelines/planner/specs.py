@@ -2,8 +2,10 @@
 
 from collections.abc import Mapping
 
+from pipelines.planner.demand import Demand
 from pipelines.planner.options import Option, Part
 from pipelines.planner.plan import Choice
+from pipelines.planner.solve import Pool
 from registry.engine_args import Arg
 from registry.spec import (
     Aggregated,
@@ -21,13 +23,39 @@ _WEIGHT = 100
 
 
 def spec_of(choice: Choice, source: str) -> ModelSpec:
-    """One variant for each kind of device, which take the traffic by what they hold."""
+    """One variant for each kind of device, which take the traffic by what they hold; or one in a
+    pool.
+    """
+    if choice.pool is not None:
+        return _pooled(choice.demand, choice.pool, source)
     rates = {option.device: option.rate for option in choice.options}
     return ModelSpec(
         name=choice.demand.model,
         source=source,
         slo=choice.demand.slo,
         variants=tuple(_variant(option, rates) for option in choice.options),
+    )
+
+
+def pool_name(pool: Pool) -> str:
+    return f"tail-{pool.device.lower()}-{pool.size}"
+
+
+def _pooled(demand: Demand, pool: Pool, source: str) -> ModelSpec:
+    (member,) = (one for one in pool.members if one.model == demand.model)
+    part = Part(Role.UNIFIED, 1, member.worker)
+    return ModelSpec(
+        name=demand.model,
+        source=source,
+        slo=demand.slo,
+        pool=pool_name(pool),
+        variants=(
+            Variant(
+                engine=EngineName(member.worker.engine),
+                topology=_aggregated(part),
+                placement=Placement(device_model=pool.device),
+            ),
+        ),
     )
 
 
@@ -45,14 +73,18 @@ def _variant(option: Option, rates: Mapping[str, float]) -> Variant:
 def _topology(option: Option) -> Aggregated | Disaggregated:
     if not option.is_disaggregated:
         (part,) = option.parts
-        return Aggregated(
-            workers=part.workers,
-            devices=part.worker.devices,
-            tensor_parallel=part.worker.devices,
-            args=_args(part),
-        )
+        return _aggregated(part)
     by_role = {part.role: part for part in option.parts}
     return Disaggregated(prefill=_role(by_role[Role.PREFILL]), decode=_role(by_role[Role.DECODE]))
+
+
+def _aggregated(part: Part) -> Aggregated:
+    return Aggregated(
+        workers=part.workers,
+        devices=part.worker.devices,
+        tensor_parallel=part.worker.devices,
+        args=_args(part),
+    )
 
 
 def _role(part: Part) -> RoleSpec:

@@ -18,7 +18,7 @@ class Worker(msgspec.Struct, frozen=True, order=True):
 
 class StepTimes(Protocol):
     """Of one model on one worker. *kv_tokens* is what its KV cache has room for; a token of KV is
-    *kv_token_bytes* on each of the worker's devices.
+    *kv_token_bytes* on each of the worker's devices, as its weights are *weight_bytes*.
     """
 
     @property
@@ -26,6 +26,9 @@ class StepTimes(Protocol):
 
     @property
     def kv_token_bytes(self) -> int: ...
+
+    @property
+    def weight_bytes(self) -> int: ...
 
     @property
     def overhead_s(self) -> float:

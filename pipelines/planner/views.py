@@ -37,12 +37,26 @@ class ConfirmedView(msgspec.Struct, frozen=True, kw_only=True):
     tpot_p95_s: float
 
 
+class PoolView(msgspec.Struct, frozen=True, kw_only=True):
+    """*places* of *devices* each, which more *models* than that take in turns: `modelyard pools set
+    NAME --overcommit` lets them have their places there.
+    """
+
+    name: str
+    device_model: str
+    places: int
+    devices: int
+    models: tuple[str, ...]
+    overcommit: float
+
+
 class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     requests_per_s: float
     served: float
     goodput: float
     shapes: tuple[ShapeView, ...]
+    pool: str
     why: str
     measured_as: str
     is_estimate: bool
@@ -56,6 +70,7 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """*gap*: by how much of itself the weighted sum of what is served may be too little."""
 
     models: tuple[ModelPlanView, ...]
+    pools: tuple[PoolView, ...]
     goodput: float
     devices: int
     devices_of_fleet: int

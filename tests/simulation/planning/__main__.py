@@ -11,6 +11,7 @@ from simulation.planning.contest import SHARED, Contest, contest
 from simulation.planning.headlines import headlines
 from simulation.planning.mixes import FLEETS, MIXES
 from simulation.planning.report import Report, show
+from simulation.planning.tail import tail
 
 CONFIRMED_MIN = 0.9  # of what was promised
 
@@ -24,9 +25,10 @@ def main(arguments: list[str] | None = None) -> int:
         for count in options.mixes:
             case = f"{fleet}, {count} models"
             found.append(contest(fleet, count, seed=options.seed, tell=_teller(case)))
-    sys.stderr.write("\r" + " " * 78 + "\r")
     rows = [] if options.no_headlines else headlines(options.seed)
-    report = Report(seed=options.seed, contests=found, headlines=rows)
+    long = None if options.no_tail else tail(options.seed, _teller("tail"))
+    report = Report(seed=options.seed, contests=found, headlines=rows, tail=long)
+    sys.stderr.write("\r" + " " * 78 + "\r")
     show(report, Console(width=140))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
@@ -51,9 +53,10 @@ def _options(arguments: list[str] | None) -> argparse.Namespace:
         "played through under other arrivals, by the gateway's own router. Deterministic for a "
         "seed; a few minutes of one core for a mix and fleet.",
     )
-    parser.add_argument("--fleets", nargs="+", default=list(FLEETS), choices=list(FLEETS))
+    parser.add_argument("--fleets", nargs="*", default=list(FLEETS), choices=list(FLEETS))
     parser.add_argument("--mixes", nargs="+", type=int, default=list(MIXES), choices=list(MIXES))
     parser.add_argument("--seed", type=int, default=0, help="(0)")
+    parser.add_argument("--no-tail", action="store_true", help="leave the forty models out")
     parser.add_argument("--no-headlines", action="store_true", help="leave the published cases out")
     parser.add_argument(
         "--out", type=Path, default=Path(".bench/planner.json"), help="(.bench/planner.json)"

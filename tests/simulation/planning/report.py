@@ -7,17 +7,23 @@ from rich.console import Console
 from rich.table import Table
 from simulation.planning.contest import OWN, Contest
 from simulation.planning.headlines import Headline
+from simulation.planning.tail import Tail
+
+ALL = 0.999
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     seed: int
     contests: list[Contest]
     headlines: list[Headline]
+    tail: Tail | None
 
 
 def show(report: Report, console: Console) -> None:
     if report.contests:
         _contests(report.contests, console)
+    if report.tail is not None:
+        _tail(report.tail, console)
     if report.headlines:
         _headlines(report.headlines, console)
 
@@ -56,6 +62,22 @@ def _contests(contests: Sequence[Contest], console: Console) -> None:
         console.print(f"{one.fleet}, {one.models} models, per model:")
         for model, shape in one.of(OWN).topologies.items():
             console.print(f"  {model}: {shape or 'nothing'}")
+
+
+def _tail(tail: Tail, console: Console) -> None:
+    table = Table(title="forty models of Zipf popularity, all served in full")
+    for name in ("pipelines", "devices", "of a group each"):
+        table.add_column(name, justify="left" if name == "pipelines" else "right")
+    pools = f"mixed, {tail.members} models in pools of {tail.places} places"
+    for name, devices in (
+        ("an aggregated group each, H100", tail.dedicated),
+        ("any topology each, any device", tail.mixed),
+        (pools, tail.pooled),
+    ):
+        table.add_row(name, str(devices), f"{devices / tail.dedicated:.0%}")
+    console.print(table)
+    if tail.served < ALL:
+        console.print(f"not comparable: only {tail.served:.1%} is served")
 
 
 def _headlines(headlines: Sequence[Headline], console: Console) -> None:

@@ -1,0 +1,85 @@
+"""Models that are seldom asked share places; what the closed form says is borne out by play."""
+
+from math import exp
+
+import pytest
+from planner_world import demand, fleet, subject, times_of
+
+from pipelines.planner.plan import plan
+from pipelines.planner.pools import AWAKE_MIN_S, crowd_max, pooled, rehearse_pool
+from pipelines.planner.specs import pool_name, spec_of
+from registry import spec as specs
+
+
+def tail(count: int, rate: float, ttft_s: float = 3.0):
+    return [demand(f"m{i:02}", rate=rate, ttft_s=ttft_s, cv=0) for i in range(count)]
+
+
+def members(demands):
+    return [pooled(d, times_of(8), "H100", "vllm", 8)[0] for d in demands]
+
+
+def test_a_member_is_awake_while_it_is_asked_for_and_a_little_longer():
+    seldom, often = members([demand("a", rate=0.001), demand("b", rate=2.0)])
+    # One request: it wakes, answers, and stays for as long as the pool says.
+    held_s = AWAKE_MIN_S * 1.005 + seldom.serves_s + seldom.wake_s
+    assert seldom.awake == pytest.approx(held_s / (held_s + 1000), rel=0.05)
+    assert often.awake > 0.99
+
+
+def test_who_cannot_wake_in_time_is_no_member_unless_it_seldom_sleeps():
+    assert pooled(demand(rate=0.01, ttft_s=0.5), times_of(16), "H100", "vllm", 8) == []
+    assert exp(-1.0 * AWAKE_MIN_S) < 0.05
+    assert pooled(demand(rate=1.0, ttft_s=0.5), times_of(16), "H100", "vllm", 8)
+
+
+def test_more_places_bear_a_larger_crowd_and_never_one_above_their_number():
+    crowds = [crowd_max(count) for count in range(20)]
+    assert crowds[0] == 0
+    assert crowds == sorted(crowds)
+    assert all(crowd < count for count, crowd in enumerate(crowds) if count)
+
+
+@pytest.mark.parametrize("places", [2, 4, 8])
+def test_as_many_as_the_closed_form_lets_in_are_answered_in_time(places):
+    rate = 0.02
+    one = members(tail(1, rate))[0]
+    count = max(1, int(crowd_max(places) / one.awake))
+    demands = tail(count, rate)
+    played = rehearse_pool(members(demands), {d.model: d for d in demands}, places, seed=4)
+    mean = sum(played.share.values()) / count
+    assert mean > 0.94
+
+
+def test_far_too_many_are_late():
+    demands = tail(40, 0.05)
+    played = rehearse_pool(members(demands), {d.model: d for d in demands}, 2, seed=4)
+    assert sum(played.share.values()) / 40 < 0.6
+
+
+def test_a_tail_takes_fewer_devices_than_one_each_and_the_busy_one_keeps_its_own():
+    asked = [subject(d, 8.0) for d in tail(12, 0.01)] + [subject(demand("busy", rate=10.0), 8.0)]
+    made = plan(asked, fleet(H100=16))
+    (pool,) = made.pools
+    by_model = {choice.demand.model: choice for choice in made.choices}
+    assert {member.model for member in pool.members} == {f"m{i:02}" for i in range(12)}
+    assert by_model["busy"].pool is None
+    assert by_model["busy"].served == 1.0
+    assert all(choice.served == 1.0 for choice in made.choices)
+    assert pool.devices <= 6
+    assert made.devices == pool.devices + sum(o.devices for o in by_model["busy"].options)
+
+
+def test_a_single_model_is_not_put_into_a_pool_of_its_own():
+    made = plan([subject(demand("alone", rate=0.01, ttft_s=3.0), 8.0)], fleet(H100=2))
+    assert made.pools == ()
+    assert made.choices[0].options
+
+
+def test_the_specs_of_a_pool_name_it():
+    asked = [subject(d, 8.0) for d in tail(6, 0.01)]
+    made = plan(asked, fleet(H100=4))
+    (pool,) = made.pools
+    written = specs.to_yaml([spec_of(choice, "hf://org/m") for choice in made.choices])
+    inside = {spec.name for spec in specs.from_yaml(written) if spec.pool == pool_name(pool)}
+    assert inside == {member.model for member in pool.members}
