@@ -9,7 +9,7 @@ them the KV travels.
 These are approximations: `rehearsal` runs what is chosen on them, step by step.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from math import ceil, sqrt
 
 import msgspec
@@ -63,14 +63,7 @@ class Aggregated(msgspec.Struct, frozen=True):
         running, prompt_s = settled
         crowd = min(room, ceil(running + UNEVEN * sqrt(running)))
         plain_s = times.step_s(0, 0, max(1, crowd), context)
-        parts = (
-            demand.prompt / self.batched_tokens
-            if self._is_batched(demand, own, prompt_s)
-            else (
-                sum(ceil(one.prompt / self.batched_tokens) for one in demand.lengths)
-                / len(demand.lengths)
-            )
-        )
+        parts = _mean(ceil(one.prompt / self.batched_tokens) for one in demand.lengths)
         mixed_s = prompt_s / parts
         spent = [self._prompt_s(one, crowd, context) for one in demand.lengths]
         cv2 = _cv2(spent)
@@ -128,15 +121,11 @@ class Aggregated(msgspec.Struct, frozen=True):
 
     def _share_s(self, demand: Demand, sequences: int, context: int, own: float) -> float:
         """What a prompt takes on average: alone in its steps, or beside others where many wait."""
-        alone = sum(self._prompt_s(one, sequences, context) for one in demand.lengths)
-        alone /= len(demand.lengths)
+        alone = _mean(self._prompt_s(one, sequences, context) for one in demand.lengths)
         full = self.times.step_s(self.batched_tokens, round(demand.prompt), sequences, context)
         together = full * demand.prompt / self.batched_tokens
         busy = min(1.0, own * min(alone, together))
         return alone + busy * (min(alone, together) - alone)
-
-    def _is_batched(self, demand: Demand, own: float, prompt_s: float) -> bool:
-        return demand.prompt < self.batched_tokens and own * prompt_s > 0.8  # noqa: PLR2004
 
 
 class Disaggregated(msgspec.Struct, frozen=True):
@@ -247,6 +236,11 @@ def _most(step_s: Callable[[int], float], within_s: float, room: int) -> int:
         middle = (low + high + 1) // 2
         low, high = (middle, high) if step_s(middle) <= within_s else (low, middle - 1)
     return low
+
+
+def _mean(values: Iterable[float]) -> float:
+    every = list(values)
+    return sum(every) / len(every)
 
 
 def _cv2(values: list[float]) -> float:

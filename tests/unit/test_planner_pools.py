@@ -11,6 +11,12 @@ from pipelines.planner.specs import pool_name, spec_of
 from registry import spec as specs
 
 
+@pytest.fixture(autouse=True)
+def short_rehearsals(monkeypatch: pytest.MonkeyPatch):
+    """What is tested here are pools; `test_planner_rates` tests what rehearsals say."""
+    monkeypatch.setattr("pipelines.planner.plan.REQUESTS", 500)
+
+
 def tail(count: int, rate: float, ttft_s: float = 3.0):
     return [demand(f"m{i:02}", rate=rate, ttft_s=ttft_s, cv=0) for i in range(count)]
 

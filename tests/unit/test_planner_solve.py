@@ -15,6 +15,13 @@ from pipelines.planner.solve import PARTS, solve
 from pipelines.planner.times import Worker
 from registry.spec.topology import Role
 
+
+@pytest.fixture(autouse=True)
+def short_rehearsals(monkeypatch: pytest.MonkeyPatch):
+    """What is tested here is the choice; `test_planner_rates` tests what rehearsals say."""
+    monkeypatch.setattr("pipelines.planner.plan.REQUESTS", 500)
+
+
 TIMES = Linear(kv_tokens=1, base_s=1.0, token_s=1.0)
 SIZES = (1, 2, 4)
 
