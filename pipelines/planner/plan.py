@@ -14,16 +14,16 @@ from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.frontier import FrontierPoint, frontier
 from pipelines.planner.options import Missing, Option, Part, TimesOf, options
-from pipelines.planner.pools import Pooled, rehearse_pool
+from pipelines.planner.pools import Pooled, crowd_max, rehearse_pool
 from pipelines.planner.pools import pooled as members_of
 from pipelines.planner.rehearsal import Outcome, poisson, rate_rehearsed, rehearse
 from pipelines.planner.solve import WORK_S, Pool, Solution, solve
 
-ROUNDS_MAX = 12
+ROUNDS_MAX = 20
 HOPE = 1.15  # formulas were seen to promise as much too little, seldom more
 REQUESTS = 3000  # of a rehearsal
 CONFIRM_SEEDS = (101, 102, 103)  # others than those that corrected the rates
-CROWD_LESS = 0.9  # of a pool whose members were late
+CROWD_LESS = 0.95  # at most, of a pool whose members were late
 _OVER = 1.02  # a rate is looked for up to a little above what is asked
 
 
@@ -175,7 +175,7 @@ def choose(
             demands,
             offered,
             fleet,
-            pooled=pooled if rounds < ROUNDS_MAX else (),
+            pooled=[p for p in pooled if p.model not in rehearsals.barred and rounds < ROUNDS_MAX],
             crowds=rehearsals.crowds,
             seed=seed,
             work_s=work_s,
@@ -247,6 +247,7 @@ class Rehearsals:
         self._over = over
         self._rates: dict[tuple[str, tuple[Part, ...]], float] = {}
         self.crowds: dict[tuple[str, int], float] = {}
+        self.barred: set[str] = set()  # from pools
 
     def known(self, option: Option) -> Option:
         """With the rate it was seen to hold; else with a hopeful one."""
@@ -256,13 +257,26 @@ class Rehearsals:
         return msgspec.structs.replace(option, rate=rate, is_rehearsed=True)
 
     def holds(self, pool: Pool, demands: Mapping[str, Demand]) -> bool:
-        """Whether its members answer in time, played; if not, pools of its kind get fewer."""
-        outcome = rehearse_pool(pool.members, demands, pool.places, seed=self._seed)
-        if all(share >= demands[model].share for model, share in outcome.share.items()):
-            return True
+        """Whether its members answer in time, played. If not, pools of its kind get as many fewer
+        as more places would have been needed; who is late even with a place of its own gets none.
+        """
+        late = self._late(pool, pool.places, demands)
+        places = pool.places
+        while late and places < len(pool.members):
+            places += 1
+            late = self._late(pool, places, demands)
+        self.barred |= late
+        if places == pool.places:
+            return not late
         kind = (pool.device, pool.size)
-        self.crowds[kind] = CROWD_LESS * self.crowds.get(kind, 1.0)
+        awake = sum(member.awake for member in pool.members)
+        part = min(CROWD_LESS * self.crowds.get(kind, 1.0), awake / crowd_max(places))
+        self.crowds[kind] = part
         return False
+
+    def _late(self, pool: Pool, places: int, demands: Mapping[str, Demand]) -> set[str]:
+        outcome = rehearse_pool(pool.members, demands, places, seed=self._seed)
+        return {model for model, share in outcome.share.items() if share < demands[model].share}
 
     def play(self, hoped: Option, demand: Demand) -> None:
         """*hoped* as `known` gave it."""

@@ -13,8 +13,8 @@ from pipelines.planner.silicon import Silicon
 from registry.spec.demand import Slo
 
 MODELS = 40
-EXPONENT = 1.0  # of the popularity: the second model is asked half as often as the first
-TOTAL_RATE = 20.0  # requests a second of all
+EXPONENT = 1.2  # of the popularity: the tenth model is asked a sixteenth as often as the first
+TOTAL_RATE = 5.0  # requests a second of all
 SLO = Slo(ttft_s=5.0, tpot_s=0.05)  # whoever asks for a rare model bears that it wakes
 FLEET = Fleet(
     nodes=(NodeKind(device_model="H100", count=8), NodeKind(device_model="L40S", count=4))
