@@ -21,6 +21,7 @@ from gateway.admin.live.seen import EngineWatch, Seen
 from gateway.admin.playground import Playground
 from gateway.admin.sign_in import Door, Passwords
 from gateway.exposition import Exposition
+from gateway.snapshots import Snapshots
 from pipelines.cluster.base import Cluster
 from pipelines.engines.base import EngineMetrics
 from pipelines.probe import ProbeError, scrape
@@ -71,6 +72,7 @@ class AdminContext:
         self,
         *,
         store: Store,
+        snapshots: Snapshots,
         cluster: Cluster,
         probe: httpx.AsyncClient,
         exposition: Exposition,
@@ -81,6 +83,7 @@ class AdminContext:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
+        self.snapshots = snapshots
         self.cluster = cluster
         self.probe = probe
         self.exposition = exposition
@@ -89,7 +92,7 @@ class AdminContext:
         self.passwords = passwords
         self.playground = playground
         self.clock = clock
-        self.seen = Seen(store, clock)
+        self.seen = Seen(store, snapshots, clock)
         self.feed = Feed(self.seen, EngineWatch(self.engine_counts, clock), store)
         self.past = Past(store)
         self.followers = Bound(

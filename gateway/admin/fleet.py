@@ -87,7 +87,7 @@ class FleetController(Controller):
         """Who holds how much of which device, and how workers belong together. No engine is
         asked.
         """
-        return fleet_view(await ctx.seen.snapshot())
+        return fleet_view(await ctx.snapshots.newest())
 
 
 class NodeController(Controller):
@@ -96,13 +96,13 @@ class NodeController(Controller):
 
     @get("/", operation_id="listNodes", responses=REFUSALS)
     async def list_nodes(self, ctx: Context) -> NodeList:
-        snapshot = await ctx.seen.snapshot()
+        snapshot = await ctx.snapshots.newest()
         nodes = sorted(snapshot.nodes, key=lambda item: item.name)
         return NodeList(items=node_views(nodes, snapshot.devices, snapshot.claims))
 
     @get("/{name:str}", operation_id="describeNode", responses=THINKING_REFUSALS)
     async def describe_node(self, ctx: Context, name: FromPath[str]) -> NodePage:
-        snapshot = await ctx.seen.snapshot()
+        snapshot = await ctx.snapshots.newest()
         node = _find(snapshot, name)
         workers = tuple(worker for worker in snapshot.workers if worker.node == name)
         here = {worker.plan.model for worker in workers}
@@ -120,7 +120,7 @@ class NodeController(Controller):
     @delete("/{name:str}", operation_id="forgetNode", responses=WRITE_REFUSALS, status_code=200)
     async def forget(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
         """Takes a node that does not report, and has no worker, out of the registry."""
-        snapshot = await ctx.store.snapshot()
+        snapshot = await ctx.snapshots.newest()
         gone = _find(snapshot, name)
         await ctx.store.forget_node(name, by=request.auth)
         return _view(snapshot, gone)
@@ -190,7 +190,7 @@ async def _set_node_state(
     ctx: AdminContext, request: AdminRequest, name: str, state: NodeState
 ) -> NodeView:
     node = await ctx.store.set_node_state(name, state, by=request.auth)
-    return _view(await ctx.store.snapshot(), node)
+    return _view(await ctx.snapshots.newest(), node)
 
 
 async def _log(
