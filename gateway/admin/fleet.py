@@ -30,12 +30,13 @@ from gateway.admin.status import restarts, worker_order
 from gateway.admin.views import WorkerList, WorkerView, worker_view
 from pipelines.cluster.base import ClusterError
 from pipelines.engines import runtime_of
-from pipelines.plan import refusals_on
-from pipelines.refusals import no_places
+from pipelines.plan import refusals
+from pipelines.refusals import no_places, on_node
 from registry.errors import NotFoundError
-from registry.state import Node, NodeState, Snapshot, Worker
+from registry.state import Node, NodeState, Phase, Snapshot, Worker
 
 TAIL_LINES_MAX = 100_000
+ENGINES_ASKED_MAX = 256  # for one list: as many as answer within a second through one client
 
 Tail = Annotated[int, QueryParameter(ge=0, le=TAIL_LINES_MAX, description="lines before the end")]
 
@@ -48,6 +49,7 @@ class WorkerController(Controller):
     async def list_workers(
         self, ctx: Context, model: FromQuery[str | None] = None, ended: FromQuery[bool] = False
     ) -> WorkerList:
+        """With what their engines count, where they are few enough to be asked all."""
         workers = await ctx.store.workers(model=model, include_ended=ended)
         return WorkerList(items=await _worker_views(ctx, tuple(sorted(workers, key=worker_order))))
 
@@ -163,14 +165,15 @@ def _find(snapshot: Snapshot, name: str) -> Node:
 
 async def _no_place(ctx: AdminContext, snapshot: Snapshot, name: str) -> tuple[NoPlaceView, ...]:
     now = ctx.clock()
-    return await ctx.think(
-        lambda: no_place_views(no_places(refusals_on(snapshot, name, now, runtime_of)))
-    )
+    found = await ctx.thought("nodes", snapshot, lambda: refusals(snapshot, now, runtime_of))
+    return no_place_views(no_places(on_node(found, name)))
 
 
 async def _worker_views(ctx: AdminContext, workers: tuple[Worker, ...]) -> tuple[WorkerView, ...]:
+    ready = sum(worker.phase is Phase.READY for worker in workers)
+    asked = workers if ready <= ENGINES_ASKED_MAX else ()
     async with asyncio.TaskGroup() as group:
-        counting = group.create_task(ctx.engine_counts(workers))
+        counting = group.create_task(ctx.engine_counts(asked))
         reading = group.create_task(ctx.seen.look())
     counts, standing, now = counting.result(), reading.result().standing, ctx.clock()
     ended = restarts(standing.snapshot)
