@@ -8,11 +8,11 @@ const GIB = 1024 ** 3;
 
 export function FleetFilters({
   text,
-  onText,
+  onTyped,
   ...others
 }: {
   text: string;
-  onText: (text: string) => void;
+  onTyped: (text: string) => void;
   filter: Filter;
   index: Index;
   onChange: (key: string, value: string) => void;
@@ -26,7 +26,7 @@ export function FleetFilters({
         placeholder="node, device or worker"
         value={text}
         onChange={(event) => {
-          onText(event.currentTarget.value);
+          onTyped(event.currentTarget.value);
         }}
       />
       <Choices {...others} />

@@ -78,7 +78,7 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
     <Stack gap="sm">
       <Sums fleet={fleet} />
       <Group justify="space-between" align="flex-end">
-        <FleetFilters text={text} onText={setText} filter={filter} index={index} onChange={put} />
+        <FleetFilters text={text} onTyped={setText} filter={filter} index={index} onChange={put} />
         <Views shown={view} onChange={put} />
       </Group>
       <Text size="sm" c="dimmed" className="num" role="status">
