@@ -65,6 +65,30 @@ def test_the_list_of_models_answers_each_input_at_once(tab: Tab):
     assert max(took.values()) < INTERACTION_MS_MAX, took
 
 
+def test_what_is_searched_for_is_in_the_address(tab: Tab):
+    page = tab.page
+    tab.open("/models?search=model-094", "Models")
+    status = page.get_by_role("main").get_by_role("status")
+    expect(status).to_have_text(f"10 of {MODELS}")
+    search = page.get_by_label("Search by name, owner or source")
+    search.press_sequentially("9")
+    expect(status).to_have_text(f"1 of {MODELS}")
+    page.wait_for_url("**/models?search=model-0949")
+    page.get_by_role("navigation").get_by_role("link", name="Models").click()
+    expect(status).to_have_text(f"{MODELS} models")
+    expect(search).to_have_value("")
+    page.go_back()
+    expect(search).to_have_value("model-0949")
+    expect(status).to_have_text(f"1 of {MODELS}")
+
+
+def test_a_problem_of_a_node_leads_to_it(tab: Tab):
+    """As the overview's links do."""
+    tab.open("/fleet?search=node-0007", "Fleet")
+    expect(tab.page.get_by_role("group", name="Node node-0007")).to_be_visible()
+    expect(tab.page.get_by_text(f"1 of {NODES:,} nodes")).to_be_visible()
+
+
 def test_a_model_is_opened_and_left_at_once(tab: Tab):
     page = tab.page
     tab.open("/models/model-0001", "model-0001")  # so that the page's own code is there

@@ -1,5 +1,5 @@
 import { useEffect, useState } from "react";
-import { useLocation, useSearchParams } from "react-router";
+import { NavigationType, useLocation, useNavigationType, useSearchParams } from "react-router";
 
 /** A new address draws the whole page anew, and browsers refuse too many of them. */
 const ADDRESS_AFTER_MS = 300;
@@ -12,13 +12,14 @@ const OURS = "typed";
 export function useTyped(key: string): [string, (text: string) => void] {
   const [params, setParams] = useSearchParams();
   const { state } = useLocation() as { state: unknown };
+  const how = useNavigationType();
   const there = params.get(key) ?? "";
   const [text, setText] = useState(there);
   const [seen, setSeen] = useState(there);
   if (there !== seen) {
     setSeen(there);
-    // By when it is there more may have been typed.
-    if (state !== OURS) setText(there);
+    // What was put there from here is older than what has been typed since.
+    if (state !== OURS || how === NavigationType.Pop) setText(there);
   }
   useEffect(() => {
     if (text === there) return;
