@@ -22,7 +22,7 @@ NODE_IS_NEW := $(shell node -e 'const [a, b] = process.versions.node.split(".").
 NODE := $(if $(NODE_IS_NEW),,.node/bin/npm)
 NPM := $(if $(NODE_IS_NEW),npm,PATH="$(CURDIR)/.node/bin:$$PATH" npm) --prefix web
 CONSOLE_SOURCES := $(shell find web/src web/public -type f) \
-	web/index.html web/vite.config.ts web/tsconfig.json
+	web/index.html web/vite.config.ts web/compress.mjs web/tsconfig.json
 
 .node/bin/npm:
 	@python3 -m venv .node

@@ -1,44 +1,33 @@
 """Keeps a gateway's routing table up with the registry."""
 
 import asyncio
-from typing import Protocol
 
 import structlog
 
 from gateway.dataplane import DataPlane
 from gateway.routing.table import build_table
+from gateway.snapshots import Snapshots
 from registry.state import Snapshot
 
-# Events are hints to look sooner; this is how long anything can stay unseen without one.
-_FULL_LOOK_S = 10.0
 _PAUSE_S_MAX = 5.0
 
 _log = structlog.get_logger("gateway.refresh")
 
 
-class Source(Protocol):
-    """The part of `registry.store.Store` that routing needs."""
-
-    async def version(self) -> int: ...
-
-    async def snapshot(self) -> Snapshot: ...
-
-
-async def follow(store: Source, dataplane: DataPlane, *, poll_s: float = 0.2) -> None:
-    """Swaps the table whenever the registry has changed, until cancelled.
+async def follow(snapshots: Snapshots, dataplane: DataPlane, *, poll_s: float = 0.2) -> None:
+    """Swaps the table whenever the registry was read anew, until cancelled.
 
     While the registry cannot be read the last table goes on serving: inference does not depend
     on the database being up.
     """
-    loop = asyncio.get_running_loop()
-    seen, looked_at, failures = -1, 0.0, 0
+    seen: Snapshot | None = None
+    failures = 0
     while True:
         try:
-            version = await store.version()
-            if version != seen or loop.time() - looked_at >= _FULL_LOOK_S:
-                snapshot = await store.snapshot()
+            snapshot = await snapshots.newest()
+            if snapshot is not seen:
                 dataplane.table = build_table(snapshot)
-                seen, looked_at = snapshot.version, loop.time()
+                seen = snapshot
             if failures:
                 _log.info("registry-back", failures=failures)
             failures = 0

@@ -27,6 +27,7 @@ from gateway.metering import Metering
 from gateway.metrics import GatewayMetrics
 from gateway.refresh import follow
 from gateway.signals import Teller, gateway_id
+from gateway.snapshots import Snapshots
 from gateway.tracing import Tracer
 from pipelines.cluster.open import open_cluster
 from pipelines.probe import probe_client
@@ -62,17 +63,20 @@ async def serve(settings: Settings) -> None:
     # Where it cannot be used, that is told before anything runs.
     Ledger.open(_ledger(settings)).close()
     store = await Store.open(settings.database)
+    snapshots = Snapshots(store)
     try:
         if settings.gateway_workers == 1:
             registry = CollectorRegistry()
             exposition = of_registry(registry)
-            inference = serve_inference(settings, store, registry, stopped)
+            inference = serve_inference(settings, store, snapshots, registry, stopped)
         else:
             # Here it is an error to be told; a process of several would only start again and again.
             _bind(settings.host, settings.port, reuse_port=True).close()
             exposition = gathered([_socket(settings, n) for n in range(settings.gateway_workers)])
             inference = _keep_processes(settings, stopped)
-        await _serve_both(settings, store, exposition, inference, stopped)
+        await _serve_both(
+            settings, store, snapshots, exposition=exposition, inference=inference, stopped=stopped
+        )
     finally:
         await asyncio.shield(store.aclose())
 
@@ -85,7 +89,9 @@ async def serve_process(settings: Settings, number: int) -> None:
     store = await Store.open(settings.database)
     try:
         async with published(registry, _socket(settings, number)):
-            await serve_inference(settings, store, registry, stopped, reuse_port=True)
+            await serve_inference(
+                settings, store, Snapshots(store), registry, stopped, reuse_port=True
+            )
     finally:
         await asyncio.shield(store.aclose())
 
@@ -93,6 +99,8 @@ async def serve_process(settings: Settings, number: int) -> None:
 async def _serve_both(
     settings: Settings,
     store: Store,
+    snapshots: Snapshots,
+    *,
     exposition: Exposition,
     inference: Coroutine[Any, Any, None],
     stopped: asyncio.Event,
@@ -105,7 +113,12 @@ async def _serve_both(
         asyncio.TaskGroup() as tasks,
     ):
         app = create_admin_app(
-            store=store, cluster=cluster, probe=probe, exposition=exposition, inference=own
+            store=store,
+            snapshots=snapshots,
+            cluster=cluster,
+            probe=probe,
+            exposition=exposition,
+            inference=own,
         )
         admin = _admin_server(Front(app, read_build()), settings)
         serving = tasks.create_task(admin.serve())
@@ -145,6 +158,7 @@ async def _keep_processes(settings: Settings, stopped: asyncio.Event) -> None:
 async def serve_inference(
     settings: Settings,
     store: Store,
+    snapshots: Snapshots,
     registry: CollectorRegistry,
     stopped: asyncio.Event,
     *,
@@ -169,7 +183,7 @@ async def serve_inference(
     try:
         async with asyncio.TaskGroup() as tasks:
             beside = [
-                tasks.create_task(follow(store, dataplane)),
+                tasks.create_task(follow(snapshots, dataplane)),
                 tasks.create_task(dataplane.watch_workers()),
                 tasks.create_task(metering.sweep_dead()),
                 tasks.create_task(teller.run()),

@@ -127,25 +127,12 @@ def refusals_of(
     ).refused
 
 
-def refusals_on(
-    snapshot: Snapshot, node: str, now: float, runtime_of: RuntimeOf
-) -> tuple[Refusal, ...]:
-    """Why what has no place anywhere has none on this node."""
+def refusals(snapshot: Snapshot, now: float, runtime_of: RuntimeOf) -> tuple[Refusal, ...]:
+    """Why what has no place anywhere has none. `refusals.on_node` tells it of one node."""
     decision = reconcile(snapshot, now)
-    refused = place_awake_or_asleep(
+    return place_awake_or_asleep(
         _carried_out(snapshot, decision), decision.start, runtime_of, now, held=decision.held
     ).refused
-    return tuple(
-        msgspec.structs.replace(
-            refusal,
-            why=tuple(
-                msgspec.structs.replace(why, nodes=why.nodes and (node,))
-                for why in refusal.why
-                if not why.nodes or node in why.nodes
-            ),
-        )
-        for refusal in refused
-    )
 
 
 def with_specs(

@@ -36,6 +36,21 @@ class NoPlace(msgspec.Struct, frozen=True, kw_only=True):
     waits_for: tuple[str, ...]
 
 
+def on_node(refusals: Iterable[Refusal], node: str) -> tuple[Refusal, ...]:
+    """The same, with what is said of *node* alone."""
+    return tuple(
+        msgspec.structs.replace(
+            refusal,
+            why=tuple(
+                msgspec.structs.replace(why, nodes=why.nodes and (node,))
+                for why in refusal.why
+                if not why.nodes or node in why.nodes
+            ),
+        )
+        for refusal in refusals
+    )
+
+
 def no_places(refusals: Iterable[Refusal]) -> tuple[NoPlace, ...]:
     """Single workers of a role that are refused for the same reasons are told once."""
     found: dict[object, NoPlace] = {}

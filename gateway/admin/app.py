@@ -48,6 +48,7 @@ from gateway.admin.transfer import TransferController
 from gateway.admin.tuning import TuningController
 from gateway.admin.usage import UsageController
 from gateway.exposition import Exposition
+from gateway.snapshots import Snapshots
 from pipelines.cluster.base import Cluster
 from registry.store import Store
 
@@ -67,7 +68,7 @@ async def health() -> dict[str, str]:
     tags=["process"],
 )
 async def metrics(ctx: Context) -> Response[bytes]:
-    text = await ctx.exposition() + await fleet_text(ctx.store)
+    text = await ctx.exposition() + await fleet_text(ctx.snapshots)
     return Response(text, media_type=prometheus_client.CONTENT_TYPE_LATEST)
 
 
@@ -102,6 +103,7 @@ _ROUTES: list[ControllerRouterHandler] = [
 def create_admin_app(
     *,
     store: Store,
+    snapshots: Snapshots,
     cluster: Cluster,
     probe: httpx.AsyncClient,
     exposition: Exposition,
@@ -115,6 +117,7 @@ def create_admin_app(
     guard = Guard(store, keys, clock)
     ctx = AdminContext(
         store=store,
+        snapshots=snapshots,
         cluster=cluster,
         probe=probe,
         exposition=exposition,

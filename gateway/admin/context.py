@@ -4,7 +4,7 @@ import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping
 from contextlib import aclosing, contextmanager
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import httpx
 from litestar import Request
@@ -21,10 +21,11 @@ from gateway.admin.live.seen import EngineWatch, Seen
 from gateway.admin.playground import Playground
 from gateway.admin.sign_in import Door, Passwords
 from gateway.exposition import Exposition
+from gateway.snapshots import Snapshots
 from pipelines.cluster.base import Cluster
 from pipelines.engines.base import EngineMetrics
 from pipelines.probe import ProbeError, scrape
-from registry.state import Phase, Principal, Session, Worker
+from registry.state import Phase, Principal, Session, Snapshot, Worker
 from registry.store import Store
 
 FOLLOWERS_MAX = 64
@@ -71,6 +72,7 @@ class AdminContext:
         self,
         *,
         store: Store,
+        snapshots: Snapshots,
         cluster: Cluster,
         probe: httpx.AsyncClient,
         exposition: Exposition,
@@ -81,6 +83,7 @@ class AdminContext:
         clock: Callable[[], float] = time.time,
     ) -> None:
         self.store = store
+        self.snapshots = snapshots
         self.cluster = cluster
         self.probe = probe
         self.exposition = exposition
@@ -89,7 +92,7 @@ class AdminContext:
         self.passwords = passwords
         self.playground = playground
         self.clock = clock
-        self.seen = Seen(store, clock)
+        self.seen = Seen(store, snapshots, clock)
         self.feed = Feed(self.seen, EngineWatch(self.engine_counts, clock), store)
         self.past = Past(store)
         self.followers = Bound(
@@ -101,6 +104,8 @@ class AdminContext:
             THINKERS_MAX, f"{THINKERS_MAX} plans are being made already: ask again in a moment"
         )
         self._thinking = asyncio.Lock()
+        self._thought_of: Snapshot | None = None
+        self._thoughts: dict[str, asyncio.Task[Any]] = {}
 
     async def think(self, work: Callable[[], _T]) -> _T:
         """*work* in a thread, beside the event loop that passes tokens on: the scheduler's answer
@@ -110,6 +115,20 @@ class AdminContext:
         with self._thinkers.one():
             async with self._thinking:
                 return await asyncio.to_thread(work)
+
+    async def thought(self, about: str, snapshot: Snapshot, work: Callable[[], _T]) -> _T:
+        """As `think`, but once for all who ask *about* the same *snapshot*: a page that stays open
+        asks every few seconds, and what it asks for changes only with the registry.
+        """
+        if self._thought_of is not snapshot:
+            self._thought_of, self._thoughts = snapshot, {}
+        thoughts = self._thoughts
+        task = thoughts.get(about)
+        if task is None:
+            task = thoughts[about] = asyncio.create_task(self.think(work))
+            task.add_done_callback(lambda done: _keep(done) or thoughts.pop(about))
+        answer: _T = await asyncio.shield(task)  # it is not one asker's: others wait for it too
+        return answer
 
     async def engine_counts(self, workers: tuple[Worker, ...]) -> dict[str, EngineMetrics]:
         """The live counts of the ready ones, by worker id, asked for at the same time; who does
@@ -126,6 +145,10 @@ class AdminContext:
             return await scrape(self.probe, worker, timeout_s=SCRAPE_DEADLINE_S)
         except ProbeError:
             return None
+
+
+def _keep(done: asyncio.Task[Any]) -> bool:
+    return not done.cancelled() and done.exception() is None
 
 
 Context = NamedDependency[AdminContext]

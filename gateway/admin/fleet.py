@@ -30,12 +30,13 @@ from gateway.admin.status import restarts, worker_order
 from gateway.admin.views import WorkerList, WorkerView, worker_view
 from pipelines.cluster.base import ClusterError
 from pipelines.engines import runtime_of
-from pipelines.plan import refusals_on
-from pipelines.refusals import no_places
+from pipelines.plan import refusals
+from pipelines.refusals import no_places, on_node
 from registry.errors import NotFoundError
-from registry.state import Node, NodeState, Snapshot, Worker
+from registry.state import Node, NodeState, Phase, Snapshot, Worker
 
 TAIL_LINES_MAX = 100_000
+ENGINES_ASKED_MAX = 256  # for one list: as many as answer within a second through one client
 
 Tail = Annotated[int, QueryParameter(ge=0, le=TAIL_LINES_MAX, description="lines before the end")]
 
@@ -48,6 +49,7 @@ class WorkerController(Controller):
     async def list_workers(
         self, ctx: Context, model: FromQuery[str | None] = None, ended: FromQuery[bool] = False
     ) -> WorkerList:
+        """With what their engines count, where they are few enough to be asked all."""
         workers = await ctx.store.workers(model=model, include_ended=ended)
         return WorkerList(items=await _worker_views(ctx, tuple(sorted(workers, key=worker_order))))
 
@@ -87,7 +89,7 @@ class FleetController(Controller):
         """Who holds how much of which device, and how workers belong together. No engine is
         asked.
         """
-        return fleet_view(await ctx.seen.snapshot())
+        return fleet_view(await ctx.snapshots.newest())
 
 
 class NodeController(Controller):
@@ -96,13 +98,13 @@ class NodeController(Controller):
 
     @get("/", operation_id="listNodes", responses=REFUSALS)
     async def list_nodes(self, ctx: Context) -> NodeList:
-        snapshot = await ctx.seen.snapshot()
+        snapshot = await ctx.snapshots.newest()
         nodes = sorted(snapshot.nodes, key=lambda item: item.name)
         return NodeList(items=node_views(nodes, snapshot.devices, snapshot.claims))
 
     @get("/{name:str}", operation_id="describeNode", responses=THINKING_REFUSALS)
     async def describe_node(self, ctx: Context, name: FromPath[str]) -> NodePage:
-        snapshot = await ctx.seen.snapshot()
+        snapshot = await ctx.snapshots.newest()
         node = _find(snapshot, name)
         workers = tuple(worker for worker in snapshot.workers if worker.node == name)
         here = {worker.plan.model for worker in workers}
@@ -120,7 +122,7 @@ class NodeController(Controller):
     @delete("/{name:str}", operation_id="forgetNode", responses=WRITE_REFUSALS, status_code=200)
     async def forget(self, ctx: Context, request: AdminRequest, name: FromPath[str]) -> NodeView:
         """Takes a node that does not report, and has no worker, out of the registry."""
-        snapshot = await ctx.store.snapshot()
+        snapshot = await ctx.snapshots.newest()
         gone = _find(snapshot, name)
         await ctx.store.forget_node(name, by=request.auth)
         return _view(snapshot, gone)
@@ -163,14 +165,15 @@ def _find(snapshot: Snapshot, name: str) -> Node:
 
 async def _no_place(ctx: AdminContext, snapshot: Snapshot, name: str) -> tuple[NoPlaceView, ...]:
     now = ctx.clock()
-    return await ctx.think(
-        lambda: no_place_views(no_places(refusals_on(snapshot, name, now, runtime_of)))
-    )
+    found = await ctx.thought("nodes", snapshot, lambda: refusals(snapshot, now, runtime_of))
+    return no_place_views(no_places(on_node(found, name)))
 
 
 async def _worker_views(ctx: AdminContext, workers: tuple[Worker, ...]) -> tuple[WorkerView, ...]:
+    ready = sum(worker.phase is Phase.READY for worker in workers)
+    asked = workers if ready <= ENGINES_ASKED_MAX else ()
     async with asyncio.TaskGroup() as group:
-        counting = group.create_task(ctx.engine_counts(workers))
+        counting = group.create_task(ctx.engine_counts(asked))
         reading = group.create_task(ctx.seen.look())
     counts, standing, now = counting.result(), reading.result().standing, ctx.clock()
     ended = restarts(standing.snapshot)
@@ -190,7 +193,7 @@ async def _set_node_state(
     ctx: AdminContext, request: AdminRequest, name: str, state: NodeState
 ) -> NodeView:
     node = await ctx.store.set_node_state(name, state, by=request.auth)
-    return _view(await ctx.store.snapshot(), node)
+    return _view(await ctx.snapshots.newest(), node)
 
 
 async def _log(

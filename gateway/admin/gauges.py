@@ -1,4 +1,4 @@
-"""What Prometheus is told of the fleet: its devices, as the registry has them when it scrapes."""
+"""What Prometheus is told of the fleet: its devices, as this process last read the registry."""
 
 import asyncio
 from collections import Counter
@@ -8,18 +8,18 @@ from contextlib import suppress
 from prometheus_client.core import GaugeMetricFamily
 
 from gateway.exposition import text_of
+from gateway.snapshots import Snapshots
 from registry.errors import UnavailableError
 from registry.state import Claim, Device, DeviceKind
-from registry.store import Store
 
 _READ_S_MAX = 2.0
 
 
-async def fleet_text(store: Store) -> bytes:
+async def fleet_text(snapshots: Snapshots) -> bytes:
     """Nothing while the registry is away: what the gateway counts itself is told all the same."""
     with suppress(UnavailableError, TimeoutError):
         async with asyncio.timeout(_READ_S_MAX):
-            snapshot = await store.snapshot()
+            snapshot = await snapshots.newest()
         return await asyncio.to_thread(
             lambda: text_of(device_families(snapshot.devices, snapshot.claims))
         )

@@ -208,6 +208,8 @@ async def _no_place(
     if all(count.live >= count.desired for item in variants for count in item.roles):
         return ()
     now = ctx.clock()
-    return await ctx.think(
-        lambda: no_place_views(no_places(refusals_of(snapshot, name, now, runtime_of)))
+    return await ctx.thought(
+        f"model {name}",
+        snapshot,
+        lambda: no_place_views(no_places(refusals_of(snapshot, name, now, runtime_of))),
     )

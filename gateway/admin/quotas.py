@@ -42,7 +42,7 @@ class QuotaController(Controller):
 
 
 async def _uses(ctx: AdminContext) -> tuple[OwnerUse, ...]:
-    snapshot = await ctx.store.snapshot()
+    snapshot = await ctx.snapshots.newest()
     return uses(snapshot, snapshot)
 
 

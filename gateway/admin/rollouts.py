@@ -20,7 +20,7 @@ class RolloutController(Controller):
     @get("/rollouts", operation_id="listRollouts", responses=REFUSALS)
     async def list_rollouts(self, ctx: Context) -> RolloutList:
         """Those under way."""
-        snapshot = await ctx.seen.snapshot()
+        snapshot = await ctx.snapshots.newest()
         found = [(m, m.rollout) for m in snapshot.models if m.rollout is not None and not m.deleted]
         views = [await _view(ctx, snapshot, model, rollout) for model, rollout in found]
         return RolloutList(items=tuple(views))
@@ -76,7 +76,7 @@ async def _after(ctx: AdminContext, name: str, written: Awaitable[object]) -> Ro
 
 async def _newest(ctx: AdminContext, name: str) -> RolloutView:
     async with asyncio.TaskGroup() as group:
-        reading = group.create_task(ctx.store.snapshot())
+        reading = group.create_task(ctx.snapshots.newest())
         asking = group.create_task(ctx.store.newest_rollout(name))
     snapshot, rollout = reading.result(), asking.result()
     for model in snapshot.models:

@@ -20,7 +20,7 @@ class SleepController(Controller):
         """Its ready workers fall asleep, once they have nothing to do, and sleep until somebody
         asks for the model or wakes it. The answer has those that it was said to.
         """
-        snapshot = await ctx.store.snapshot()
+        snapshot = await ctx.snapshots.newest()
         then = _find(snapshot, name).spec.idle.then
         kinds = {node.name: node.device_kind for node in snapshot.nodes}
         modes = {

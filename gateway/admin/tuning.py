@@ -85,7 +85,7 @@ async def _lines(
     try:
         ctx.tuners.check()  # again: another one may have begun since
         with ctx.tuners.one():
-            subject = subject_of(await ctx.store.snapshot(), name, variant)
+            subject = subject_of(await ctx.snapshots.newest(), name, variant)
             rng = random.Random()  # noqa: S311 - prompts that no cache knows, not secrets
             steps = cast("AsyncGenerator[Step, None]", sweep(ctx.probe, subject, wish, rng))
             async with aclosing(steps):

@@ -1,5 +1,7 @@
 """Models and their revisions."""
 
+from typing import cast
+
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -9,6 +11,7 @@ from registry.errors import ConflictError, NotFoundError
 from registry.spec import ModelSpec, RolloutPolicy, to_json
 from registry.state import EventKind, Model, Revision
 from registry.store import rollouts, scales
+from registry.store.plain import columns
 from registry.store.scope import Write, cut
 
 CONDITION_CHARS_MAX = 2000
@@ -178,8 +181,9 @@ async def standing_or_stopping(session: AsyncSession) -> tuple[Model, ...]:
 
 
 async def _select(session: AsyncSession, where: ColumnElement[bool]) -> tuple[Model, ...]:
-    found = await session.execute(
-        select(t.ModelRow, t.RevisionRow.spec)
+    query = (
+        columns(t.ModelRow)
+        .add_columns(t.RevisionRow.spec)
         .join(
             t.RevisionRow,
             (t.RevisionRow.model == t.ModelRow.name)
@@ -188,6 +192,7 @@ async def _select(session: AsyncSession, where: ColumnElement[bool]) -> tuple[Mo
         .where(where)
         .order_by(t.ModelRow.name)
     )
+    found = [(cast("t.ModelRow", row), row.spec) for row in await session.execute(query)]
     under_way, scaled = await rollouts.active(session), await scales.every(session)
     return tuple(
         rows.model(row, spec, under_way.get(row.name), scaled.get(row.name, ()))

@@ -221,8 +221,8 @@ async def _row(session: AsyncSession, name: str) -> t.NodeRow:
 
 
 async def every(session: AsyncSession) -> tuple[Node, ...]:
-    query = select(t.NodeRow).where(t.NodeRow.name != NOWHERE).order_by(t.NodeRow.name)
-    return tuple(map(rows.node, await session.scalars(query)))
+    query = columns(t.NodeRow).where(t.NodeRow.name != NOWHERE).order_by(t.NodeRow.name)
+    return tuple(map(rows.node, await plain(session, t.NodeRow, query)))
 
 
 async def devices(session: AsyncSession) -> tuple[Device, ...]:

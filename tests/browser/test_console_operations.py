@@ -1,6 +1,7 @@
 """What an operator does to models that serve: change, roll back, drain, lose a worker."""
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, BrowserContext, expect
+from speed import FIRST_PAGE_MS_MAX, first_page_ms
 from tab import Tab
 from yard import Yard, eventually
 
@@ -40,6 +41,11 @@ def confirmed(tab: Tab, name: str) -> None:
     dialog = tab.page.get_by_role("dialog", name=name)
     dialog.get_by_role("button", name=name, exact=True).click()
     expect(dialog).to_have_count(0)
+
+
+def test_the_first_page_is_there_soon(browser: Browser, admin: BrowserContext, yard: Yard):
+    url = f"http://127.0.0.1:{yard.admin_port}"
+    assert first_page_ms(browser, admin, url) < FIRST_PAGE_MS_MAX
 
 
 def test_the_first_page_says_why_a_model_does_not_answer(yard: Yard, tab: Tab, tmp_path):

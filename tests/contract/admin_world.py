@@ -15,6 +15,7 @@ from litestar import Litestar
 
 from gateway.admin.app import create_admin_app
 from gateway.exposition import of_registry
+from gateway.snapshots import Snapshots
 from pipelines.topology import expand
 from registry import db, spec
 from registry.state import (
@@ -132,6 +133,7 @@ async def world(folder: Path, clock: Callable[[], float] = time.time) -> AsyncIt
             prometheus_client.Counter("modelyard_seen", "For the test.", registry=registry).inc()
             app = create_admin_app(
                 store=store,
+                snapshots=Snapshots(store, clock),
                 cluster=cluster,
                 probe=probe,
                 exposition=of_registry(registry),

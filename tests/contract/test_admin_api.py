@@ -7,6 +7,7 @@ import httpx
 import pytest
 from admin_world import ADMIN_SECRET, INFERENCE_SECRET, World, world
 
+from gateway.admin import fleet
 from gateway.admin.auth import AdminKeys
 from gateway.admin.errors import _describe
 from registry.keys import digest
@@ -161,6 +162,21 @@ async def test_describe_shows_the_pair_where_it_runs_and_its_transfers(client: h
     assert view["events"][-1]["message"].endswith("loading weights")
     assert view["spec"]["name"] == "smollm2-pd"
     assert view["created_at"].endswith("Z")
+
+
+async def test_engines_are_asked_only_where_they_are_few(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    async def counted(query: str) -> list[bool]:
+        items = (await client.get(f"/admin/v1/workers{query}")).json()["items"]
+        return [item["metrics"] is not None for item in items]
+
+    everybody = await counted("")
+    assert sum(everybody) > 1
+    assert await counted("?model=smollm2") == [True]
+    monkeypatch.setattr(fleet, "ENGINES_ASKED_MAX", 1)
+    assert await counted("") == [False] * len(everybody)
+    assert await counted("?model=smollm2") == [True]
 
 
 async def test_describe_counts_restarts_of_a_slot(admin: World, client: httpx.AsyncClient):

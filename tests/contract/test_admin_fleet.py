@@ -6,11 +6,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import pytest
-from admin_world import GIB, served, world
+from admin_world import GIB, ME, served, world
 from test_cli_commands import Cli
 
 from registry.errors import UnavailableError
-from registry.state import Device, DeviceKind, NodeReport
+from registry.state import Device, DeviceKind, NodeReport, NodeState
 from registry.store import Store
 
 FOREIGN = "process 7 (python) of another program holds 3.2 GiB"
@@ -135,6 +135,7 @@ async def test_a_scrape_tells_of_each_device_and_without_the_registry_of_none(
             raise UnavailableError("the registry is away")
 
         monkeypatch.setattr(admin.store, "snapshot", away)
+        await admin.store.set_node_state("local", NodeState.CORDONED, by=ME)  # else none is read
         text = (await client.get("/metrics")).text
         assert "modelyard_seen_total" in text
         assert "modelyard_device" not in text

@@ -9,6 +9,8 @@ import pytest
 from admin_world import GIB, ME, World, served, world
 from test_cli_commands import Cli
 
+from gateway.admin import fleet
+from gateway.admin.context import THINKERS_MAX
 from pipelines.topology import expand
 from registry import spec
 from registry.state import (
@@ -237,3 +239,38 @@ def test_the_command_line_tells_it_to_people_and_scripts(tmp_path: Path):
         assert "draining" in cli("describe", "node", "local").stdout
         assert cli("uncordon", "local").stdout == "node/local is ready\n"
         assert cli("delete", "node", "local").exit_code == 5
+
+
+async def test_what_has_no_place_is_thought_about_once_for_all_who_ask(
+    admin: World, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    refusals, thought = fleet.refusals, []
+
+    def counted(*of):
+        thought.append(of)
+        return refusals(*of)
+
+    monkeypatch.setattr(fleet, "refusals", counted)
+
+    async def pages() -> set[int]:
+        asking = (client.get("/admin/v1/nodes/local") for _ in range(THINKERS_MAX + 4))
+        return {answer.status_code for answer in await asyncio.gather(*asking)}
+
+    assert await pages() == await pages() == {200}
+    assert len(thought) == 1
+    await admin.store.apply_model(spec.from_data(LARGE), by=ME)
+    page = (await client.get("/admin/v1/nodes/local")).json()
+    assert len(thought) == 2
+    assert "large" in [item["model"] for item in page["no_place"]]
+
+
+async def test_what_could_not_be_thought_about_is_asked_again(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+):
+    def broken(*_):
+        raise RuntimeError("as a bug would")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fleet, "refusals", broken)
+        assert (await client.get("/admin/v1/nodes/local")).status_code == 500
+    assert (await client.get("/admin/v1/nodes/local")).status_code == 200

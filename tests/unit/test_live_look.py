@@ -13,6 +13,7 @@ from gateway.admin.live.past import Past
 from gateway.admin.live.rates import summed, window_end
 from gateway.admin.live.seen import EngineWatch, Seen
 from gateway.admin.live.standing import standing
+from gateway.snapshots import Snapshots
 from pipelines.engines.base import EngineMetrics
 from registry.errors import NotFoundError
 from registry.state import Claim, Phase
@@ -82,7 +83,7 @@ def clock():
 
 @pytest.fixture
 def seen(registry, clock):
-    return Seen(registry, clock)
+    return Seen(registry, Snapshots(registry, clock), clock)
 
 
 async def test_all_who_look_at_once_share_one_look(registry, seen):
@@ -95,7 +96,7 @@ async def test_what_was_written_is_seen_at_once(registry, seen):
     await seen.look()
     registry.put(unified("other"), version=2)
     assert list((await seen.look()).summaries) == ["other"]
-    assert (await seen.snapshot()).version == 2
+    assert (await seen.look()).standing.snapshot.version == 2
     assert registry.reads["snapshot"] == 2
 
 
@@ -199,7 +200,7 @@ async def test_a_flow_has_what_its_workers_engines_count(clock):
     registry = Registry(disaggregated("m", decode=2))
     end = window_end(NOW)
     registry.rows = [told(end - SLOT_S, requests=60, paired=30)]
-    seen = Seen(registry, clock)
+    seen = Seen(registry, Snapshots(registry, clock), clock)
     counts = {}
 
     async def ask(workers):

@@ -12,12 +12,12 @@ from pipelines.plan import (
     Change,
     _carried_out,
     plan,
+    refusals,
     refusals_of,
-    refusals_on,
     with_specs,
 )
 from pipelines.reconciler import reconcile
-from pipelines.refusals import ADVICE, no_places
+from pipelines.refusals import ADVICE, no_places, on_node
 from pipelines.scheduler import Reason, place
 from registry.state import Claim, NodeState, Phase, Quota
 
@@ -172,7 +172,7 @@ def test_why_not_is_told_of_one_model_and_of_one_node():
 
     assert len(refusals_of(snapshot, "m", 0.0, runtime_of)) == 1
     assert refusals_of(snapshot, "other", 0.0, runtime_of) == ()
-    (here,) = refusals_on(snapshot, "b", 0.0, runtime_of)
+    (here,) = on_node(refusals(snapshot, 0.0, runtime_of), "b")
     assert [why.nodes for why in here.why] == [("b",)]
 
 

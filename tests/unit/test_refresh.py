@@ -7,9 +7,10 @@ import pytest
 from fleets import a_snapshot
 from gateway_world import a_declared
 
-from gateway import refresh
+from gateway import snapshots
 from gateway.refresh import follow
 from gateway.routing.table import EMPTY_TABLE
+from gateway.snapshots import Snapshots
 
 
 class Registry:
@@ -35,7 +36,7 @@ class Plane:
 @pytest.fixture
 async def followed():
     registry, plane = Registry(), Plane()
-    task = asyncio.create_task(follow(registry, plane, poll_s=0.005))
+    task = asyncio.create_task(follow(Snapshots(registry), plane, poll_s=0.005))
     yield registry, plane
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
@@ -73,6 +74,22 @@ async def test_without_a_database_the_last_table_serves_on(followed):
 async def test_what_changed_without_an_event_is_seen_after_a_while(followed, monkeypatch):
     registry, plane = followed
     await until(lambda: plane.table.version == 1)
-    monkeypatch.setattr(refresh, "_FULL_LOOK_S", 0.01)
+    monkeypatch.setattr(snapshots, "WHOLE_S", 0.01)
     registry.now = a_snapshot(models=[a_declared("renamed")], version=1)
     await until(lambda: list(plane.table.models) == ["renamed"])
+
+
+async def test_all_in_a_process_share_what_is_read_after_a_change():
+    registry = Registry()
+    shared = Snapshots(registry)
+    plane = Plane()
+    task = asyncio.create_task(follow(shared, plane, poll_s=0.005))
+    await until(lambda: plane.table.version == 1)
+    first = await asyncio.gather(*(shared.newest() for _ in range(5)))
+    registry.now = a_snapshot(models=[a_declared("two")], version=2)
+    second = await asyncio.gather(*(shared.newest() for _ in range(5)))
+    await until(lambda: plane.table.version == 2)
+    task.cancel()
+    assert all(one is first[0] for one in first)
+    assert all(one is second[0] for one in second)
+    assert registry.snapshots == 2

@@ -1,7 +1,6 @@
 """Reads what there is to see, once for all who look at the same time. The shell.
 
-What moves a version is read when it has moved; the rest every second, every slot, or every ten
-seconds (what is in use of devices).
+The snapshot is the one of all in this process; demand is read every second, traffic every slot.
 """
 
 import asyncio
@@ -14,23 +13,19 @@ from gateway.admin.live.engines import SPAN_S, Pace, pace
 from gateway.admin.live.look import Look, Served
 from gateway.admin.live.rates import Window
 from gateway.admin.live.standing import Standing, standing
+from gateway.snapshots import Snapshots
 from pipelines.awake.wishes import Wish, wishes
 from pipelines.engines.base import EngineMetrics, Sample
-from registry.state import Lease, Proposal, Snapshot, Worker
+from registry.state import Lease, Proposal, Worker
 from registry.traffic import Demand, Traffic
 
 _DEMAND_S = 1.0
-_WHOLE_S = 10.0  # how long anything can stay unseen that moves no version
 _COUNTS_S = 1.5
 _SAMPLES_MAX = 16
 
 
 class Source(Protocol):
     """The part of `registry.store.Store` that is looked at."""
-
-    async def version(self) -> int: ...
-
-    async def snapshot(self) -> Snapshot: ...
 
     async def proposals(self) -> tuple[Proposal, ...]: ...
 
@@ -42,12 +37,14 @@ class Source(Protocol):
 
 
 class Seen:
-    def __init__(self, store: Source, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self, store: Source, snapshots: Snapshots, clock: Callable[[], float] = time.time
+    ) -> None:
         self._store = store
+        self._snapshots = snapshots
         self._clock = clock
         self._lock = asyncio.Lock()
         self._standing: Standing | None = None
-        self._read_at = float("-inf")
         self._window = Window()
         self._served: Served | None = None
         self._wishes: Mapping[str, Wish] = {}
@@ -55,16 +52,11 @@ class Seen:
         self._told_at = float("-inf")
         self._look: Look | None = None
 
-    async def snapshot(self) -> Snapshot:
-        """As new as the registry's version, its nodes' reports up to ten seconds old."""
-        async with self._lock:
-            return (await self._stand(self._clock())).snapshot
-
     async def look(self) -> Look:
         """Never older than what whoever asks has written before."""
         async with self._lock:
             now = self._clock()
-            stands = await self._stand(now)
+            stands = await self._stand()
             served = await self._serve(stands, now)
             if not self._told_at <= now < self._told_at + _DEMAND_S:
                 self._wishes = wishes(await self._store.demand(), now)
@@ -82,16 +74,12 @@ class Seen:
             )
             return self._look
 
-    async def _stand(self, now: float) -> Standing:
-        version = await self._store.version()
-        stands = self._standing
-        fresh = self._read_at <= now < self._read_at + _WHOLE_S
-        if stands is not None and fresh and stands.snapshot.version == version:
-            return stands
-        snapshot = await self._store.snapshot()
-        self._standing = standing(snapshot, await self._store.proposals(), stands)
-        self._read_at, self._served = now, None
-        return self._standing
+    async def _stand(self) -> Standing:
+        snapshot, stands = await self._snapshots.newest(), self._standing
+        if stands is None or stands.snapshot is not snapshot:
+            stands = standing(snapshot, await self._store.proposals(), stands)
+            self._standing, self._served = stands, None
+        return stands
 
     async def _serve(self, stands: Standing, now: float) -> Served:
         since = self._window.begin(now)

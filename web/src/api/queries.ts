@@ -1,26 +1,30 @@
-import { type UseQueryResult, useQuery } from "@tanstack/react-query";
+import { queryOptions, type UseQueryResult, useQuery } from "@tanstack/react-query";
 
 import { api, data, type Schemas } from "./client";
 import { useLive } from "./live";
 
 // What several pages read. Each is asked for once, and then kept up to date by the stream.
 
+export const OVERVIEW = queryOptions({
+  queryKey: ["overview"],
+  queryFn: () => data(api.GET("/admin/v1/overview")),
+  staleTime: Infinity,
+});
+
 export function useOverview(): UseQueryResult<Schemas["OverviewView"]> {
   useLive(["overview"]);
-  return useQuery({
-    queryKey: ["overview"],
-    queryFn: () => data(api.GET("/admin/v1/overview")),
-    staleTime: Infinity,
-  });
+  return useQuery(OVERVIEW);
 }
+
+export const MODELS = queryOptions({
+  queryKey: ["models"],
+  queryFn: async () => [...(await data(api.GET("/admin/v1/models"))).items],
+  staleTime: Infinity,
+});
 
 export function useModels(): UseQueryResult<Schemas["ModelSummary"][]> {
   useLive(["models"]);
-  return useQuery({
-    queryKey: ["models"],
-    queryFn: async () => [...(await data(api.GET("/admin/v1/models"))).items],
-    staleTime: Infinity,
-  });
+  return useQuery(MODELS);
 }
 
 export function useFlow(name: string): UseQueryResult<Schemas["FlowView"]> {

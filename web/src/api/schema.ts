@@ -280,7 +280,10 @@ export interface paths {
             path?: never;
             cookie?: never;
         };
-        /** ListWorkers */
+        /**
+         * ListWorkers
+         * @description With what their engines count, where they are few enough to be asked all.
+         */
         get: operations["listWorkers"];
         put?: never;
         post?: never;

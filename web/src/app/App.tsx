@@ -13,7 +13,8 @@ import { Shell } from "./Shell";
 import { SignIn } from "./SignIn";
 import { theme, variables } from "./theme";
 
-const OverviewPage = lazy(() => import("../pages/overview"));
+const overview = () => import("../pages/overview");
+const OverviewPage = lazy(overview);
 const ModelsPage = lazy(() => import("../pages/models"));
 const ModelPage = lazy(() => import("../pages/model"));
 const EditPage = lazy(() => import("../pages/edit"));
@@ -24,6 +25,10 @@ const UsagePage = lazy(() => import("../pages/usage"));
 const EventsPage = lazy(() => import("../pages/events"));
 const AuditPage = lazy(() => import("../pages/audit"));
 const AccountsPage = lazy(() => import("../pages/accounts"));
+
+// The page that most begin with loads while it is asked who is signed in. Where that fails, it is
+// told by the page itself, which asks again.
+if (window.location.pathname === "/") overview().catch(() => undefined);
 
 const client = new QueryClient({
   defaultOptions: {

@@ -24,6 +24,7 @@ import {
   IconSun,
   IconUsers,
 } from "@tabler/icons-react";
+import { useMemo } from "react";
 import { NavLink as RouteLink, Outlet, useLocation } from "react-router";
 
 import { useLiveState } from "../api/live";
@@ -49,7 +50,6 @@ const LIVE = {
 
 export function Shell() {
   const [opened, { toggle, close }] = useDisclosure(false);
-  const { pathname } = useLocation();
   const session = useSession();
   const signOut = useSignOut();
   const live = LIVE[useLiveState()];
@@ -99,27 +99,38 @@ export function Shell() {
         </Group>
       </AppShell.Header>
       <AppShell.Navbar p="xs" component="nav" aria-label="Pages">
-        <ScrollArea>
-          {PAGES.map(({ to, label, icon: Icon }) => {
-            const active = to === "/" ? pathname === "/" : pathname.startsWith(to);
-            return (
-              <NavLink
-                key={to}
-                component={RouteLink}
-                to={to}
-                label={label}
-                leftSection={<Icon size={16} aria-hidden />}
-                active={active}
-                aria-current={active ? "page" : undefined}
-                onClick={close}
-              />
-            );
-          })}
-        </ScrollArea>
+        <Pages onGo={close} />
       </AppShell.Navbar>
       <AppShell.Main id="main" tabIndex={-1}>
         <Outlet />
       </AppShell.Main>
     </AppShell>
+  );
+}
+
+/** Apart, as it alone changes with the address. */
+function Pages({ onGo }: { onGo: () => void }) {
+  const { pathname } = useLocation();
+  return useMemo(
+    () => (
+      <ScrollArea>
+        {PAGES.map(({ to, label, icon: Icon }) => {
+          const active = to === "/" ? pathname === "/" : pathname.startsWith(to);
+          return (
+            <NavLink
+              key={to}
+              component={RouteLink}
+              to={to}
+              label={label}
+              leftSection={<Icon size={16} aria-hidden />}
+              active={active}
+              aria-current={active ? "page" : undefined}
+              onClick={onGo}
+            />
+          );
+        })}
+      </ScrollArea>
+    ),
+    [pathname, onGo],
   );
 }

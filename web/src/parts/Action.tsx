@@ -11,7 +11,7 @@ import {
 import { useDisclosure } from "@mantine/hooks";
 import { notifications } from "@mantine/notifications";
 import { useMutation, useQueryClient } from "@tanstack/react-query";
-import type { ReactNode } from "react";
+import { type ReactNode, useState } from "react";
 
 import { useDenied } from "../app/session";
 import { Problem } from "./Problem";
@@ -39,6 +39,9 @@ export function Action({
   const client = useQueryClient();
   const denied = useDenied();
   const [asking, { open, close }] = useDisclosure(false);
+  // A page has many actions, and a dialog costs even while it is closed. Once open it stays, to fade.
+  const [asked, setAsked] = useState(false);
+  if (asking && !asked) setAsked(true);
   const doing = useMutation({
     mutationFn: act,
     onSuccess: async () => {
@@ -73,32 +76,34 @@ export function Action({
   return (
     <>
       {why === null ? button : <Tooltip label={why}>{button}</Tooltip>}
-      <Modal
-        opened={asking}
-        onClose={close}
-        title={label}
-        centered
-        size={typeof ask === "string" ? "md" : "xl"}
-      >
-        <Stack>
-          {ask !== undefined && <Text component="div">{ask}</Text>}
-          {doing.isError && <Problem error={doing.error} title="It was not done" />}
-          <Group justify="flex-end">
-            <Button variant="default" onClick={close} data-autofocus>
-              {doing.isError ? "Close" : "Keep as it is"}
-            </Button>
-            <Button
-              color={look.color ?? "blue"}
-              loading={doing.isPending}
-              onClick={() => {
-                doing.mutate();
-              }}
-            >
-              {doing.isError ? "Try again" : label}
-            </Button>
-          </Group>
-        </Stack>
-      </Modal>
+      {asked && (
+        <Modal
+          opened={asking}
+          onClose={close}
+          title={label}
+          centered
+          size={typeof ask === "string" ? "md" : "xl"}
+        >
+          <Stack>
+            {ask !== undefined && <Text component="div">{ask}</Text>}
+            {doing.isError && <Problem error={doing.error} title="It was not done" />}
+            <Group justify="flex-end">
+              <Button variant="default" onClick={close} data-autofocus>
+                {doing.isError ? "Close" : "Keep as it is"}
+              </Button>
+              <Button
+                color={look.color ?? "blue"}
+                loading={doing.isPending}
+                onClick={() => {
+                  doing.mutate();
+                }}
+              >
+                {doing.isError ? "Try again" : label}
+              </Button>
+            </Group>
+          </Stack>
+        </Modal>
+      )}
     </>
   );
 }

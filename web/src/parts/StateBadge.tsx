@@ -1,4 +1,6 @@
-import { Badge } from "@mantine/core";
+import "./StateBadge.css";
+
+import type { CSSProperties } from "react";
 
 /** Of models, variants, workers, nodes, rollouts: one word, one colour, the same everywhere. */
 const COLOURS: Record<string, string> = {
@@ -29,17 +31,21 @@ const COLOURS: Record<string, string> = {
   aborted: "red",
 };
 
+const DRESSES = new Map<string, CSSProperties>(
+  [...new Set([...Object.values(COLOURS), "gray"])].map((colour) => [
+    colour,
+    {
+      color: `var(--mantine-color-${colour}-light-color)`,
+      backgroundColor: `var(--mantine-color-${colour}-light)`,
+    },
+  ]),
+);
+
 export function StateBadge({ state }: { state: string }) {
   const word = state.replaceAll(/[_-]/g, " ");
   return (
-    <Badge
-      color={COLOURS[word] ?? "gray"}
-      variant="light"
-      tt="none"
-      miw="fit-content"
-      style={{ verticalAlign: "middle" }}
-    >
+    <span className="state" style={DRESSES.get(COLOURS[word] ?? "gray")}>
       {word}
-    </Badge>
+    </span>
   );
 }

@@ -1,7 +1,10 @@
+import "./VirtualTable.css";
+
 import { Table, Text } from "@mantine/core";
 import { useVirtualizer } from "@tanstack/react-virtual";
 import {
   type KeyboardEvent,
+  memo,
   type ReactNode,
   type Ref,
   useEffect,
@@ -21,7 +24,7 @@ export type Column<T> = {
 /** What a page can ask of its table. */
 export type TableHandle = { focusRow: (index: number) => void };
 
-const ROW_PX = 40;
+const ROW_PX = 40; // as in the style sheet
 
 /**
  * A table of which only what is on screen is in the page: thousands of rows scroll like ten.
@@ -56,7 +59,7 @@ export function VirtualTable<T>({
     count: rows.length,
     getScrollElement: () => scroller.current,
     estimateSize: () => ROW_PX,
-    overscan: 12,
+    overscan: 5, // each costs, and with none a scroll would show blanks
     scrollPaddingEnd: ROW_PX, // the head is above the rows
     getItemKey: (index) => {
       const row = rows[index];
@@ -91,20 +94,6 @@ export function VirtualTable<T>({
     focusRow(Math.min(Math.max(to ?? edge ?? 0, 0), rows.length - 1));
   };
   const tracks = columns.map((column) => column.width).join(" ");
-  const cell = (column: Column<T>): React.CSSProperties => ({
-    textAlign: column.align ?? "left",
-    overflow: "hidden",
-    textOverflow: "ellipsis",
-    whiteSpace: "nowrap",
-    fontSize: "var(--mantine-font-size-sm)",
-    padding: "0 8px",
-  });
-  const line: React.CSSProperties = {
-    display: "grid",
-    gridTemplateColumns: tracks,
-    alignItems: "center",
-    height: ROW_PX,
-  };
   if (rows.length === 0) return <Text c="dimmed">{empty}</Text>;
   return (
     // A scrolled region has to be reachable by keyboard.
@@ -122,54 +111,78 @@ export function VirtualTable<T>({
         role="table"
         aria-label={label}
         aria-rowcount={rows.length + 1}
-        className="num"
+        className="table num"
         style={{ minWidth }}
       >
-        <div
-          role="rowgroup"
-          style={{ position: "sticky", top: 0, zIndex: 1, background: "var(--mantine-color-body)" }}
-        >
+        <div role="rowgroup" className="table-head">
           <div
             role="row"
             aria-rowindex={1}
-            style={{ ...line, borderBottom: "1px solid var(--mantine-color-default-border)" }}
+            className="table-row"
+            style={{ gridTemplateColumns: tracks }}
           >
             {columns.map((column) => (
-              <Text key={column.key} role="columnheader" size="sm" fw={600} style={cell(column)}>
+              <div
+                key={column.key}
+                role="columnheader"
+                className="table-cell"
+                data-align={column.align}
+              >
                 {column.title}
-              </Text>
+              </div>
             ))}
           </div>
         </div>
-        <div role="rowgroup" style={{ height: virtual.getTotalSize(), position: "relative" }}>
+        <div role="rowgroup" className="table-body" style={{ height: virtual.getTotalSize() }}>
           {virtual.getVirtualItems().map((item) => {
             const row = rows[item.index];
             if (row === undefined) return null;
             return (
-              <div
+              <Row
                 key={item.key}
-                role="row"
-                aria-rowindex={item.index + 2}
-                style={{
-                  ...line,
-                  position: "absolute",
-                  left: 0,
-                  right: 0,
-                  transform: `translateY(${item.start}px)`,
-                  borderBottom: "1px solid var(--mantine-color-default-border)",
-                }}
-              >
-                {columns.map((column) => (
-                  // Not a part of the library: there are hundreds, and each costs.
-                  <div key={column.key} role="cell" style={cell(column)}>
-                    {column.render(row)}
-                  </div>
-                ))}
-              </div>
+                row={row}
+                index={item.index}
+                top={item.start}
+                columns={columns}
+                tracks={tracks}
+              />
             );
           })}
         </div>
       </div>
+    </div>
+  );
+}
+
+/** Drawn anew only when its own row is another: not for a scroll, nor for what others tell. */
+const Row = memo(RowOf) as typeof RowOf;
+
+function RowOf<T>({
+  row,
+  index,
+  top,
+  columns,
+  tracks,
+}: {
+  row: T;
+  index: number;
+  top: number;
+  columns: readonly Column<T>[];
+  tracks: string;
+}) {
+  return (
+    <div
+      role="row"
+      aria-rowindex={index + 2}
+      className="table-row"
+      style={{ gridTemplateColumns: tracks, transform: `translateY(${top}px)` }}
+    >
+      {columns.map((column) => (
+        // Not a part of the library: there are hundreds, and each costs.
+        <div key={column.key} role="cell" className="table-cell" data-align={column.align}>
+          {column.render(row)}
+        </div>
+      ))}
     </div>
   );
 }

@@ -1,4 +1,5 @@
 import { Group, NumberInput, Select, TextInput } from "@mantine/core";
+import { memo } from "react";
 
 import type { Filter, Index } from "../../parts/fleet/fleet";
 
@@ -6,6 +7,35 @@ const STATES = ["ready", "cordoned", "draining", "unknown", "quarantine", "overu
 const GIB = 1024 ** 3;
 
 export function FleetFilters({
+  text,
+  onTyped,
+  ...others
+}: {
+  text: string;
+  onTyped: (text: string) => void;
+  filter: Filter;
+  index: Index;
+  onChange: (key: string, value: string) => void;
+}) {
+  return (
+    <Group gap="xs" align="flex-end">
+      <TextInput
+        label="Search"
+        size="xs"
+        w={180}
+        placeholder="node, device or worker"
+        value={text}
+        onChange={(event) => {
+          onTyped(event.currentTarget.value);
+        }}
+      />
+      <Choices {...others} />
+    </Group>
+  );
+}
+
+/** Apart, so that a struck key draws the field and not the choices among a thousand models. */
+const Choices = memo(function Choices({
   filter,
   index,
   onChange,
@@ -31,17 +61,7 @@ export function FleetFilters({
     />
   );
   return (
-    <Group gap="xs" align="flex-end">
-      <TextInput
-        label="Search"
-        size="xs"
-        w={180}
-        placeholder="node, device or worker"
-        value={filter.text}
-        onChange={(event) => {
-          onChange("q", event.currentTarget.value);
-        }}
-      />
+    <>
       {choice("State", "state", filter.state, STATES)}
       {choice("Model", "model", filter.model, index.models)}
       {choice("Label", "label", filter.label, index.labels)}
@@ -56,6 +76,6 @@ export function FleetFilters({
           onChange("free", value === 0 ? "" : String(value));
         }}
       />
-    </Group>
+    </>
   );
-}
+});

@@ -1,6 +1,6 @@
 import { Alert, Anchor, Drawer, Group, Progress, Stack, Table, Text, Title } from "@mantine/core";
 import { useQuery } from "@tanstack/react-query";
-import { useState } from "react";
+import { memo, useState } from "react";
 import { Link } from "react-router";
 
 import { api, data, type Schemas } from "../../api/client";
@@ -14,7 +14,13 @@ import { StateBadge } from "../../parts/StateBadge";
 import { Facts } from "../../parts/VirtualTable";
 
 /** One node: what it is, who is on it, how far its drain has come, and what can be done with it. */
-export function NodeDrawer({ name, onClose }: { name: string | null; onClose: () => void }) {
+export const NodeDrawer = memo(function NodeDrawer({
+  name,
+  onClose,
+}: {
+  name: string | null;
+  onClose: () => void;
+}) {
   return (
     <Drawer
       opened={name !== null && name !== ""}
@@ -27,7 +33,7 @@ export function NodeDrawer({ name, onClose }: { name: string | null; onClose: ()
       {name !== null && name !== "" && <NodeOf key={name} name={name} onForgotten={onClose} />}
     </Drawer>
   );
-}
+});
 
 function NodeOf({ name, onForgotten }: { name: string; onForgotten: () => void }) {
   const page = useQuery({

@@ -9,7 +9,7 @@ export function filterOf(address: URLSearchParams): Filter {
     state: address.get("state") ?? "",
     model: address.get("model") ?? "",
     label: address.get("label") ?? "",
-    text: address.get("q") ?? "",
+    text: address.get("search") ?? "",
     freeBytes: Number.isFinite(free) ? Math.max(0, free) * GIB : 0,
   };
 }

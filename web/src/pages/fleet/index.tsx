@@ -3,9 +3,17 @@ import { memo, useCallback, useDeferredValue, useMemo } from "react";
 import { useSearchParams } from "react-router";
 
 import { useFleet } from "../../api/queries";
-import { claimedBytes, type Fleet, filtered, freeBytes, indexed } from "../../parts/fleet/fleet";
+import {
+  claimedBytes,
+  type Filter,
+  type Fleet,
+  filtered,
+  freeBytes,
+  indexed,
+} from "../../parts/fleet/fleet";
 import { Loaded, Page } from "../../parts/Page";
 import { bytes, count, percent } from "../../parts/quantities";
+import { useTyped } from "../../parts/typed";
 import { Defragmentation } from "./Defragmentation";
 import { FleetFilters } from "./FleetFilters";
 import { filterOf } from "./filters";
@@ -34,9 +42,14 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
   const [address, setAddress] = useSearchParams();
   const index = useMemo(() => indexed(fleet), [fleet]);
   const filter = useMemo(() => filterOf(address), [address]);
-  // What is typed is there at once, what it finds a moment later.
-  const asked = useDeferredValue(filter);
-  const nodes = useMemo(() => filtered(fleet, index, asked), [fleet, index, asked]);
+  const [text, setText] = useTyped("search");
+  // What is typed is there at once, what it finds a moment later; the address, which follows later
+  // still, changes nothing of that.
+  const asked = useDeferredValue(JSON.stringify({ ...filter, text }));
+  const nodes = useMemo(
+    () => filtered(fleet, index, JSON.parse(asked) as Filter),
+    [fleet, index, asked],
+  );
   const put = useCallback(
     (key: string, value: string) => {
       setAddress(
@@ -57,24 +70,16 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
     },
     [put],
   );
+  const close = useCallback(() => {
+    put("node", "");
+  }, [put]);
   const view = address.get("view") === "table" ? "table" : "map";
   return (
     <Stack gap="sm">
       <Sums fleet={fleet} />
       <Group justify="space-between" align="flex-end">
-        <FleetFilters filter={filter} index={index} onChange={put} />
-        <SegmentedControl
-          aria-label="How the nodes are shown"
-          size="xs"
-          value={view}
-          onChange={(value) => {
-            put("view", value === "map" ? "" : value);
-          }}
-          data={[
-            { value: "map", label: "Map" },
-            { value: "table", label: "Table" },
-          ]}
-        />
+        <FleetFilters text={text} onTyped={setText} filter={filter} index={index} onChange={put} />
+        <Views shown={view} onChange={put} />
       </Group>
       <Text size="sm" c="dimmed" className="num" role="status">
         {nodes.length === fleet.nodes.length
@@ -83,19 +88,37 @@ function WholeFleet({ fleet }: { fleet: Fleet }) {
         {fleet.nodes.length === 1 ? "node" : "nodes"}
       </Text>
       {view === "map" ? (
-        <Picture nodes={nodes} index={index} model={asked.model} onNode={open} />
+        <Picture nodes={nodes} index={index} model={filter.model} onNode={open} />
       ) : (
         <NodeTable nodes={nodes} onNode={open} />
       )}
-      <NodeDrawer
-        name={address.get("node")}
-        onClose={() => {
-          open("");
-        }}
-      />
+      <NodeDrawer name={address.get("node")} onClose={close} />
     </Stack>
   );
 }
+
+const Views = memo(function Views({
+  shown,
+  onChange,
+}: {
+  shown: string;
+  onChange: (key: string, value: string) => void;
+}) {
+  return (
+    <SegmentedControl
+      aria-label="How the nodes are shown"
+      size="xs"
+      value={shown}
+      onChange={(value) => {
+        onChange("view", value === "map" ? "" : value);
+      }}
+      data={[
+        { value: "map", label: "Map" },
+        { value: "table", label: "Table" },
+      ]}
+    />
+  );
+});
 
 const Sums = memo(function Sums({ fleet }: { fleet: Fleet }) {
   const devices = fleet.nodes.flatMap((node) => node.devices);

@@ -4,11 +4,10 @@ import {
   type KeyboardEvent,
   memo,
   type RefObject,
+  useCallback,
   useDeferredValue,
-  useEffect,
   useMemo,
   useRef,
-  useState,
 } from "react";
 import { Link, useSearchParams } from "react-router";
 
@@ -18,6 +17,7 @@ import { useDenied } from "../../app/session";
 import { Loaded, Page } from "../../parts/Page";
 import { percent, rate, seconds } from "../../parts/quantities";
 import { StateBadge } from "../../parts/StateBadge";
+import { useTyped } from "../../parts/typed";
 import { type Column, type TableHandle, VirtualTable } from "../../parts/VirtualTable";
 import { listed, type State, STATES, topology, why, workers } from "./list";
 
@@ -149,10 +149,8 @@ export default function ModelsPage() {
 
 function List({ all }: { all: readonly Model[] }) {
   const [params, setParams] = useSearchParams();
-  // Kept here, as an address changes later than a key is struck; it follows for the next reload.
-  const [search, setSearch] = useState(params.get("search") ?? "");
+  const [search, setSearch] = useTyped("search");
   const stateKey = params.getAll("state").join(",");
-  const states = stateKey.split(",").filter(Boolean);
   const field = useRef<HTMLInputElement>(null);
   const table = useRef<TableHandle>(null);
   useHotkeys([["/", () => field.current?.focus()]]);
@@ -161,15 +159,14 @@ function List({ all }: { all: readonly Model[] }) {
   const asked = useDeferredValue(search);
   const { by, rows } = useMemo(
     () => listed(all, asked, stateKey.split(",").filter(Boolean)),
-    // eslint-disable-next-line react-hooks/preserve-manual-memoization -- a string does not change
     [all, asked, stateKey],
   );
-  useEffect(() => {
-    setParams((known) => withSearch(known, asked), { replace: true });
-  }, [asked, setParams]);
-  const setStates = (wanted: string[]) => {
-    setParams((known) => withStates(known, wanted), { replace: true });
-  };
+  const setStates = useCallback(
+    (wanted: string[]) => {
+      setParams((known) => withStates(known, wanted), { replace: true });
+    },
+    [setParams],
+  );
   const leave = (event: KeyboardEvent) => {
     if (event.key === "ArrowDown" && rows.length > 0) {
       event.preventDefault();
@@ -177,7 +174,6 @@ function List({ all }: { all: readonly Model[] }) {
     }
     if (event.key === "Escape") setSearch("");
   };
-  const offered = STATES.filter((state) => by.has(state) || states.includes(state));
   return (
     <>
       <Group gap="sm" align="center">
@@ -195,13 +191,7 @@ function List({ all }: { all: readonly Model[] }) {
           }}
           onKeyDown={leave}
         />
-        <Chip.Group multiple value={states} onChange={setStates}>
-          <Group gap={6} role="group" aria-label="Only models in these states">
-            {offered.map((state) => (
-              <StateChip key={state} state={state} count={by.get(state) ?? 0} />
-            ))}
-          </Group>
-        </Chip.Group>
+        <StateChips by={by} chosen={stateKey} onChange={setStates} />
         <Text size="sm" c="dimmed" className="num" role="status">
           {rows.length === all.length ? `${all.length} models` : `${rows.length} of ${all.length}`}
         </Text>
@@ -239,13 +229,6 @@ const Rows = memo(function Rows({
   );
 });
 
-function withSearch(known: URLSearchParams, search: string): URLSearchParams {
-  const next = new URLSearchParams(known);
-  if (search === "") next.delete("search");
-  else next.set("search", search);
-  return next;
-}
-
 function withStates(known: URLSearchParams, states: readonly string[]): URLSearchParams {
   const next = new URLSearchParams(known);
   next.delete("state");
@@ -255,10 +238,28 @@ function withStates(known: URLSearchParams, states: readonly string[]): URLSearc
   return next;
 }
 
-function StateChip({ state, count }: { state: State; count: number }) {
+/** Apart, as `Rows` is. */
+const StateChips = memo(function StateChips({
+  by,
+  chosen,
+  onChange,
+}: {
+  by: ReadonlyMap<State, number>;
+  /** With commas between. */
+  chosen: string;
+  onChange: (states: string[]) => void;
+}) {
+  const states = chosen.split(",").filter(Boolean);
+  const offered = STATES.filter((state) => by.has(state) || states.includes(state));
   return (
-    <Chip value={state} size="xs" variant="outline">
-      {state} <span className="num">{count}</span>
-    </Chip>
+    <Chip.Group multiple value={states} onChange={onChange}>
+      <Group gap={6} role="group" aria-label="Only models in these states">
+        {offered.map((state) => (
+          <Chip key={state} value={state} size="xs" variant="outline">
+            {state} <span className="num">{by.get(state) ?? 0}</span>
+          </Chip>
+        ))}
+      </Group>
+    </Chip.Group>
   );
-}
+});

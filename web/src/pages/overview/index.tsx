@@ -1,10 +1,11 @@
 import { Badge, Card, Group, Paper, SimpleGrid, Stack, Table, Text, Title } from "@mantine/core";
 import { IconCircleCheck } from "@tabler/icons-react";
-import { useQuery } from "@tanstack/react-query";
+import { queryOptions, usePrefetchQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
 
 import { api, data, type Schemas } from "../../api/client";
-import { useModels, useOverview } from "../../api/queries";
+import { useLive } from "../../api/live";
+import { MODELS, OVERVIEW, useModels, useOverview } from "../../api/queries";
 import { Chart, LINES } from "../../parts/Chart";
 import { Loaded, Page } from "../../parts/Page";
 import { bytes, count, percent, rate, seconds } from "../../parts/quantities";
@@ -14,7 +15,18 @@ import { inOrderOfNeed, linkOf } from "./needs";
 const SERIES_EVERY_MS = 15_000;
 const MODELS_SHOWN = 12;
 
+const LAST_HOUR = queryOptions({
+  queryKey: ["series"],
+  queryFn: () => data(api.GET("/admin/v1/series", { params: { query: { since_s: 3600 } } })),
+  refetchInterval: SERIES_EVERY_MS,
+});
+
 export default function OverviewPage() {
+  // All of it is asked for at once, and before anything is drawn.
+  usePrefetchQuery(OVERVIEW);
+  usePrefetchQuery(MODELS);
+  usePrefetchQuery(LAST_HOUR);
+  useLive(["models"]);
   const overview = useOverview();
   return (
     <Page title="Overview">
@@ -224,11 +236,7 @@ function Models() {
 }
 
 function LastHour() {
-  const series = useQuery({
-    queryKey: ["series"],
-    queryFn: () => data(api.GET("/admin/v1/series", { params: { query: { since_s: 3600 } } })),
-    refetchInterval: SERIES_EVERY_MS,
-  });
+  const series = useQuery(LAST_HOUR);
   return (
     <Loaded of={series} what="the last hour">
       {({ points, step_s }) => {

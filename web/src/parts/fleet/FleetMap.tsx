@@ -3,12 +3,18 @@ import "./fleet.css";
 import { Text } from "@mantine/core";
 import { useElementSize, useMergedRef } from "@mantine/hooks";
 import { useVirtualizer } from "@tanstack/react-virtual";
-import { type KeyboardEvent, memo, useMemo, useRef } from "react";
+import {
+  type CSSProperties,
+  type KeyboardEvent,
+  memo,
+  type SyntheticEvent,
+  useMemo,
+  useRef,
+} from "react";
 
 import { bytes } from "../quantities";
 import {
   claimedBytes,
-  colourOf,
   type FleetDevice,
   type FleetNode,
   type Index,
@@ -16,6 +22,7 @@ import {
   shortId,
   slotOf,
 } from "./fleet";
+import { filling } from "./filling";
 import { CARD, CARD_WIDTH, CELL, layout, spots } from "./layout";
 import { type Marks, NO_MARKS, stacked } from "./marks";
 
@@ -66,7 +73,7 @@ export function FleetMap({
     count: drawn.rows.length,
     getScrollElement: () => scroller.current,
     estimateSize: (at) => (drawn.rows[at]?.height ?? 0) + CARD.gap,
-    overscan: 3,
+    overscan: 1, // a row is dozens of devices
   });
   if (nodes.length === 0) return <Text c="dimmed">No node is like that.</Text>;
   return (
@@ -74,7 +81,16 @@ export function FleetMap({
       ref={ref}
       className="fleet-map"
       data-dims={near !== null || undefined}
-      style={{ maxHeight: height, height: drawn.height + 4 }}
+      style={{
+        maxHeight: height,
+        height: drawn.height + 4,
+        // Said once, not for each of hundreds.
+        ...({
+          "--cell-width": `${CELL.width}px`,
+          "--cell-height": `${CELL.height}px`,
+          "--cell-gap": `${CELL.gap}px`,
+        } as CSSProperties),
+      }}
       role="region"
       aria-label={label}
       // A scrolled region has to be reachable by keyboard.
@@ -162,8 +178,11 @@ const NodeCard = memo(function NodeCard({
   onPick: (at: Looked) => void;
   onNode: ((name: string) => void) | undefined;
 }) {
-  const inWords = node.state === "ready" ? "" : node.state;
   const bright = near.split(" ");
+  const look = (event: SyntheticEvent) => {
+    const device = deviceAt(node, event);
+    if (device !== undefined) onLook({ node, device });
+  };
   return (
     <div
       className="fleet-card"
@@ -181,34 +200,36 @@ const NodeCard = memo(function NodeCard({
         onClick={() => onNode?.(node.name)}
       >
         <b>{node.name}</b>
-        <Text span size="xs" className={node.state === "unknown" ? "fleet-bad" : "fleet-aside"}>
-          {inWords}
-        </Text>
+        {node.state !== "ready" && (
+          <span className={node.state === "unknown" ? "fleet-bad" : "fleet-aside"}>
+            {node.state}
+          </span>
+        )}
       </button>
       <div
         className="fleet-devices"
-        style={{ gap: CELL.gap }}
         role="toolbar"
         aria-label={`Devices of ${node.name}`}
         // Of a card's devices one is a stop of the tab key; arrows lead to the others.
         onKeyDown={moveFocus}
+        // Heard here and not by each device: there are hundreds on screen.
+        onMouseOver={look}
+        onFocus={look}
+        onClick={(event) => {
+          const device = deviceAt(node, event);
+          if (device !== undefined) onPick({ node, device });
+        }}
         tabIndex={-1}
       >
         {node.devices.map((device, at) => (
           <DeviceCell
             key={device.id}
             device={device}
+            at={at}
             index={index}
             marks={marks}
             near={bright.includes(String(at))}
             picked={picked === device.id}
-            first={at === 0}
-            onLook={() => {
-              onLook({ node, device });
-            }}
-            onPick={() => {
-              onPick({ node, device });
-            }}
           />
         ))}
       </div>
@@ -233,56 +254,52 @@ function moveFocus(event: KeyboardEvent<HTMLElement>): void {
   event.preventDefault();
 }
 
+function deviceAt(node: FleetNode, event: SyntheticEvent): FleetDevice | undefined {
+  const cell = (event.target as Element).closest("[data-at]");
+  return node.devices[Number(cell?.getAttribute("data-at") ?? -1)];
+}
+
 function DeviceCell({
   device,
+  at,
   index,
   marks,
   near,
   picked,
-  first,
-  onLook,
-  onPick,
 }: {
   device: FleetDevice;
+  /** Its place in its card. */
+  at: number;
   index: Index;
   marks: Marks;
   near: boolean;
   picked: boolean;
-  first: boolean;
-  onLook: () => void;
-  onPick: () => void;
 }) {
   const starts = marks.starts.get(device.id) ?? [];
   const share = (of: number) => `${Math.min(100, (100 * of) / device.memory_bytes)}%`;
   const trouble = device.quarantine !== "" || device.overuse !== "";
   const { held, coming } = stacked(device, starts);
-  const stops = device.claims.some((claim) => marks.stops.has(claim.worker));
-  const sign = trouble ? "!" : starts.length > 0 ? "+" : stops ? "−" : "";
+  const stopping = held.filter(({ claim }) => marks.stops.has(claim.worker));
+  const sign = trouble ? "!" : starts.length > 0 ? "+" : stopping.length > 0 ? "−" : "";
   return (
     <button
       type="button"
       className="fleet-device"
-      style={{ width: CELL.width, height: CELL.height }}
+      style={{ backgroundImage: filling(device, index) }}
+      data-at={at}
       data-near={near || starts.length > 0 || undefined}
       data-trouble={trouble || undefined}
       data-picked={picked || undefined}
       aria-pressed={picked}
       aria-label={inWords(device, index, marks)}
-      tabIndex={first ? 0 : -1}
-      onMouseEnter={onLook}
-      onFocus={onLook}
-      onClick={onPick}
+      tabIndex={at === 0 ? 0 : -1}
     >
-      {held.map(({ claim, from }) => (
+      {stopping.map(({ claim, from }) => (
         <span
           key={claim.worker}
           className="fleet-claim"
-          data-stops={marks.stops.has(claim.worker) || undefined}
-          style={{
-            bottom: share(from),
-            height: share(claim.memory_bytes),
-            backgroundColor: colourOf(index.workers.get(claim.worker)?.model ?? ""),
-          }}
+          data-stops
+          style={{ bottom: share(from), height: share(claim.memory_bytes) }}
         />
       ))}
       {coming.map(({ start, memoryBytes, from }) => (
@@ -293,10 +310,7 @@ function DeviceCell({
           style={{ bottom: share(from), height: share(memoryBytes) }}
         />
       ))}
-      {device.used_bytes > 0 && (
-        <span className="fleet-used" style={{ bottom: share(device.used_bytes) }} />
-      )}
-      <span className="fleet-sign">{sign}</span>
+      {sign !== "" && <span className="fleet-sign">{sign}</span>}
     </button>
   );
 }

@@ -109,6 +109,7 @@ describe("nodes", () => {
     expect(named({ label: "zone=a" })).toEqual(["one"]);
     expect(named({ freeBytes: 41 * GIB })).toEqual(["two", "three"]);
     expect(named({ text: "CHAT-D1" })).toEqual(["two"]);
+    expect(named({ text: "two/cuda2" })).toEqual(["two"]);
   });
 
   it("are found by what is wrong with their devices", () => {

@@ -16,6 +16,8 @@ export type Index = {
   halves: ReadonlyMap<string, { prefill: readonly FleetWorker[]; decode: readonly FleetWorker[] }>;
   models: readonly string[];
   labels: readonly string[];
+  /** What a node is found by: its name, its devices, their workers. */
+  texts: ReadonlyMap<string, string>;
 };
 
 export function indexed(fleet: Fleet): Index {
@@ -45,7 +47,17 @@ export function indexed(fleet: Fleet): Index {
     halves,
     models: [...new Set(fleet.workers.map((worker) => worker.model))].sort(),
     labels: [...labels].sort(),
+    texts: new Map(fleet.nodes.map((node) => [node.name, textOf(node)])),
   };
+}
+
+function textOf({ name, devices }: FleetNode): string {
+  const parts = [name];
+  for (const { id, model, claims } of devices) {
+    parts.push(id, model);
+    for (const { worker } of claims) parts.push(worker);
+  }
+  return parts.join("\n").toLowerCase();
 }
 
 function pairKey(worker: FleetWorker): string {
@@ -117,23 +129,12 @@ export function filtered(fleet: Fleet, index: Index, filter: Filter): readonly F
         node.devices.some((device) =>
           device.claims.some((claim) => index.workers.get(claim.worker)?.model === filter.model),
         )) &&
-      (text === "" || isNamed(node, text)),
+      (text === "" || (index.texts.get(node.name)?.includes(text) ?? false)),
   );
 }
 
 function hasLabel(node: FleetNode, label: string): boolean {
   return Object.entries(node.labels).some(([key, value]) => `${key}=${value}` === label);
-}
-
-function isNamed(node: FleetNode, text: string): boolean {
-  return (
-    node.name.toLowerCase().includes(text) ||
-    node.devices.some(
-      (device) =>
-        device.model.toLowerCase().includes(text) ||
-        device.claims.some((claim) => claim.worker.toLowerCase().includes(text)),
-    )
-  );
 }
 
 export function claimedBytes(device: FleetDevice): number {
