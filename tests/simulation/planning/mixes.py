@@ -4,6 +4,7 @@ from functools import cache
 from pathlib import Path
 
 import msgspec
+from simulation.routing.trace import read_trace, replayed
 
 from pipelines.planner.demand import Demand, Length, sampled
 from pipelines.planner.fleet import Fleet, NodeKind
@@ -17,7 +18,6 @@ _TRACES = Path(__file__).parent.parent / "traces"
 _FILES = {
     "code": "azure_code_2023.csv.gz",
     "conv": "azure_conv_2023.csv.gz",
-    "mooncake": "mooncake_conversation.jsonl.gz",
 }
 # First token and tokens after it, by what is asked: code is completed under the eyes of who types,
 # Mooncake's prompts are ten thousand tokens long.
@@ -77,7 +77,12 @@ MIXES = {3: _THREE, 6: _SIX, 12: _TWELVE}
 
 @cache
 def trace(name: str) -> tuple[Arrival, ...]:
-    return tuple(read(_TRACES / _FILES[name]))
+    if name in _FILES:
+        return tuple(read(_TRACES / _FILES[name]))
+    return tuple(
+        Arrival(one.at_s, Length(one.prompt_tokens, one.output_tokens))
+        for one in replayed(read_trace(), speed=1.0, seed=0)
+    )
 
 
 @cache
