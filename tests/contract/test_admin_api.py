@@ -237,6 +237,21 @@ async def test_dry_run_writes_nothing(admin: World, client: httpx.AsyncClient):
     assert await admin.store.version() == before
 
 
+async def test_checking_what_is_wrong_is_no_error(admin: World, client: httpx.AsyncClient):
+    before = await admin.store.version()
+    refusals = []
+    for body in (SPEC | {"task": "sing"}, {}, []):
+        answer = await client.post("/admin/v1/models:check", json=body)
+        assert (answer.status_code, answer.json()["would"]) == (200, None)
+        refusals.append(answer.json()["refused"])
+    assert [refused["field"] for refused in refusals] == ["task", "name", ""]
+    assert refusals[0]["message"].startswith("is 'sing'")
+    checked = (await client.post("/admin/v1/models:check", json=SPEC)).json()
+    validated = (await client.post("/admin/v1/models:validate", json=SPEC)).json()
+    assert checked == {"would": validated, "refused": None}
+    assert await admin.store.version() == before
+
+
 async def test_a_fallback_that_is_not_there_is_warned_of_and_not_refused(client: httpx.AsyncClient):
     """Models may come in any order."""
     spec = SPEC | {"fallback": {"models": ["smollm2", "later"]}}

@@ -144,6 +144,8 @@ async def test_a_bearer_key_wins_over_a_cookie(admin: World):
             "role": "viewer",
             "csrf": "",
             "expires_at": None,
+            "inference_host": "inference",
+            "inference_port": 80,
         }
         headers = {"authorization": f"Bearer {secret}"}
         answer = await page.post("/admin/v1/nodes/local/cordon", headers=headers)
@@ -158,6 +160,7 @@ async def test_a_viewer_looks_and_plans_and_changes_nothing(admin: World):
     async with admin.client(secret) as client:
         allowed = {
             ("POST", "/admin/v1/plan"),
+            ("POST", "/admin/v1/models:check"),
             ("POST", "/admin/v1/models:diff"),
             ("POST", "/admin/v1/models:validate"),
             ("POST", "/admin/v1/session"),

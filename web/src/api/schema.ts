@@ -61,6 +61,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/models:check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * CheckModel
+         * @description As `models:validate`, for who is still writing: what is wrong with the spec is an answer,
+         *     and no error.
+         */
+        post: operations["checkModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/models": {
         parameters: {
             query?: never;
@@ -1179,7 +1200,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -1187,52 +1208,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -1240,11 +1261,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1253,7 +1274,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -1274,31 +1295,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -1306,11 +1327,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1319,7 +1340,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -1338,31 +1359,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -1370,11 +1391,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1383,7 +1404,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -1391,7 +1412,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -1404,7 +1425,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -1412,42 +1433,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -1457,11 +1478,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1498,31 +1519,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -1531,9 +1552,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -1542,9 +1563,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -1559,9 +1580,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -1570,20 +1591,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -1592,24 +1613,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -1617,11 +1638,10 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
-            diff?: components["schemas"]["DiffView"] | null;
-            /** @default [] */
+            diff: components["schemas"]["DiffView"] | null;
             warnings: string[];
         };
         /** AuditList */
@@ -1668,6 +1688,11 @@ export interface components {
         ChangeView: {
             model: string;
             change: components["schemas"]["pipelines_plan_Change"];
+        };
+        /** CheckedView */
+        CheckedView: {
+            would: components["schemas"]["AppliedView"] | null;
+            refused: components["schemas"]["RefusedView"] | null;
         };
         /** ClaimView */
         ClaimView: {
@@ -1749,21 +1774,13 @@ export interface components {
         };
         /** EngineMetrics */
         EngineMetrics: {
-            /** @default 0 */
             requests_running: number;
-            /** @default 0 */
             requests_waiting: number;
-            /** @default 0 */
             kv_cache_usage: number;
-            /** @default 0 */
             kv_transfers: number;
-            /** @default 0 */
             kv_transfer_failures: number;
-            /** @default 0 */
             prompt_tokens: number;
-            /** @default 0 */
             generation_tokens: number;
-            /** @default 0 */
             requests: number;
         };
         /**
@@ -1991,7 +2008,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -1999,52 +2016,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2052,11 +2069,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2065,7 +2082,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -2086,31 +2103,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2118,11 +2135,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2131,7 +2148,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2150,31 +2167,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2182,11 +2199,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2195,7 +2212,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2203,7 +2220,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -2216,7 +2233,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -2224,42 +2241,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -2269,11 +2286,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2310,31 +2327,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -2343,9 +2360,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -2354,9 +2371,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -2371,9 +2388,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -2382,20 +2399,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -2404,24 +2421,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -2429,7 +2446,7 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
             rollout: components["schemas"]["RolloutSummary"] | null;
@@ -2663,7 +2680,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -2671,52 +2688,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2724,11 +2741,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2737,7 +2754,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -2758,31 +2775,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2790,11 +2807,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2803,7 +2820,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2822,31 +2839,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2854,11 +2871,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2867,7 +2884,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2875,7 +2892,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -2888,7 +2905,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -2896,42 +2913,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -2941,11 +2958,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2982,31 +2999,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -3015,9 +3032,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -3026,9 +3043,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -3043,9 +3060,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -3054,20 +3071,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -3076,24 +3093,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -3101,7 +3118,7 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
         };
@@ -3123,6 +3140,11 @@ export interface components {
          * @enum {string}
          */
         Reason: "node-not-ready" | "labels-differ" | "too-few-devices" | "device-model-differs" | "device-too-small" | "quarantine" | "no-island" | "runtime-missing" | "device-kind-differs" | "too-far" | "not-enough-free" | "in-foreign-use" | "quota";
+        /** RefusedView */
+        RefusedView: {
+            field: string;
+            message: string;
+        };
         /** RestoredItem */
         RestoredItem: {
             kind: string;
@@ -3159,7 +3181,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -3167,52 +3189,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -3220,11 +3242,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3233,7 +3255,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -3254,31 +3276,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -3286,11 +3308,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3299,7 +3321,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -3318,31 +3340,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -3350,11 +3372,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3363,7 +3385,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -3371,7 +3393,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -3384,7 +3406,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -3392,42 +3414,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -3437,11 +3459,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3478,31 +3500,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -3511,9 +3533,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -3522,9 +3544,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -3539,9 +3561,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -3550,20 +3572,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -3572,24 +3594,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -3597,7 +3619,7 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
         };
@@ -3612,9 +3634,8 @@ export interface components {
             desired: number;
             live: number;
             ready: number;
-            /** @default 0 */
             asleep: number;
-            autoscale?: components["schemas"]["AutoscaleCount"] | null;
+            autoscale: components["schemas"]["AutoscaleCount"] | null;
         };
         /** RolledRole */
         RolledRole: {
@@ -3696,6 +3717,8 @@ export interface components {
             role: components["schemas"]["AccessRole"];
             csrf: string;
             expires_at: string | null;
+            inference_host: string;
+            inference_port: number;
         };
         /**
          * Severity
@@ -3750,13 +3773,9 @@ export interface components {
         Turnover: {
             variant: string;
             role: components["schemas"]["Role"];
-            /** @default 0 */
             kept: number;
-            /** @default 0 */
             replaced: number;
-            /** @default 0 */
             started: number;
-            /** @default 0 */
             stopped: number;
         };
         /**
@@ -3842,7 +3861,7 @@ export interface components {
             created_at: string;
             ready_at: string | null;
             ended_at: string | null;
-            metrics?: components["schemas"]["EngineMetrics"] | null;
+            metrics: components["schemas"]["EngineMetrics"] | null;
         };
         /**
          * Change
@@ -3853,8 +3872,8 @@ export interface components {
         registry_spec_differences_Change: {
             kind: components["schemas"]["ChangeKind"];
             field: string;
-            before?: unknown;
-            after?: unknown;
+            before: unknown;
+            after: unknown;
         };
     };
     responses: never;
@@ -4612,6 +4631,518 @@ export interface operations {
             };
             /** @description The body is too large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    checkModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    name: string;
+                    /** @default  */
+                    source?: string;
+                    /**
+                     * Task
+                     * @description What a model is for: it decides which routes it answers and how its engine is started.
+                     * @enum {unknown}
+                     */
+                    task?: "embed" | "generate" | "rerank";
+                    /** @default default */
+                    owner?: string;
+                    /** @default 100 */
+                    priority?: number;
+                    variants: {
+                        /** @default default */
+                        name?: string;
+                        /** @default 100 */
+                        weight?: number;
+                        /** @default 0 */
+                        shadow_percent?: number;
+                        /**
+                         * EngineName
+                         * @enum {unknown}
+                         */
+                        engine: "emulator" | "openai" | "sglang" | "vllm";
+                        /** @default  */
+                        runtime?: string;
+                        topology: {
+                            /** @enum {unknown} */
+                            type: "aggregated";
+                            /** @default 1 */
+                            workers?: number;
+                            /** @default 0 */
+                            min_available?: number;
+                            max_surge?: number | null;
+                            /** @default 1 */
+                            max_unavailable?: number;
+                            autoscale?: {
+                                /** @default 1 */
+                                workers_min?: number;
+                                workers_max: number;
+                                /** @default 8192 */
+                                queued_prompt_tokens_max?: number;
+                                /** @default 0.8 */
+                                kv_usage_max?: number;
+                                /** @default 300 */
+                                stable_s?: number;
+                            } | null;
+                            /** @default 1 */
+                            devices?: number;
+                            /** @default 1 */
+                            tensor_parallel?: number;
+                            /** @default 1 */
+                            pipeline_parallel?: number;
+                            /** @default  */
+                            memory?: string;
+                            /**
+                             * Placement
+                             * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                             *         the device's name (``H100``), one *island* for all devices of a worker.
+                             */
+                            placement?: {
+                                /** @default {} */
+                                labels?: {
+                                    [key: string]: string;
+                                };
+                                /** @default  */
+                                device_model?: string;
+                                /**
+                                 * Island
+                                 * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                                 * @enum {unknown}
+                                 */
+                                island?: "prefer" | "require";
+                            };
+                            /** @default {} */
+                            args?: {
+                                [key: string]: string | number | boolean;
+                            };
+                        } | {
+                            /** @enum {unknown} */
+                            type: "disaggregated";
+                            /**
+                             * RoleSpec
+                             * @description What each worker of a role gets.
+                             *
+                             *         *workers* is how many of them, of which *min_available* are never taken away for the sake of
+                             *         others; *devices* how many devices each one holds; *memory* how much of each device (empty: the
+                             *         whole device); *placement* what this role wishes beside or instead of its variant's wishes;
+                             *         *args* are further engine flags without dashes.
+                             *
+                             *         While the role changes, at most *max_surge* workers more than *workers* live (None: as many as
+                             *         find room), and at most *max_unavailable* fewer are ready. With *autoscale*, *workers* is what
+                             *         it begins with.
+                             */
+                            prefill: {
+                                /** @default 1 */
+                                workers?: number;
+                                /** @default 0 */
+                                min_available?: number;
+                                max_surge?: number | null;
+                                /** @default 1 */
+                                max_unavailable?: number;
+                                autoscale?: {
+                                    /** @default 1 */
+                                    workers_min?: number;
+                                    workers_max: number;
+                                    /** @default 8192 */
+                                    queued_prompt_tokens_max?: number;
+                                    /** @default 0.8 */
+                                    kv_usage_max?: number;
+                                    /** @default 300 */
+                                    stable_s?: number;
+                                } | null;
+                                /** @default 1 */
+                                devices?: number;
+                                /** @default 1 */
+                                tensor_parallel?: number;
+                                /** @default 1 */
+                                pipeline_parallel?: number;
+                                /** @default  */
+                                memory?: string;
+                                /**
+                                 * Placement
+                                 * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                                 *         the device's name (``H100``), one *island* for all devices of a worker.
+                                 */
+                                placement?: {
+                                    /** @default {} */
+                                    labels?: {
+                                        [key: string]: string;
+                                    };
+                                    /** @default  */
+                                    device_model?: string;
+                                    /**
+                                     * Island
+                                     * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                                     * @enum {unknown}
+                                     */
+                                    island?: "prefer" | "require";
+                                };
+                                /** @default {} */
+                                args?: {
+                                    [key: string]: string | number | boolean;
+                                };
+                            };
+                            /**
+                             * RoleSpec
+                             * @description What each worker of a role gets.
+                             *
+                             *         *workers* is how many of them, of which *min_available* are never taken away for the sake of
+                             *         others; *devices* how many devices each one holds; *memory* how much of each device (empty: the
+                             *         whole device); *placement* what this role wishes beside or instead of its variant's wishes;
+                             *         *args* are further engine flags without dashes.
+                             *
+                             *         While the role changes, at most *max_surge* workers more than *workers* live (None: as many as
+                             *         find room), and at most *max_unavailable* fewer are ready. With *autoscale*, *workers* is what
+                             *         it begins with.
+                             */
+                            decode: {
+                                /** @default 1 */
+                                workers?: number;
+                                /** @default 0 */
+                                min_available?: number;
+                                max_surge?: number | null;
+                                /** @default 1 */
+                                max_unavailable?: number;
+                                autoscale?: {
+                                    /** @default 1 */
+                                    workers_min?: number;
+                                    workers_max: number;
+                                    /** @default 8192 */
+                                    queued_prompt_tokens_max?: number;
+                                    /** @default 0.8 */
+                                    kv_usage_max?: number;
+                                    /** @default 300 */
+                                    stable_s?: number;
+                                } | null;
+                                /** @default 1 */
+                                devices?: number;
+                                /** @default 1 */
+                                tensor_parallel?: number;
+                                /** @default 1 */
+                                pipeline_parallel?: number;
+                                /** @default  */
+                                memory?: string;
+                                /**
+                                 * Placement
+                                 * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                                 *         the device's name (``H100``), one *island* for all devices of a worker.
+                                 */
+                                placement?: {
+                                    /** @default {} */
+                                    labels?: {
+                                        [key: string]: string;
+                                    };
+                                    /** @default  */
+                                    device_model?: string;
+                                    /**
+                                     * Island
+                                     * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                                     * @enum {unknown}
+                                     */
+                                    island?: "prefer" | "require";
+                                };
+                                /** @default {} */
+                                args?: {
+                                    [key: string]: string | number | boolean;
+                                };
+                            };
+                            /**
+                             * @default auto
+                             * @enum {unknown}
+                             */
+                            transfer?: "auto" | "mooncake" | "nixl";
+                            /**
+                             * Locality
+                             * @description How near each other the prefill and decode workers of a variant must be.
+                             * @enum {unknown}
+                             */
+                            locality?: "fabric" | "node" | "prefer";
+                            /**
+                             * Bypass
+                             * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
+                             */
+                            bypass?: {
+                                /** @default 0 */
+                                max_prompt_tokens?: number;
+                            };
+                            /**
+                             * Ratio
+                             * @description Prefill workers for each decode worker: what the autoscaler may not leave.
+                             */
+                            ratio?: {
+                                /** @default 0.001 */
+                                min?: number;
+                                /** @default 1000 */
+                                max?: number;
+                            };
+                        } | {
+                            /** @enum {unknown} */
+                            type: "external";
+                            /** @default [] */
+                            workers?: {
+                                url: string;
+                                /** @default 0 */
+                                bootstrap_port?: number;
+                            }[];
+                            /** @default [] */
+                            prefill?: {
+                                url: string;
+                                /** @default 0 */
+                                bootstrap_port?: number;
+                            }[];
+                            /** @default [] */
+                            decode?: {
+                                url: string;
+                                /** @default 0 */
+                                bootstrap_port?: number;
+                            }[];
+                            /** @default  */
+                            served_name?: string;
+                            /** @default  */
+                            token_file?: string;
+                            /**
+                             * Bypass
+                             * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
+                             */
+                            bypass?: {
+                                /** @default 0 */
+                                max_prompt_tokens?: number;
+                            };
+                        };
+                        /**
+                         * Placement
+                         * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                         *         the device's name (``H100``), one *island* for all devices of a worker.
+                         */
+                        placement?: {
+                            /** @default {} */
+                            labels?: {
+                                [key: string]: string;
+                            };
+                            /** @default  */
+                            device_model?: string;
+                            /**
+                             * Island
+                             * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                             * @enum {unknown}
+                             */
+                            island?: "prefer" | "require";
+                        };
+                    }[];
+                    /** Routing */
+                    routing?: {
+                        /**
+                         * RoutingPolicy
+                         * @enum {unknown}
+                         */
+                        policy?: "kv_events" | "least_loaded" | "prefix" | "round_robin" | "session";
+                        /**
+                         * Sticky
+                         * @description What keeps a client with one variant (and, in a rollout, one revision).
+                         * @enum {unknown}
+                         */
+                        sticky?: "key" | "none" | "session";
+                    };
+                    /**
+                     * Limits
+                     * @description Per request. Times in seconds: to a connection, to the first token, for a KV transfer (from
+                     *         prefill's answer to decode's first token), between two tokens, and for the whole answer.
+                     *
+                     *         A worker gets at most *in_flight_per_worker* requests at once. What is above that waits, at
+                     *         most *queued* requests for at most *queued_s* seconds each. *retry_after_s* is what a 429 or a
+                     *         503 tells the client to wait at least.
+                     *
+                     *         Over all gateway processes, 0 being no limit: *requests_per_minute*, *tokens_per_minute* (prompt
+                     *         and answer together) and *in_flight*, requests at once.
+                     */
+                    limits?: {
+                        /** @default 2 */
+                        connect_s?: number;
+                        /** @default 120 */
+                        first_token_s?: number;
+                        /** @default 35 */
+                        transfer_s?: number;
+                        /** @default 60 */
+                        between_tokens_s?: number;
+                        /** @default 600 */
+                        total_s?: number;
+                        /** @default 8388608 */
+                        body_bytes?: number;
+                        /** @default 5 */
+                        retry_after_s?: number;
+                        /** @default 256 */
+                        in_flight_per_worker?: number;
+                        /** @default 1000 */
+                        queued?: number;
+                        /** @default 30 */
+                        queued_s?: number;
+                        /** @default 0 */
+                        requests_per_minute?: number;
+                        /** @default 0 */
+                        tokens_per_minute?: number;
+                        /** @default 0 */
+                        in_flight?: number;
+                    };
+                    /**
+                     * Price
+                     * @description What a million tokens cost, in your currency: *input* of prompts, *output* of answers. At
+                     *         most three decimals, so that every token costs a whole number of nanos.
+                     */
+                    price?: {
+                        /** @default 0 */
+                        input?: number;
+                        /** @default 0 */
+                        output?: number;
+                    };
+                    /**
+                     * Slo
+                     * @description What its users are promised: time to the first token and between tokens, in seconds; 0
+                     *         promises nothing. The autoscaler and the planner hold to it.
+                     */
+                    slo?: {
+                        /** @default 0 */
+                        ttft_s?: number;
+                        /** @default 0 */
+                        tpot_s?: number;
+                    };
+                    /**
+                     * RolloutPolicy
+                     * @description *canary* are the percents of the traffic that the new revision takes, one step after the
+                     *         other, each for *pause_s* at least. Before a step its workers must be ready within *ready_s*.
+                     *         Where they are not, or the *gate* fails, it is rolled back, unless *rollback* is off: then it
+                     *         stands still.
+                     */
+                    rollout?: {
+                        /**
+                         * @default [
+                         *       100
+                         *     ]
+                         */
+                        canary?: number[];
+                        /** @default 0 */
+                        pause_s?: number;
+                        /**
+                         * Promote
+                         * @description What leads from one step of a rollout to the next.
+                         * @enum {unknown}
+                         */
+                        promote?: "auto" | "manual";
+                        gate?: {
+                            /** @default 30 */
+                            watch_s?: number;
+                            /** @default 20 */
+                            requests_min?: number;
+                            /** @default 0.02 */
+                            error_rate_max?: number;
+                            /** @default 1.5 */
+                            ttft_ratio_max?: number;
+                            /** @default 1.5 */
+                            tpot_ratio_max?: number;
+                        } | null;
+                        /** @default 1800 */
+                        ready_s?: number;
+                        /** @default true */
+                        rollback?: boolean;
+                    };
+                    /**
+                     * Idle
+                     * @description After *after_s* without a request the model's workers sleep or stop (0: never). Whoever asks
+                     *         for it then waits at most *wake_s* until it is awake.
+                     */
+                    idle?: {
+                        /** @default 0 */
+                        after_s?: number;
+                        /**
+                         * IdleAction
+                         * @enum {unknown}
+                         */
+                        then?: "sleep" | "stop";
+                        /** @default 300 */
+                        wake_s?: number;
+                    };
+                    /** @default  */
+                    pool?: string;
+                    /**
+                     * Fallback
+                     * @description Who answers instead: *models*, in their order, when one of *on* is the case.
+                     */
+                    fallback?: {
+                        /** @default [] */
+                        models?: string[];
+                        /**
+                         * @default [
+                         *       "no_capacity",
+                         *       "error",
+                         *       "context_length"
+                         *     ]
+                         */
+                        on?: ("context_length" | "error" | "no_capacity")[];
+                    };
+                };
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckedView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

@@ -29,7 +29,7 @@ export function Planned({
 
 function Would({ of }: { of: Schemas["AppliedView"] }) {
   const { diff } = of;
-  if (!of.changed || diff === null || diff === undefined) {
+  if (!of.changed || diff === null) {
     return <Text c="dimmed">The spec says so already: nothing would change.</Text>;
   }
   return (
