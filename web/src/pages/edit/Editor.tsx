@@ -167,7 +167,12 @@ export function Editor({
             <Group gap="sm" mb="xs">
               <Title order={2}>What would come of it</Title>
               {thinking && <Loader role="status" size="xs" aria-label="Thinking it through" />}
-              <Button size="xs" variant="default" disabled={spec === null} onClick={again}>
+              <Button
+                size="xs"
+                variant="default"
+                disabled={validation.view === null}
+                onClick={again}
+              >
                 Plan anew
               </Button>
             </Group>
