@@ -5,6 +5,7 @@ import { Link } from "react-router";
 
 import { api, data, type Schemas } from "../../api/client";
 import { useModels, useOverview } from "../../api/queries";
+import { Advice } from "../../parts/Advice";
 import { Chart, LINES } from "../../parts/Chart";
 import { Loaded, Page } from "../../parts/Page";
 import { bytes, count, percent, rate, seconds } from "../../parts/quantities";
@@ -76,8 +77,8 @@ function Problems({ of: now }: { of: Schemas["OverviewView"] }) {
                   {problem.sentence}
                 </Text>
                 {problem.advice !== "" && (
-                  <Text size="sm" c="dimmed" className="wrap">
-                    What to do: {problem.advice}
+                  <Text size="sm" className="wrap">
+                    What to do: <Advice of={problem.advice} model={problem.name} />
                   </Text>
                 )}
               </div>

@@ -27,5 +27,6 @@ test("what does not answer comes first, then what is busy", () => {
 test("a problem leads to where it can be looked at", () => {
   expect(linkOf({ kind: "model", name: "a" })).toBe("/models/a");
   expect(linkOf({ kind: "rollout", name: "a" })).toBe("/models/a?tab=rollout");
-  expect(linkOf({ kind: "device", name: "n1/gpu0" })).toBe("/fleet?search=n1%2Fgpu0");
+  expect(linkOf({ kind: "device", name: "n1/gpu0" })).toBe("/fleet?node=n1");
+  expect(linkOf({ kind: "node", name: "n1" })).toBe("/fleet?node=n1");
 });

@@ -32,8 +32,9 @@ export function linkOf(problem: Pick<Schemas["ProblemView"], "kind" | "name">): 
     case "rollout":
       return `/models/${encodeURIComponent(problem.name)}?tab=rollout`;
     case "node":
-    case "device":
-      return `/fleet?search=${encodeURIComponent(problem.name)}`;
+      return `/fleet?node=${encodeURIComponent(problem.name)}`;
+    case "device": // node/device
+      return `/fleet?node=${encodeURIComponent(problem.name.replace(/\/[^/]*$/, ""))}`;
     case "controller":
       return "/fleet";
   }
