@@ -36,7 +36,7 @@ export function StateBadge({ state }: { state: string }) {
       color={COLOURS[word] ?? "gray"}
       variant="light"
       tt="none"
-      miw="fit-content"
+      miw="max-content"
       style={{ verticalAlign: "middle" }}
     >
       {word}
