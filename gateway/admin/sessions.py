@@ -61,7 +61,7 @@ class SessionController(Controller):
         else:
             name, password = wish.account_and_password
             session, secret = await ctx.door.with_password(name, password, by)
-        host, port = _inference(ctx.playground.url)
+        host, port = inference_at(ctx.playground.url)
         view = SessionView(
             actor=session.actor,
             role=session.role,
@@ -86,7 +86,7 @@ class SessionController(Controller):
         session = asker.session
         secret = cookie_secret(dict(request.scope["headers"]))
         signed_in = session is not None and secret is not None
-        host, port = _inference(ctx.playground.url)
+        host, port = inference_at(ctx.playground.url)
         return SessionView(
             actor=asker.principal.actor,
             role=asker.principal.role,
@@ -105,7 +105,7 @@ class SessionController(Controller):
         return Response(view, headers={"set-cookie": cookie("", 0)})
 
 
-def _inference(url: httpx.URL) -> tuple[str, int]:
+def inference_at(url: httpx.URL) -> tuple[str, int]:
     """What is bound to every address is asked by this machine at a loopback one, which is nobody
     else's.
     """

@@ -1,10 +1,11 @@
 """The README's pictures of the console: a world of emulators on GPUs that are none, and a browser.
 
-    make screenshots    # into examples/screenshots, in light and in dark
+make screenshots    # into examples/screenshots, in light and in dark
 """
 
 import argparse
 import json
+import sys
 import tempfile
 from contextlib import ExitStack
 from pathlib import Path
@@ -64,6 +65,7 @@ owner: lab
 variants: [{engine: emulator, topology: {type: aggregated, devices: 4, memory: 78GiB}}]
 """
 
+
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__)
     arguments.add_argument("--into", type=Path, default=PICTURES)
@@ -78,7 +80,7 @@ def main() -> None:
     for picture in sorted(into.glob("*.png")):
         size = picture.stat().st_size
         assert size <= BYTES_MAX, f"{picture.name} has {size} bytes"
-        print(f"{picture}: {size // 1000} kB")
+        sys.stdout.write(f"{picture.name}: {size // 1000} kB\n")
 
 
 def take(yard: Yard, into: Path) -> None:

@@ -78,6 +78,9 @@ async def test_openapi_says_what_bodies_look_like(admin: World, client: httpx.As
     put = schema["paths"]["/admin/v1/models/{name}"]["put"]
     spec = put["requestBody"]["content"]["application/json"]["schema"]
     assert {"name", "variants"} <= set(spec["required"])
+    assert "priority" not in spec["required"]
+    answer = schema["components"]["schemas"]["AppliedView"]
+    assert set(answer["required"]) == set(answer["properties"]), "a default is there, too"
     assert "$ref" not in str(spec)
     scale = schema["paths"]["/admin/v1/models/{name}/scale"]["patch"]
     assert "prefill" in str(scale["requestBody"])

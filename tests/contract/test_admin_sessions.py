@@ -14,6 +14,7 @@ from argon2.exceptions import VerifyMismatchError
 
 from gateway.admin import sign_in
 from gateway.admin.browser import COOKIE
+from gateway.admin.sessions import inference_at
 from registry import passwords
 from registry.keys import digest
 from registry.passwords import hash_password, is_password
@@ -128,6 +129,18 @@ async def test_a_forged_request_reads_no_session(admin: World, monkeypatch: pyte
         for changed in ({"x-csrf-token": "A" * 43}, {"sec-fetch-site": "cross-site"}):
             answer = await page.delete("/admin/v1/models/canary", headers=changed)
             assert answer.status_code == 403
+
+
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("http://127.0.0.1:9000", ("", 9000)),
+        ("http://[::1]:9000", ("", 9000)),
+        ("http://10.0.0.5:80", ("10.0.0.5", 80)),
+    ],
+)
+def test_where_inference_is_served_is_told_as_others_reach_it(asked: str, told: tuple[str, int]):
+    assert inference_at(httpx.URL(asked)) == told
 
 
 async def test_a_bearer_key_wins_over_a_cookie(admin: World):
