@@ -44,7 +44,7 @@ def test_why_a_model_does_not_answer_and_who_feeds_whom(yard: Yard, tab: Tab):
     wrong = page.get_by_role("region", name="What is wrong").get_by_role("listitem")
     placeless = wrong.filter(has_text="model huge")
     expect(placeless).to_contain_text("nothing answers")
-    expect(placeless).to_contain_text("no place for default/unified/0: local: needs 3.9 TiB")
+    expect(placeless).to_contain_text("no place for default/unified/0: local: needs 4000.0 GiB")
     hurt = wrong.filter(has_text="model pair")
     expect(hurt).to_contain_text("answers, but not with all it should have")
     expect(hurt).to_contain_text("1 of 2 decode ready")
