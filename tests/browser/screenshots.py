@@ -10,7 +10,7 @@ import tempfile
 from contextlib import ExitStack
 from pathlib import Path
 
-from playwright.sync_api import sync_playwright
+from playwright.sync_api import expect, sync_playwright
 from steady_load import SteadyLoad
 from tab import Tab, chromium, context_of
 from yard import Yard, eventually, run_yard
@@ -116,6 +116,7 @@ def overview_page(yard: Yard, tab: Tab, into: Path) -> None:
         process.kill()
     wrong = tab.page.get_by_role("region", name="What is wrong")
     wrong.get_by_text("coder").first.wait_for()
+    expect(wrong).not_to_contain_text("starts again")  # it has begun to
     both(tab, into / "overview")
 
 
@@ -132,7 +133,7 @@ def fleet_page(tab: Tab, into: Path) -> None:
     # The one with two models on it; who it works with is drawn.
     devices = tab.page.get_by_role("toolbar", name="Devices of gpu-1").get_by_role("button")
     devices.nth(3).click()
-    both(tab, into / "fleet", height=500)
+    both(tab, into / "fleet", height=540)
 
 
 def edit_page(tab: Tab, into: Path) -> None:
