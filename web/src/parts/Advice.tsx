@@ -10,7 +10,7 @@ export function Advice({ of: advice, model }: { of: string; model: string }) {
       text
     ) : (
       <span key={at}>
-        <Anchor component={Link} inherit to={link.to}>
+        <Anchor component={Link} inherit underline="always" to={link.to}>
           {link.label}
         </Anchor>{" "}
         <Text span inherit c="dimmed">
