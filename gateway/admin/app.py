@@ -19,7 +19,7 @@ from gateway.admin.auth import OPEN, AdminKeys, Guard, guarded_by
 from gateway.admin.bodies import BODY_BYTES_MAX
 from gateway.admin.browser import COOKIE
 from gateway.admin.context import AdminContext, Context
-from gateway.admin.documented import REFUSALS, SpecSchemaPlugin
+from gateway.admin.documented import REFUSALS, AnswerSchemaPlugin, SpecSchemaPlugin
 from gateway.admin.errors import answer_error, request_id
 from gateway.admin.fleet import (
     FleetController,
@@ -135,7 +135,7 @@ def create_admin_app(
         before_send=[_add_headers],
         request_max_body_size=BODY_BYTES_MAX,
         openapi_config=_openapi(),
-        plugins=[SpecSchemaPlugin()],
+        plugins=[SpecSchemaPlugin(), AnswerSchemaPlugin()],
         logging_config=None,
     )
 
@@ -146,7 +146,7 @@ def openapi_document() -> dict[str, Any]:
         route_handlers=_ROUTES,
         dependencies={"ctx": Provide(lambda: None, sync_to_thread=False)},
         openapi_config=_openapi(),
-        plugins=[SpecSchemaPlugin()],
+        plugins=[SpecSchemaPlugin(), AnswerSchemaPlugin()],
     )
     return app.openapi_schema.to_schema()
 

@@ -70,6 +70,31 @@ class SpecSchemaPlugin(OpenAPISchemaPlugin):
         return _schema(ModelSpec)
 
 
+class AnswerSchemaPlugin(OpenAPISchemaPlugin):
+    """Every field of an answer is there, those with a default, too. Where a client may leave some
+    out, in bodies and in the spec, `_schema` says so.
+    """
+
+    @staticmethod
+    def is_plugin_supported_type(value: Any) -> bool:
+        return (
+            isinstance(value, type)
+            and issubclass(value, msgspec.Struct)
+            and not value.__struct_config__.omit_defaults
+        )
+
+    def to_openapi_schema(self, field_definition: FieldDefinition, schema_creator: Any) -> Schema:
+        hints = field_definition.get_type_hints(include_extras=True, resolve_generics=True)
+        fields = {
+            name: FieldDefinition.from_annotation(hints[name], name=name)
+            for name in field_definition.type_.__struct_fields__
+        }
+        schema: Schema = schema_creator.create_component_schema(
+            field_definition, required=sorted(fields), property_fields=fields
+        )
+        return schema
+
+
 def _taking(kind: type[msgspec.Struct], *, required: bool = True) -> type[Operation]:
     """An operation that declares its body: the route itself reads bytes, to decode strictly."""
 

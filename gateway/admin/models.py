@@ -18,7 +18,7 @@ from gateway.admin.context import AdminContext, AdminRequest, Context
 from gateway.admin.documented import REFUSALS, WRITE_REFUSALS, TakesScale, TakesSpec
 from gateway.admin.pages import ModelView
 from gateway.admin.plan_views import NoPlaceView, no_place_views
-from gateway.admin.revision_views import AppliedView, applied_view
+from gateway.admin.revision_views import AppliedView, CheckedView, RefusedView, applied_view
 from gateway.admin.rollout_views import revision_parts
 from gateway.admin.scale import scaled, unscaled
 from gateway.admin.status import VariantStatus, restarts
@@ -35,7 +35,7 @@ from gateway.admin.writes import WriteTerms, apply, conflict, rewrite
 from pipelines.engines import runtime_of
 from pipelines.plan import refusals_of
 from pipelines.refusals import no_places
-from registry.errors import ConflictError, NotFoundError
+from registry.errors import ConflictError, NotFoundError, SpecError
 from registry.spec import ModelSpec, RolloutPolicy
 from registry.state import Model, Snapshot
 
@@ -108,8 +108,25 @@ class ModelController(Controller):
         self, ctx: Context, request: AdminRequest, body: RawBody
     ) -> AppliedView:
         """What applying it would say; nothing is written."""
-        spec = decode_spec(body, name=None)
-        return await apply(ctx, spec, WriteTerms(by=request.auth, dry_run=True))
+        return await _would(ctx, request, body)
+
+    @post(
+        "/models:check",
+        operation_id="checkModel",
+        operation_class=TakesSpec,
+        responses=REFUSALS,
+        status_code=200,
+        opt=FOR_VIEWERS,
+    )
+    async def check_model(self, ctx: Context, request: AdminRequest, body: RawBody) -> CheckedView:
+        """As `models:validate`, for who is still writing: what is wrong with the spec is an answer,
+        and no error.
+        """
+        try:
+            return CheckedView(would=await _would(ctx, request, body), refused=None)
+        except SpecError as error:
+            refused = RefusedView(field=error.field, message=error.message)
+            return CheckedView(would=None, refused=refused)
 
     @patch(
         "/models/{name:str}/scale",
@@ -154,6 +171,11 @@ class ModelController(Controller):
         except ConflictError as error:
             raise conflict(error, conditional=generation is not None) from None
         return applied_view(model, changed=True)
+
+
+async def _would(ctx: AdminContext, request: AdminRequest, body: bytes) -> AppliedView:
+    spec = decode_spec(body, name=None)
+    return await apply(ctx, spec, WriteTerms(by=request.auth, dry_run=True))
 
 
 async def _describe(ctx: AdminContext, name: str) -> ModelView:

@@ -46,6 +46,11 @@ class Playground:
         self._key: _OwnKey | None = None
         self._making = asyncio.Lock()
 
+    @property
+    def url(self) -> httpx.URL:
+        """Of the listener, as this machine reaches it."""
+        return self._inference.base_url
+
     async def ask(self, body: bytes, by: Principal) -> httpx.Response:
         """Its head; what follows is to be read, and it is to be closed. Raises UnavailableError."""
         for _ in range(_TRIES_MAX):

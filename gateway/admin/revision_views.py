@@ -106,6 +106,20 @@ class AppliedView(View, frozen=True, kw_only=True):
     warnings: tuple[str, ...] = ()
 
 
+class RefusedView(View, frozen=True, kw_only=True):
+    """What is wrong with a spec: *field* is the path of the offending value, "" for all of it."""
+
+    field: str
+    message: str
+
+
+class CheckedView(View, frozen=True, kw_only=True):
+    """What applying a spec *would* do, or why it would be *refused*: one of both is null."""
+
+    would: AppliedView | None
+    refused: RefusedView | None
+
+
 def applied_view(model: Model, *, changed: bool, created: bool = False) -> AppliedView:
     return AppliedView(
         name=model.name,

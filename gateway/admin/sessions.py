@@ -1,5 +1,6 @@
 """Routes of the session of a browser."""
 
+import httpx
 from litestar import Controller, Response, delete, get, post
 from litestar.exceptions import NotAuthorizedException
 from litestar.params import RawBody
@@ -14,16 +15,22 @@ from gateway.admin.views import View, iso, iso_or_none
 from registry.state import AccessRole
 from registry.store.sessions import LIFE_S
 
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+_HTTP_PORT = 80
+
 
 class SessionView(View, frozen=True, kw_only=True):
     """Who asks. *csrf* is what unsafe requests of the page send as X-CSRF-Token; of a key it is
-    empty, and *expires_at* null.
+    empty, and *expires_at* null. Inference is served on *inference_port* of *inference_host*; where
+    that is empty, on the host that the asker calls this machine.
     """
 
     actor: str
     role: AccessRole
     csrf: str
     expires_at: str | None
+    inference_host: str
+    inference_port: int
 
 
 class SignedOutView(View, frozen=True, kw_only=True):
@@ -54,11 +61,14 @@ class SessionController(Controller):
         else:
             name, password = wish.account_and_password
             session, secret = await ctx.door.with_password(name, password, by)
+        host, port = inference_at(ctx.playground.url)
         view = SessionView(
             actor=session.actor,
             role=session.role,
             csrf=csrf_token(secret),
             expires_at=iso(session.expires_at),
+            inference_host=host,
+            inference_port=port,
         )
         return Response(view, headers={"set-cookie": cookie(secret, LIFE_S)})
 
@@ -76,11 +86,14 @@ class SessionController(Controller):
         session = asker.session
         secret = cookie_secret(dict(request.scope["headers"]))
         signed_in = session is not None and secret is not None
+        host, port = inference_at(ctx.playground.url)
         return SessionView(
             actor=asker.principal.actor,
             role=asker.principal.role,
             csrf=csrf_token(secret) if signed_in and secret else "",
             expires_at=iso_or_none(session.expires_at if session is not None else None),
+            inference_host=host,
+            inference_port=port,
         )
 
     @delete("/", operation_id="signOut", responses=REFUSALS, status_code=200, opt=FOR_VIEWERS)
@@ -90,3 +103,11 @@ class SessionController(Controller):
             await ctx.store.sign_out(request.user.digest, by=request.auth)
         view = SignedOutView(signed_out=request.user is not None)
         return Response(view, headers={"set-cookie": cookie("", 0)})
+
+
+def inference_at(url: httpx.URL) -> tuple[str, int]:
+    """What is bound to every address is asked by this machine at a loopback one, which is nobody
+    else's.
+    """
+    host = "" if url.host in _LOOPBACK else url.host
+    return host, url.port or _HTTP_PORT

@@ -79,8 +79,6 @@ class Tab:
         editor = self.page.get_by_label(label)
         editor.click()
         self.page.keyboard.press("Control+A")
-        # Chromium keeps the colours of what is written over, as a style that the policy blocks.
-        self.page.keyboard.press("Delete")
         self.page.keyboard.insert_text(text)
 
     def violations(self) -> list[str]:

@@ -97,6 +97,24 @@ def test_a_viewer_sees_everything_and_what_it_may_not_do_says_why(
     expect(other.page.get_by_label("Admin key")).to_be_visible()
 
 
+def test_an_admin_key_may_be_made_that_only_looks(tab: Tab, open_tab: OpenTab):
+    page = tab.page
+    tab.open("/keys", "Keys")
+    page.get_by_role("button", name="New key").click()
+    form = page.get_by_role("dialog", name="New key")
+    form.get_by_label("Name").fill("dashboards")
+    form.get_by_role("combobox", name="What it opens").click()
+    page.get_by_role("option", name="the admin API and this console").click()
+    expect(form.get_by_role("combobox", name="Role")).to_have_value("viewer: looks")
+    form.get_by_role("button", name="Make the key").click()
+    secret = page.get_by_role("status").filter(has_text="The secret of dashboards")
+    expect(page.get_by_role("row", name="dashboards")).to_contain_text("admin (viewer)")
+
+    other = open_tab()
+    other.sign_in(secret.locator("code").inner_text())
+    expect(other.page.get_by_text("(viewer)")).to_be_visible()
+
+
 def test_a_key_is_made_limited_rotated_and_revoked(yard: Yard, tab: Tab):
     page = tab.page
     tab.open("/keys", "Keys")

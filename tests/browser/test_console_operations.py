@@ -1,9 +1,15 @@
 """What an operator does to models that serve: change, roll back, drain, lose a worker."""
 
+import asyncio
+from concurrent.futures import ThreadPoolExecutor
+
 from playwright.sync_api import Browser, BrowserContext, expect
 from speed import FIRST_PAGE_MS_MAX, first_page_ms
 from tab import Tab
 from yard import Yard, eventually
+
+from registry.state import DeviceKind, NodeReport
+from registry.store import Store
 
 SPEC = """
 models:
@@ -118,3 +124,62 @@ def test_a_node_is_drained_and_taken_back(yard: Yard, tab: Tab):
     drawer.get_by_role("button", name="Uncordon").click()
     expect(drawer.get_by_role("button", name="Cordon", exact=True)).to_be_visible()
     eventually("all are ready", lambda: yard.is_ready("emu") and yard.is_ready("emu-pd"))
+
+
+def test_a_node_is_cordoned_and_the_first_page_leads_to_taking_it_back(yard: Yard, tab: Tab):
+    page = tab.page
+    tab.open("/fleet?node=local", "Fleet")
+    drawer = page.get_by_role("dialog", name="Node local")
+    drawer.get_by_role("button", name="Cordon", exact=True).click()
+    expect(drawer).to_contain_text("cordoned")
+
+    tab.open("/", "Overview")
+    note = page.get_by_role("listitem").filter(has_text="node local: is cordoned")
+    note.get_by_role("link", name="Uncordon").click()
+    tab.shows("Fleet")
+    drawer.get_by_role("button", name="Uncordon").click()
+    expect(drawer.get_by_role("button", name="Cordon", exact=True)).to_be_visible()
+    assert states_of_nodes(yard) == {"local": "ready"}
+
+
+def test_a_node_that_does_not_report_is_forgotten(yard: Yard, tab: Tab):
+    page = tab.page
+    # In a thread of its own: the browser's event loop runs in this one.
+    with ThreadPoolExecutor() as thread:
+        thread.submit(asyncio.run, lose_a_node(yard)).result()
+    tab.open("/", "Overview")
+    note = page.get_by_role("listitem").filter(has_text="node gone: has not reported")
+    note.get_by_role("link", name="Forget").click()
+    tab.shows("Fleet")
+    drawer = page.get_by_role("dialog", name="Node gone")
+    drawer.get_by_role("button", name="Forget", exact=True).click()
+    sure = page.get_by_role("dialog", name="Forget")
+    expect(sure).to_contain_text("gone")
+    tab.allow(404, "/admin/v1/nodes/gone")  # the page may look once more
+    sure.get_by_role("button", name="Forget", exact=True).click()
+    expect(drawer).to_have_count(0)
+    assert states_of_nodes(yard) == {"local": "ready"}
+
+
+def states_of_nodes(yard: Yard) -> dict[str, str]:
+    with yard.admin() as admin:
+        nodes = admin.get("/nodes").raise_for_status().json()["items"]
+    return {node["name"]: node["state"] for node in nodes if node["name"] != "external"}
+
+
+async def lose_a_node(yard: Yard) -> None:
+    """One that reported once, and then no more."""
+    store = await Store.open(f"sqlite+aiosqlite:///{yard.home / 'modelyard.db'}")
+    try:
+        report = NodeReport(
+            name="gone",
+            address="127.0.0.1",
+            device_kind=DeviceKind.CPU,
+            runtimes=(),
+            labels={},
+            devices=(),
+        )
+        await store.report_nodes((report,))
+        await store.mark_nodes_unknown(["gone"], why="it does not report")
+    finally:
+        await store.aclose()

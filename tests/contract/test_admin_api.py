@@ -79,6 +79,9 @@ async def test_openapi_says_what_bodies_look_like(admin: World, client: httpx.As
     put = schema["paths"]["/admin/v1/models/{name}"]["put"]
     spec = put["requestBody"]["content"]["application/json"]["schema"]
     assert {"name", "variants"} <= set(spec["required"])
+    assert "priority" not in spec["required"]
+    answer = schema["components"]["schemas"]["AppliedView"]
+    assert set(answer["required"]) == set(answer["properties"]), "a default is there, too"
     assert "$ref" not in str(spec)
     scale = schema["paths"]["/admin/v1/models/{name}/scale"]["patch"]
     assert "prefill" in str(scale["requestBody"])
@@ -250,6 +253,21 @@ async def test_dry_run_writes_nothing(admin: World, client: httpx.AsyncClient):
         headers={"if-match": "9"},
     )
     assert stale.status_code == 412
+    assert await admin.store.version() == before
+
+
+async def test_checking_what_is_wrong_is_no_error(admin: World, client: httpx.AsyncClient):
+    before = await admin.store.version()
+    refusals = []
+    for body in (SPEC | {"task": "sing"}, {}, []):
+        answer = await client.post("/admin/v1/models:check", json=body)
+        assert (answer.status_code, answer.json()["would"]) == (200, None)
+        refusals.append(answer.json()["refused"])
+    assert [refused["field"] for refused in refusals] == ["task", "name", ""]
+    assert refusals[0]["message"].startswith("is 'sing'")
+    checked = (await client.post("/admin/v1/models:check", json=SPEC)).json()
+    validated = (await client.post("/admin/v1/models:validate", json=SPEC)).json()
+    assert checked == {"would": validated, "refused": None}
     assert await admin.store.version() == before
 
 

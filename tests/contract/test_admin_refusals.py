@@ -69,6 +69,7 @@ TABLE = [
     (PUT, GOOD, {"if-match": '"1"'}, 412, ""),
     (PUT, GOOD, {"if-none-match": '"1"'}, 400, "If-None-Match"),
     (PUT + "?dry_run=perhaps", GOOD, {}, 400, "dry_run"),
+    ("POST /admin/v1/models:check", b"{", {}, 400, ""),
     ("POST /admin/v1/models:validate", GOOD | {"task": "sing"}, {}, 422, "task"),
     ("GET /admin/v1/models/none", None, {}, 404, ""),
     ("GET /admin/v1/models/none/revisions", None, {}, 404, ""),

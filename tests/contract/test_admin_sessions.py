@@ -14,6 +14,7 @@ from argon2.exceptions import VerifyMismatchError
 
 from gateway.admin import sign_in
 from gateway.admin.browser import COOKIE
+from gateway.admin.sessions import inference_at
 from registry import passwords
 from registry.keys import digest
 from registry.passwords import hash_password, is_password
@@ -130,6 +131,18 @@ async def test_a_forged_request_reads_no_session(admin: World, monkeypatch: pyte
             assert answer.status_code == 403
 
 
+@pytest.mark.parametrize(
+    ("asked", "told"),
+    [
+        ("http://127.0.0.1:9000", ("", 9000)),
+        ("http://[::1]:9000", ("", 9000)),
+        ("http://10.0.0.5:80", ("10.0.0.5", 80)),
+    ],
+)
+def test_where_inference_is_served_is_told_as_others_reach_it(asked: str, told: tuple[str, int]):
+    assert inference_at(httpx.URL(asked)) == told
+
+
 async def test_a_bearer_key_wins_over_a_cookie(admin: World):
     viewer, secret = await admin.store.create_key(
         name="v", kind=KeyKind.ADMIN, role=AccessRole.VIEWER, by=ME
@@ -144,6 +157,8 @@ async def test_a_bearer_key_wins_over_a_cookie(admin: World):
             "role": "viewer",
             "csrf": "",
             "expires_at": None,
+            "inference_host": "inference",
+            "inference_port": 80,
         }
         headers = {"authorization": f"Bearer {secret}"}
         answer = await page.post("/admin/v1/nodes/local/cordon", headers=headers)
@@ -158,6 +173,7 @@ async def test_a_viewer_looks_and_plans_and_changes_nothing(admin: World):
     async with admin.client(secret) as client:
         allowed = {
             ("POST", "/admin/v1/plan"),
+            ("POST", "/admin/v1/models:check"),
             ("POST", "/admin/v1/models:diff"),
             ("POST", "/admin/v1/models:validate"),
             ("POST", "/admin/v1/session"),

@@ -14,13 +14,14 @@ export class ApiError extends Error {
 
   static async from(response: Response): Promise<ApiError> {
     try {
+      // The playground hands on what the inference API says, whose errors name no field.
       const body = (await response.json()) as {
-        error: { code: string; message: string; field: string };
+        error: { code: string | null; message: string; field?: string };
       };
-      const { code, message, field } = body.error;
+      const { code, message, field = "" } = body.error;
       // Its own words begin with the field, which is told apart here.
       const about = message.startsWith(`${field}: `) ? message.slice(field.length + 2) : message;
-      return new ApiError(response.status, code, about, field);
+      return new ApiError(response.status, code ?? "", about, field);
     } catch {
       return new ApiError(
         response.status,

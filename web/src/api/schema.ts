@@ -61,6 +61,27 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/models:check": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * CheckModel
+         * @description As `models:validate`, for who is still writing: what is wrong with the spec is an answer,
+         *     and no error.
+         */
+        post: operations["checkModel"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/models": {
         parameters: {
             query?: never;
@@ -1182,7 +1203,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -1190,52 +1211,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -1243,11 +1264,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1256,7 +1277,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -1277,31 +1298,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -1309,11 +1330,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1322,7 +1343,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -1341,31 +1362,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -1373,11 +1394,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1386,7 +1407,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -1394,7 +1415,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -1407,7 +1428,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -1415,42 +1436,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -1460,11 +1481,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -1501,31 +1522,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -1534,9 +1555,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -1545,9 +1566,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -1562,9 +1583,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -1573,20 +1594,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -1595,24 +1616,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -1620,11 +1641,10 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
-            diff?: components["schemas"]["DiffView"] | null;
-            /** @default [] */
+            diff: components["schemas"]["DiffView"] | null;
             warnings: string[];
         };
         /** AuditList */
@@ -1671,6 +1691,11 @@ export interface components {
         ChangeView: {
             model: string;
             change: components["schemas"]["pipelines_plan_Change"];
+        };
+        /** CheckedView */
+        CheckedView: {
+            would: components["schemas"]["AppliedView"] | null;
+            refused: components["schemas"]["RefusedView"] | null;
         };
         /** ClaimView */
         ClaimView: {
@@ -1752,21 +1777,13 @@ export interface components {
         };
         /** EngineMetrics */
         EngineMetrics: {
-            /** @default 0 */
             requests_running: number;
-            /** @default 0 */
             requests_waiting: number;
-            /** @default 0 */
             kv_cache_usage: number;
-            /** @default 0 */
             kv_transfers: number;
-            /** @default 0 */
             kv_transfer_failures: number;
-            /** @default 0 */
             prompt_tokens: number;
-            /** @default 0 */
             generation_tokens: number;
-            /** @default 0 */
             requests: number;
         };
         /**
@@ -1994,7 +2011,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -2002,52 +2019,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2055,11 +2072,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2068,7 +2085,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -2089,31 +2106,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2121,11 +2138,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2134,7 +2151,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2153,31 +2170,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2185,11 +2202,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2198,7 +2215,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2206,7 +2223,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -2219,7 +2236,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -2227,42 +2244,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -2272,11 +2289,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2313,31 +2330,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -2346,9 +2363,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -2357,9 +2374,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -2374,9 +2391,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -2385,20 +2402,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -2407,24 +2424,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -2432,7 +2449,7 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
             rollout: components["schemas"]["RolloutSummary"] | null;
@@ -2666,7 +2683,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -2674,52 +2691,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2727,11 +2744,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2740,7 +2757,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -2761,31 +2778,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2793,11 +2810,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2806,7 +2823,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2825,31 +2842,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -2857,11 +2874,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2870,7 +2887,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -2878,7 +2895,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -2891,7 +2908,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -2899,42 +2916,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -2944,11 +2961,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -2985,31 +3002,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -3018,9 +3035,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -3029,9 +3046,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -3046,9 +3063,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -3057,20 +3074,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -3079,24 +3096,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -3104,7 +3121,7 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
         };
@@ -3126,6 +3143,11 @@ export interface components {
          * @enum {string}
          */
         Reason: "node-not-ready" | "labels-differ" | "too-few-devices" | "device-model-differs" | "device-too-small" | "quarantine" | "no-island" | "runtime-missing" | "device-kind-differs" | "too-far" | "not-enough-free" | "in-foreign-use" | "quota";
+        /** RefusedView */
+        RefusedView: {
+            field: string;
+            message: string;
+        };
         /** RestoredItem */
         RestoredItem: {
             kind: string;
@@ -3162,7 +3184,7 @@ export interface components {
             spec: {
                 name: string;
                 /** @default  */
-                source: string;
+                source?: string;
                 /**
                  * Task
                  * @description What a model is for: it decides which routes it answers and how its engine is started.
@@ -3170,52 +3192,52 @@ export interface components {
                  */
                 task?: "embed" | "generate" | "rerank";
                 /** @default default */
-                owner: string;
+                owner?: string;
                 /** @default 100 */
-                priority: number;
+                priority?: number;
                 variants: {
                     /** @default default */
-                    name: string;
+                    name?: string;
                     /** @default 100 */
-                    weight: number;
+                    weight?: number;
                     /** @default 0 */
-                    shadow_percent: number;
+                    shadow_percent?: number;
                     /**
                      * EngineName
                      * @enum {unknown}
                      */
                     engine: "emulator" | "openai" | "sglang" | "vllm";
                     /** @default  */
-                    runtime: string;
+                    runtime?: string;
                     topology: {
                         /** @enum {unknown} */
                         type: "aggregated";
                         /** @default 1 */
-                        workers: number;
+                        workers?: number;
                         /** @default 0 */
-                        min_available: number;
+                        min_available?: number;
                         max_surge?: number | null;
                         /** @default 1 */
-                        max_unavailable: number;
+                        max_unavailable?: number;
                         autoscale?: {
                             /** @default 1 */
-                            workers_min: number;
+                            workers_min?: number;
                             workers_max: number;
                             /** @default 8192 */
-                            queued_prompt_tokens_max: number;
+                            queued_prompt_tokens_max?: number;
                             /** @default 0.8 */
-                            kv_usage_max: number;
+                            kv_usage_max?: number;
                             /** @default 300 */
-                            stable_s: number;
+                            stable_s?: number;
                         } | null;
                         /** @default 1 */
-                        devices: number;
+                        devices?: number;
                         /** @default 1 */
-                        tensor_parallel: number;
+                        tensor_parallel?: number;
                         /** @default 1 */
-                        pipeline_parallel: number;
+                        pipeline_parallel?: number;
                         /** @default  */
-                        memory: string;
+                        memory?: string;
                         /**
                          * Placement
                          * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -3223,11 +3245,11 @@ export interface components {
                          */
                         placement?: {
                             /** @default {} */
-                            labels: {
+                            labels?: {
                                 [key: string]: string;
                             };
                             /** @default  */
-                            device_model: string;
+                            device_model?: string;
                             /**
                              * Island
                              * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3236,7 +3258,7 @@ export interface components {
                             island?: "prefer" | "require";
                         };
                         /** @default {} */
-                        args: {
+                        args?: {
                             [key: string]: string | number | boolean;
                         };
                     } | {
@@ -3257,31 +3279,31 @@ export interface components {
                          */
                         prefill: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -3289,11 +3311,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3302,7 +3324,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -3321,31 +3343,31 @@ export interface components {
                          */
                         decode: {
                             /** @default 1 */
-                            workers: number;
+                            workers?: number;
                             /** @default 0 */
-                            min_available: number;
+                            min_available?: number;
                             max_surge?: number | null;
                             /** @default 1 */
-                            max_unavailable: number;
+                            max_unavailable?: number;
                             autoscale?: {
                                 /** @default 1 */
-                                workers_min: number;
+                                workers_min?: number;
                                 workers_max: number;
                                 /** @default 8192 */
-                                queued_prompt_tokens_max: number;
+                                queued_prompt_tokens_max?: number;
                                 /** @default 0.8 */
-                                kv_usage_max: number;
+                                kv_usage_max?: number;
                                 /** @default 300 */
-                                stable_s: number;
+                                stable_s?: number;
                             } | null;
                             /** @default 1 */
-                            devices: number;
+                            devices?: number;
                             /** @default 1 */
-                            tensor_parallel: number;
+                            tensor_parallel?: number;
                             /** @default 1 */
-                            pipeline_parallel: number;
+                            pipeline_parallel?: number;
                             /** @default  */
-                            memory: string;
+                            memory?: string;
                             /**
                              * Placement
                              * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
@@ -3353,11 +3375,11 @@ export interface components {
                              */
                             placement?: {
                                 /** @default {} */
-                                labels: {
+                                labels?: {
                                     [key: string]: string;
                                 };
                                 /** @default  */
-                                device_model: string;
+                                device_model?: string;
                                 /**
                                  * Island
                                  * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3366,7 +3388,7 @@ export interface components {
                                 island?: "prefer" | "require";
                             };
                             /** @default {} */
-                            args: {
+                            args?: {
                                 [key: string]: string | number | boolean;
                             };
                         };
@@ -3374,7 +3396,7 @@ export interface components {
                          * @default auto
                          * @enum {unknown}
                          */
-                        transfer: "auto" | "mooncake" | "nixl";
+                        transfer?: "auto" | "mooncake" | "nixl";
                         /**
                          * Locality
                          * @description How near each other the prefill and decode workers of a variant must be.
@@ -3387,7 +3409,7 @@ export interface components {
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                         /**
                          * Ratio
@@ -3395,42 +3417,42 @@ export interface components {
                          */
                         ratio?: {
                             /** @default 0.001 */
-                            min: number;
+                            min?: number;
                             /** @default 1000 */
-                            max: number;
+                            max?: number;
                         };
                     } | {
                         /** @enum {unknown} */
                         type: "external";
                         /** @default [] */
-                        workers: {
+                        workers?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        prefill: {
+                        prefill?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default [] */
-                        decode: {
+                        decode?: {
                             url: string;
                             /** @default 0 */
-                            bootstrap_port: number;
+                            bootstrap_port?: number;
                         }[];
                         /** @default  */
-                        served_name: string;
+                        served_name?: string;
                         /** @default  */
-                        token_file: string;
+                        token_file?: string;
                         /**
                          * Bypass
                          * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
                          */
                         bypass?: {
                             /** @default 0 */
-                            max_prompt_tokens: number;
+                            max_prompt_tokens?: number;
                         };
                     };
                     /**
@@ -3440,11 +3462,11 @@ export interface components {
                      */
                     placement?: {
                         /** @default {} */
-                        labels: {
+                        labels?: {
                             [key: string]: string;
                         };
                         /** @default  */
-                        device_model: string;
+                        device_model?: string;
                         /**
                          * Island
                          * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
@@ -3481,31 +3503,31 @@ export interface components {
                  */
                 limits?: {
                     /** @default 2 */
-                    connect_s: number;
+                    connect_s?: number;
                     /** @default 120 */
-                    first_token_s: number;
+                    first_token_s?: number;
                     /** @default 35 */
-                    transfer_s: number;
+                    transfer_s?: number;
                     /** @default 60 */
-                    between_tokens_s: number;
+                    between_tokens_s?: number;
                     /** @default 600 */
-                    total_s: number;
+                    total_s?: number;
                     /** @default 8388608 */
-                    body_bytes: number;
+                    body_bytes?: number;
                     /** @default 5 */
-                    retry_after_s: number;
+                    retry_after_s?: number;
                     /** @default 256 */
-                    in_flight_per_worker: number;
+                    in_flight_per_worker?: number;
                     /** @default 1000 */
-                    queued: number;
+                    queued?: number;
                     /** @default 30 */
-                    queued_s: number;
+                    queued_s?: number;
                     /** @default 0 */
-                    requests_per_minute: number;
+                    requests_per_minute?: number;
                     /** @default 0 */
-                    tokens_per_minute: number;
+                    tokens_per_minute?: number;
                     /** @default 0 */
-                    in_flight: number;
+                    in_flight?: number;
                 };
                 /**
                  * Price
@@ -3514,9 +3536,9 @@ export interface components {
                  */
                 price?: {
                     /** @default 0 */
-                    input: number;
+                    input?: number;
                     /** @default 0 */
-                    output: number;
+                    output?: number;
                 };
                 /**
                  * Slo
@@ -3525,9 +3547,9 @@ export interface components {
                  */
                 slo?: {
                     /** @default 0 */
-                    ttft_s: number;
+                    ttft_s?: number;
                     /** @default 0 */
-                    tpot_s: number;
+                    tpot_s?: number;
                 };
                 /**
                  * RolloutPolicy
@@ -3542,9 +3564,9 @@ export interface components {
                      *       100
                      *     ]
                      */
-                    canary: number[];
+                    canary?: number[];
                     /** @default 0 */
-                    pause_s: number;
+                    pause_s?: number;
                     /**
                      * Promote
                      * @description What leads from one step of a rollout to the next.
@@ -3553,20 +3575,20 @@ export interface components {
                     promote?: "auto" | "manual";
                     gate?: {
                         /** @default 30 */
-                        watch_s: number;
+                        watch_s?: number;
                         /** @default 20 */
-                        requests_min: number;
+                        requests_min?: number;
                         /** @default 0.02 */
-                        error_rate_max: number;
+                        error_rate_max?: number;
                         /** @default 1.5 */
-                        ttft_ratio_max: number;
+                        ttft_ratio_max?: number;
                         /** @default 1.5 */
-                        tpot_ratio_max: number;
+                        tpot_ratio_max?: number;
                     } | null;
                     /** @default 1800 */
-                    ready_s: number;
+                    ready_s?: number;
                     /** @default true */
-                    rollback: boolean;
+                    rollback?: boolean;
                 };
                 /**
                  * Idle
@@ -3575,24 +3597,24 @@ export interface components {
                  */
                 idle?: {
                     /** @default 0 */
-                    after_s: number;
+                    after_s?: number;
                     /**
                      * IdleAction
                      * @enum {unknown}
                      */
                     then?: "sleep" | "stop";
                     /** @default 300 */
-                    wake_s: number;
+                    wake_s?: number;
                 };
                 /** @default  */
-                pool: string;
+                pool?: string;
                 /**
                  * Fallback
                  * @description Who answers instead: *models*, in their order, when one of *on* is the case.
                  */
                 fallback?: {
                     /** @default [] */
-                    models: string[];
+                    models?: string[];
                     /**
                      * @default [
                      *       "no_capacity",
@@ -3600,7 +3622,7 @@ export interface components {
                      *       "context_length"
                      *     ]
                      */
-                    on: ("context_length" | "error" | "no_capacity")[];
+                    on?: ("context_length" | "error" | "no_capacity")[];
                 };
             };
         };
@@ -3615,9 +3637,8 @@ export interface components {
             desired: number;
             live: number;
             ready: number;
-            /** @default 0 */
             asleep: number;
-            autoscale?: components["schemas"]["AutoscaleCount"] | null;
+            autoscale: components["schemas"]["AutoscaleCount"] | null;
         };
         /** RolledRole */
         RolledRole: {
@@ -3699,6 +3720,8 @@ export interface components {
             role: components["schemas"]["AccessRole"];
             csrf: string;
             expires_at: string | null;
+            inference_host: string;
+            inference_port: number;
         };
         /**
          * Severity
@@ -3753,13 +3776,9 @@ export interface components {
         Turnover: {
             variant: string;
             role: components["schemas"]["Role"];
-            /** @default 0 */
             kept: number;
-            /** @default 0 */
             replaced: number;
-            /** @default 0 */
             started: number;
-            /** @default 0 */
             stopped: number;
         };
         /**
@@ -3845,7 +3864,7 @@ export interface components {
             created_at: string;
             ready_at: string | null;
             ended_at: string | null;
-            metrics?: components["schemas"]["EngineMetrics"] | null;
+            metrics: components["schemas"]["EngineMetrics"] | null;
         };
         /**
          * Change
@@ -3856,8 +3875,8 @@ export interface components {
         registry_spec_differences_Change: {
             kind: components["schemas"]["ChangeKind"];
             field: string;
-            before?: unknown;
-            after?: unknown;
+            before: unknown;
+            after: unknown;
         };
     };
     responses: never;
@@ -4615,6 +4634,518 @@ export interface operations {
             };
             /** @description The body is too large */
             413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    checkModel: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    name: string;
+                    /** @default  */
+                    source?: string;
+                    /**
+                     * Task
+                     * @description What a model is for: it decides which routes it answers and how its engine is started.
+                     * @enum {unknown}
+                     */
+                    task?: "embed" | "generate" | "rerank";
+                    /** @default default */
+                    owner?: string;
+                    /** @default 100 */
+                    priority?: number;
+                    variants: {
+                        /** @default default */
+                        name?: string;
+                        /** @default 100 */
+                        weight?: number;
+                        /** @default 0 */
+                        shadow_percent?: number;
+                        /**
+                         * EngineName
+                         * @enum {unknown}
+                         */
+                        engine: "emulator" | "openai" | "sglang" | "vllm";
+                        /** @default  */
+                        runtime?: string;
+                        topology: {
+                            /** @enum {unknown} */
+                            type: "aggregated";
+                            /** @default 1 */
+                            workers?: number;
+                            /** @default 0 */
+                            min_available?: number;
+                            max_surge?: number | null;
+                            /** @default 1 */
+                            max_unavailable?: number;
+                            autoscale?: {
+                                /** @default 1 */
+                                workers_min?: number;
+                                workers_max: number;
+                                /** @default 8192 */
+                                queued_prompt_tokens_max?: number;
+                                /** @default 0.8 */
+                                kv_usage_max?: number;
+                                /** @default 300 */
+                                stable_s?: number;
+                            } | null;
+                            /** @default 1 */
+                            devices?: number;
+                            /** @default 1 */
+                            tensor_parallel?: number;
+                            /** @default 1 */
+                            pipeline_parallel?: number;
+                            /** @default  */
+                            memory?: string;
+                            /**
+                             * Placement
+                             * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                             *         the device's name (``H100``), one *island* for all devices of a worker.
+                             */
+                            placement?: {
+                                /** @default {} */
+                                labels?: {
+                                    [key: string]: string;
+                                };
+                                /** @default  */
+                                device_model?: string;
+                                /**
+                                 * Island
+                                 * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                                 * @enum {unknown}
+                                 */
+                                island?: "prefer" | "require";
+                            };
+                            /** @default {} */
+                            args?: {
+                                [key: string]: string | number | boolean;
+                            };
+                        } | {
+                            /** @enum {unknown} */
+                            type: "disaggregated";
+                            /**
+                             * RoleSpec
+                             * @description What each worker of a role gets.
+                             *
+                             *         *workers* is how many of them, of which *min_available* are never taken away for the sake of
+                             *         others; *devices* how many devices each one holds; *memory* how much of each device (empty: the
+                             *         whole device); *placement* what this role wishes beside or instead of its variant's wishes;
+                             *         *args* are further engine flags without dashes.
+                             *
+                             *         While the role changes, at most *max_surge* workers more than *workers* live (None: as many as
+                             *         find room), and at most *max_unavailable* fewer are ready. With *autoscale*, *workers* is what
+                             *         it begins with.
+                             */
+                            prefill: {
+                                /** @default 1 */
+                                workers?: number;
+                                /** @default 0 */
+                                min_available?: number;
+                                max_surge?: number | null;
+                                /** @default 1 */
+                                max_unavailable?: number;
+                                autoscale?: {
+                                    /** @default 1 */
+                                    workers_min?: number;
+                                    workers_max: number;
+                                    /** @default 8192 */
+                                    queued_prompt_tokens_max?: number;
+                                    /** @default 0.8 */
+                                    kv_usage_max?: number;
+                                    /** @default 300 */
+                                    stable_s?: number;
+                                } | null;
+                                /** @default 1 */
+                                devices?: number;
+                                /** @default 1 */
+                                tensor_parallel?: number;
+                                /** @default 1 */
+                                pipeline_parallel?: number;
+                                /** @default  */
+                                memory?: string;
+                                /**
+                                 * Placement
+                                 * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                                 *         the device's name (``H100``), one *island* for all devices of a worker.
+                                 */
+                                placement?: {
+                                    /** @default {} */
+                                    labels?: {
+                                        [key: string]: string;
+                                    };
+                                    /** @default  */
+                                    device_model?: string;
+                                    /**
+                                     * Island
+                                     * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                                     * @enum {unknown}
+                                     */
+                                    island?: "prefer" | "require";
+                                };
+                                /** @default {} */
+                                args?: {
+                                    [key: string]: string | number | boolean;
+                                };
+                            };
+                            /**
+                             * RoleSpec
+                             * @description What each worker of a role gets.
+                             *
+                             *         *workers* is how many of them, of which *min_available* are never taken away for the sake of
+                             *         others; *devices* how many devices each one holds; *memory* how much of each device (empty: the
+                             *         whole device); *placement* what this role wishes beside or instead of its variant's wishes;
+                             *         *args* are further engine flags without dashes.
+                             *
+                             *         While the role changes, at most *max_surge* workers more than *workers* live (None: as many as
+                             *         find room), and at most *max_unavailable* fewer are ready. With *autoscale*, *workers* is what
+                             *         it begins with.
+                             */
+                            decode: {
+                                /** @default 1 */
+                                workers?: number;
+                                /** @default 0 */
+                                min_available?: number;
+                                max_surge?: number | null;
+                                /** @default 1 */
+                                max_unavailable?: number;
+                                autoscale?: {
+                                    /** @default 1 */
+                                    workers_min?: number;
+                                    workers_max: number;
+                                    /** @default 8192 */
+                                    queued_prompt_tokens_max?: number;
+                                    /** @default 0.8 */
+                                    kv_usage_max?: number;
+                                    /** @default 300 */
+                                    stable_s?: number;
+                                } | null;
+                                /** @default 1 */
+                                devices?: number;
+                                /** @default 1 */
+                                tensor_parallel?: number;
+                                /** @default 1 */
+                                pipeline_parallel?: number;
+                                /** @default  */
+                                memory?: string;
+                                /**
+                                 * Placement
+                                 * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                                 *         the device's name (``H100``), one *island* for all devices of a worker.
+                                 */
+                                placement?: {
+                                    /** @default {} */
+                                    labels?: {
+                                        [key: string]: string;
+                                    };
+                                    /** @default  */
+                                    device_model?: string;
+                                    /**
+                                     * Island
+                                     * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                                     * @enum {unknown}
+                                     */
+                                    island?: "prefer" | "require";
+                                };
+                                /** @default {} */
+                                args?: {
+                                    [key: string]: string | number | boolean;
+                                };
+                            };
+                            /**
+                             * @default auto
+                             * @enum {unknown}
+                             */
+                            transfer?: "auto" | "mooncake" | "nixl";
+                            /**
+                             * Locality
+                             * @description How near each other the prefill and decode workers of a variant must be.
+                             * @enum {unknown}
+                             */
+                            locality?: "fabric" | "node" | "prefer";
+                            /**
+                             * Bypass
+                             * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
+                             */
+                            bypass?: {
+                                /** @default 0 */
+                                max_prompt_tokens?: number;
+                            };
+                            /**
+                             * Ratio
+                             * @description Prefill workers for each decode worker: what the autoscaler may not leave.
+                             */
+                            ratio?: {
+                                /** @default 0.001 */
+                                min?: number;
+                                /** @default 1000 */
+                                max?: number;
+                            };
+                        } | {
+                            /** @enum {unknown} */
+                            type: "external";
+                            /** @default [] */
+                            workers?: {
+                                url: string;
+                                /** @default 0 */
+                                bootstrap_port?: number;
+                            }[];
+                            /** @default [] */
+                            prefill?: {
+                                url: string;
+                                /** @default 0 */
+                                bootstrap_port?: number;
+                            }[];
+                            /** @default [] */
+                            decode?: {
+                                url: string;
+                                /** @default 0 */
+                                bootstrap_port?: number;
+                            }[];
+                            /** @default  */
+                            served_name?: string;
+                            /** @default  */
+                            token_file?: string;
+                            /**
+                             * Bypass
+                             * @description Prompts of fewer tokens than *max_prompt_tokens* skip prefill; 0 switches bypass off.
+                             */
+                            bypass?: {
+                                /** @default 0 */
+                                max_prompt_tokens?: number;
+                            };
+                        };
+                        /**
+                         * Placement
+                         * @description Wishes about where: node *labels* that must match, a *device_model* that must be part of
+                         *         the device's name (``H100``), one *island* for all devices of a worker.
+                         */
+                        placement?: {
+                            /** @default {} */
+                            labels?: {
+                                [key: string]: string;
+                            };
+                            /** @default  */
+                            device_model?: string;
+                            /**
+                             * Island
+                             * @description Whether a worker's devices must be in one island, that is, joined by NVLink.
+                             * @enum {unknown}
+                             */
+                            island?: "prefer" | "require";
+                        };
+                    }[];
+                    /** Routing */
+                    routing?: {
+                        /**
+                         * RoutingPolicy
+                         * @enum {unknown}
+                         */
+                        policy?: "kv_events" | "least_loaded" | "prefix" | "round_robin" | "session";
+                        /**
+                         * Sticky
+                         * @description What keeps a client with one variant (and, in a rollout, one revision).
+                         * @enum {unknown}
+                         */
+                        sticky?: "key" | "none" | "session";
+                    };
+                    /**
+                     * Limits
+                     * @description Per request. Times in seconds: to a connection, to the first token, for a KV transfer (from
+                     *         prefill's answer to decode's first token), between two tokens, and for the whole answer.
+                     *
+                     *         A worker gets at most *in_flight_per_worker* requests at once. What is above that waits, at
+                     *         most *queued* requests for at most *queued_s* seconds each. *retry_after_s* is what a 429 or a
+                     *         503 tells the client to wait at least.
+                     *
+                     *         Over all gateway processes, 0 being no limit: *requests_per_minute*, *tokens_per_minute* (prompt
+                     *         and answer together) and *in_flight*, requests at once.
+                     */
+                    limits?: {
+                        /** @default 2 */
+                        connect_s?: number;
+                        /** @default 120 */
+                        first_token_s?: number;
+                        /** @default 35 */
+                        transfer_s?: number;
+                        /** @default 60 */
+                        between_tokens_s?: number;
+                        /** @default 600 */
+                        total_s?: number;
+                        /** @default 8388608 */
+                        body_bytes?: number;
+                        /** @default 5 */
+                        retry_after_s?: number;
+                        /** @default 256 */
+                        in_flight_per_worker?: number;
+                        /** @default 1000 */
+                        queued?: number;
+                        /** @default 30 */
+                        queued_s?: number;
+                        /** @default 0 */
+                        requests_per_minute?: number;
+                        /** @default 0 */
+                        tokens_per_minute?: number;
+                        /** @default 0 */
+                        in_flight?: number;
+                    };
+                    /**
+                     * Price
+                     * @description What a million tokens cost, in your currency: *input* of prompts, *output* of answers. At
+                     *         most three decimals, so that every token costs a whole number of nanos.
+                     */
+                    price?: {
+                        /** @default 0 */
+                        input?: number;
+                        /** @default 0 */
+                        output?: number;
+                    };
+                    /**
+                     * Slo
+                     * @description What its users are promised: time to the first token and between tokens, in seconds; 0
+                     *         promises nothing. The autoscaler and the planner hold to it.
+                     */
+                    slo?: {
+                        /** @default 0 */
+                        ttft_s?: number;
+                        /** @default 0 */
+                        tpot_s?: number;
+                    };
+                    /**
+                     * RolloutPolicy
+                     * @description *canary* are the percents of the traffic that the new revision takes, one step after the
+                     *         other, each for *pause_s* at least. Before a step its workers must be ready within *ready_s*.
+                     *         Where they are not, or the *gate* fails, it is rolled back, unless *rollback* is off: then it
+                     *         stands still.
+                     */
+                    rollout?: {
+                        /**
+                         * @default [
+                         *       100
+                         *     ]
+                         */
+                        canary?: number[];
+                        /** @default 0 */
+                        pause_s?: number;
+                        /**
+                         * Promote
+                         * @description What leads from one step of a rollout to the next.
+                         * @enum {unknown}
+                         */
+                        promote?: "auto" | "manual";
+                        gate?: {
+                            /** @default 30 */
+                            watch_s?: number;
+                            /** @default 20 */
+                            requests_min?: number;
+                            /** @default 0.02 */
+                            error_rate_max?: number;
+                            /** @default 1.5 */
+                            ttft_ratio_max?: number;
+                            /** @default 1.5 */
+                            tpot_ratio_max?: number;
+                        } | null;
+                        /** @default 1800 */
+                        ready_s?: number;
+                        /** @default true */
+                        rollback?: boolean;
+                    };
+                    /**
+                     * Idle
+                     * @description After *after_s* without a request the model's workers sleep or stop (0: never). Whoever asks
+                     *         for it then waits at most *wake_s* until it is awake.
+                     */
+                    idle?: {
+                        /** @default 0 */
+                        after_s?: number;
+                        /**
+                         * IdleAction
+                         * @enum {unknown}
+                         */
+                        then?: "sleep" | "stop";
+                        /** @default 300 */
+                        wake_s?: number;
+                    };
+                    /** @default  */
+                    pool?: string;
+                    /**
+                     * Fallback
+                     * @description Who answers instead: *models*, in their order, when one of *on* is the case.
+                     */
+                    fallback?: {
+                        /** @default [] */
+                        models?: string[];
+                        /**
+                         * @default [
+                         *       "no_capacity",
+                         *       "error",
+                         *       "context_length"
+                         *     ]
+                         */
+                        on?: ("context_length" | "error" | "no_capacity")[];
+                    };
+                };
+            };
+        };
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["CheckedView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
                 headers: {
                     [name: string]: unknown;
                 };

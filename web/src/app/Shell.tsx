@@ -27,7 +27,7 @@ import {
 import { useMemo } from "react";
 import { NavLink as RouteLink, Outlet, useLocation } from "react-router";
 
-import { useLiveState } from "../api/live";
+import { useFollowing } from "../api/following";
 import { useSession, useSignOut } from "./session";
 
 const PAGES = [
@@ -42,17 +42,19 @@ const PAGES = [
   { to: "/accounts", label: "Accounts", icon: IconUsers },
 ] as const;
 
-const LIVE = {
-  live: { word: "live", colour: "green" },
-  connecting: { word: "connecting …", colour: "yellow" },
-  paused: { word: "not followed", colour: "dimmed" },
+const FOLLOWING = {
+  live: { word: "live", colour: "green", why: "What happens is shown as it happens." },
+  refreshed: { word: "refreshed", colour: "green", why: "This page asks anew every few seconds." },
+  connecting: { word: "connecting …", colour: "yellow", why: "What is shown may be old." },
+  silent: { word: "no answer …", colour: "yellow", why: "What is shown may be old." },
+  paused: { word: "as loaded", colour: "dimmed", why: "This page shows what was when it loaded." },
 } as const;
 
 export function Shell() {
   const [opened, { toggle, close }] = useDisclosure(false);
   const session = useSession();
   const signOut = useSignOut();
-  const live = LIVE[useLiveState()];
+  const following = FOLLOWING[useFollowing()];
   const { setColorScheme } = useMantineColorScheme();
   const dark = useComputedColorScheme("light") === "dark";
   return (
@@ -77,8 +79,14 @@ export function Shell() {
             <Text fw={700}>Modelyard</Text>
           </Group>
           <Group gap="sm" wrap="nowrap">
-            <Text size="sm" c={live.colour} role="status" visibleFrom="sm">
-              {live.word}
+            <Text
+              size="sm"
+              c={following.colour}
+              role="status"
+              title={following.why}
+              visibleFrom="sm"
+            >
+              {following.word}
             </Text>
             <Text size="sm" c="dimmed" visibleFrom="sm">
               {session.actor} ({session.role})

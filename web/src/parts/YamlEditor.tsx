@@ -21,6 +21,22 @@ const COLOURS = HighlightStyle.define([
 ]);
 
 /**
+ * What is typed over selected text goes into the document by itself. Chromium would give it the
+ * colours of the text that it replaces, in a style attribute, which the page's policy blocks.
+ */
+const TYPED_OVER = EditorView.domEventHandlers({
+  beforeinput: (event, view) => {
+    const { state } = view;
+    const text = event.inputType === "insertText" ? event.data : null;
+    if (text === null || view.composing || state.readOnly || state.selection.main.empty) {
+      return false;
+    }
+    view.dispatch(state.replaceSelection(text), { userEvent: "input.type", scrollIntoView: true });
+    return true;
+  },
+});
+
+/**
  * YAML to read or to write. Tab leaves it, as in every other field: a keyboard must not be caught.
  * *marks* are lines (from 1) with what is wrong in them.
  */
@@ -61,6 +77,7 @@ export function YamlEditor({
           keymap.of([...defaultKeymap, ...historyKeymap]),
           EditorView.cspNonce.of(nonce()),
           EditorView.lineWrapping,
+          TYPED_OVER,
           EditorView.contentAttributes.of({ "aria-label": label }),
           EditorState.readOnly.of(changed.current === undefined),
           look.current.of([]),

@@ -167,7 +167,12 @@ export function Editor({
             <Group gap="sm" mb="xs">
               <Title order={2}>What would come of it</Title>
               {thinking && <Loader role="status" size="xs" aria-label="Thinking it through" />}
-              <Button size="xs" variant="default" disabled={spec === null} onClick={again}>
+              <Button
+                size="xs"
+                variant="default"
+                disabled={validation.view === null}
+                onClick={again}
+              >
                 Plan anew
               </Button>
             </Group>
@@ -187,7 +192,7 @@ export function Editor({
               {error !== null && <Problem error={error} title="It could not be thought through" />}
               {plan !== null && (changes || !dirty) && (
                 <div style={{ opacity: thinking ? 0.6 : 1 }}>
-                  <PlanPanel plan={plan} />
+                  <PlanPanel plan={plan} name={validation.view?.name ?? ""} />
                 </div>
               )}
               {spec === null && (
@@ -270,7 +275,7 @@ function ApplyBar({
           : view?.changed === false
             ? "Nothing differs from what is there."
             : plan !== null && !thinking
-              ? `It is valid. ${headline(plan).title}.`
+              ? `It is valid. ${headline(plan, view?.name ?? "").title}.`
               : "It is valid.";
   const taken = model === null && view !== null && !view.created;
   const disabled = taken
@@ -284,7 +289,8 @@ function ApplyBar({
           : !view.changed
             ? "Nothing differs from what is there."
             : null;
-  const costs = plan === null || plan.stops.length + plan.no_place.length === 0 ? null : plan;
+  const lacks = plan?.no_place.some((item) => item.model === view?.name) === true;
+  const costs = plan !== null && (plan.stops.length > 0 || lacks) ? plan : null;
   return (
     <Paper
       withBorder
@@ -322,8 +328,8 @@ function ApplyBar({
             ask={
               costs === null || view === null ? undefined : (
                 <>
-                  <b>{view.name}</b>: {headline(costs).title.toLowerCase()}.{" "}
-                  {headline(costs).sentence}
+                  <b>{view.name}</b>: {headline(costs, view.name).title.toLowerCase()}.{" "}
+                  {headline(costs, view.name).sentence}
                 </>
               )
             }

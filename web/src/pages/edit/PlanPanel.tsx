@@ -14,11 +14,11 @@ import { bytes, percent } from "../../parts/quantities";
 import { headline, isTold, startsWhen } from "./plan";
 
 /** What would come of it, before it is done: in words, drawn on the fleet, and row by row. */
-export function PlanPanel({ plan }: { plan: Plan }) {
+export function PlanPanel({ plan, name }: { plan: Plan; name: string }) {
   const fleet = useFleet();
   const evicted = plan.stops.filter((stop) => stop.cause === "evicted");
   const stops = plan.stops.filter((stop) => stop.cause !== "evicted");
-  const said = headline(plan);
+  const said = headline(plan, name);
   return (
     <Stack gap="sm">
       <Alert

@@ -2,7 +2,6 @@ import { useDebouncedValue } from "@mantine/hooks";
 import { keepPreviousData, useQuery } from "@tanstack/react-query";
 
 import { api, data, type Schemas } from "../../api/client";
-import { ApiError } from "../../api/errors";
 
 type Spec = Readonly<Record<string, unknown>>;
 // What the text says is for the gateway to judge: it goes there as it is.
@@ -19,7 +18,7 @@ export function useValidation(spec: Spec | null) {
     queryKey: ["validate", settled],
     queryFn: ({ signal }) =>
       data(
-        api.POST("/admin/v1/models:validate", {
+        api.POST("/admin/v1/models:check", {
           body: JSON.parse(settled ?? "null") as SpecBody,
           signal,
         }),
@@ -29,14 +28,13 @@ export function useValidation(spec: Spec | null) {
     gcTime: 30_000,
   });
   const current = json !== null && settled === json;
-  const refused =
-    current && asked.error instanceof ApiError && asked.error.status === 422 ? asked.error : null;
+  const answer = current && asked.isSuccess ? asked.data : null;
   return {
     /** Of the text as it is now, that is valid; else null. */
-    view: current && asked.isSuccess ? asked.data : null,
-    refused,
+    view: answer?.would ?? null,
+    refused: answer?.refused ?? null,
     /** It could not be asked. */
-    failed: current && refused === null && asked.isError ? asked.error : null,
+    failed: current && asked.isError ? asked.error : null,
     checking: json !== null && (!current || asked.isPending),
   };
 }

@@ -25,7 +25,7 @@ it("what has no place is said before evictions, and these before waits", () => {
   const lacking = { complete: false, no_place: [{ model: "big" }] };
   const waits = { waits: [{ model: "tail" }] };
   const titles = [{ ...evicted, ...lacking }, { ...evicted, ...waits }, waits, {}].map(
-    (more) => headline(plan(more)).title,
+    (more) => headline(plan(more), "big").title,
   );
   expect(titles).toEqual([
     "No place for all of big",
@@ -33,11 +33,12 @@ it("what has no place is said before evictions, and these before waits", () => {
     "It fits, after a wait",
     "Everything finds a place",
   ]);
+  expect(headline(plan(lacking), "other").title).toBe("It fits; no place for big");
 });
 
 it("the sentence counts what happens to workers", () => {
   const some = plan({ starts: [{}], stops: [{ cause: "outdated" }] });
-  expect(headline(some).sentence).toBe("Of all workers 1 would start, 1 would stop, 2 go on.");
+  expect(headline(some, "m").sentence).toBe("Of all workers 1 would start, 1 would stop, 2 go on.");
 });
 
 it("a start says what it waits for", () => {

@@ -5,8 +5,8 @@ import type { Plan } from "../../parts/fleet/marks";
 
 export type Headline = { tone: "green" | "yellow" | "red"; title: string; sentence: string };
 
-/** The plan in a sentence, what matters most first. */
-export function headline(plan: Plan): Headline {
+/** The plan for *name* in a sentence, what matters most first. */
+export function headline(plan: Plan, name: string): Headline {
   const evicted = plan.stops.filter((stop) => stop.cause === "evicted");
   const counts = [
     plan.starts.length > 0 && `${plan.starts.length} would start`,
@@ -17,11 +17,14 @@ export function headline(plan: Plan): Headline {
     `${plan.kept.length} go on`,
   ].filter((words) => words !== false);
   const sentence = `Of all workers ${counts.join(", ")}.`;
-  if (!plan.complete) {
+  if (plan.no_place.some((item) => item.model === name)) {
     return { tone: "red", title: `No place for all of ${models(plan.no_place)}`, sentence };
   }
   if (evicted.length > 0) {
     return { tone: "yellow", title: `It fits, at the cost of ${models(evicted)}`, sentence };
+  }
+  if (plan.no_place.length > 0) {
+    return { tone: "yellow", title: `It fits; no place for ${models(plan.no_place)}`, sentence };
   }
   if (plan.waits.length > 0) {
     return { tone: "yellow", title: "It fits, after a wait", sentence };

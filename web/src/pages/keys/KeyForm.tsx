@@ -24,6 +24,7 @@ export function KeyForm({
   const models = useModels();
   const [name, setName] = useState(of?.name ?? "");
   const [kind, setKind] = useState<Schemas["KeyKind"]>(of?.kind ?? "inference");
+  const [role, setRole] = useState<Schemas["AccessRole"]>(of?.role ?? "viewer");
   const [allowed, setAllowed] = useState<string[]>([...(of?.models ?? [])]);
   const [priority, setPriority] = useState<Schemas["Priority"]>(of?.priority ?? "normal");
   const [limits, setLimits] = useState(of === undefined ? NO_LIMITS : formOf(of.limits));
@@ -31,16 +32,16 @@ export function KeyForm({
   const saving = useMutation({
     mutationFn: async () => {
       const common = { name, models: allowed, priority, limits: bodyOf(limits) };
-      const inference = kind === "inference" ? common : { name };
       if (of !== undefined) {
         await api.PATCH("/admin/v1/keys/{key_id}", {
           params: { path: { key_id: of.id } },
-          body: inference,
+          body: kind === "inference" ? common : { name },
         });
         return;
       }
+      const made = kind === "inference" ? common : { name, role };
       const expires = days === "" ? {} : { expires_in_s: Number(days) * DAY_S };
-      onMade(await data(api.POST("/admin/v1/keys", { body: { ...inference, kind, ...expires } })));
+      onMade(await data(api.POST("/admin/v1/keys", { body: { ...made, kind, ...expires } })));
     },
     onSuccess: async () => {
       onClose();
@@ -96,6 +97,23 @@ export function KeyForm({
           }}
         />
       </Group>
+      {kind === "admin" && (
+        <Select
+          label="Role"
+          description={of === undefined ? undefined : "It stays what it is."}
+          allowDeselect={false}
+          disabled={of !== undefined}
+          data={[
+            { value: "viewer", label: "viewer: looks" },
+            { value: "admin", label: "admin: does everything" },
+          ]}
+          value={role}
+          error={wrong("role")}
+          onChange={(value) => {
+            setRole(value as Schemas["AccessRole"]);
+          }}
+        />
+      )}
       {kind === "inference" && (
         <>
           <MultiSelect

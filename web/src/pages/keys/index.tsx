@@ -34,7 +34,12 @@ export default function KeysPage() {
       width: "minmax(110px, 1fr)",
       render: (key) => <span className="mono">{key.id}</span>,
     },
-    { key: "kind", title: "Kind", width: "90px", render: (key) => key.kind },
+    {
+      key: "kind",
+      title: "Opens",
+      width: "110px",
+      render: (key) => (key.role === null ? key.kind : `${key.kind} (${key.role})`),
+    },
     {
       key: "state",
       title: "State",

@@ -3,6 +3,7 @@ import { IconAlertTriangle, IconInfoCircle } from "@tabler/icons-react";
 
 import type { Schemas } from "../../api/client";
 import { useOverview } from "../../api/queries";
+import { Advice } from "../../parts/Advice";
 import { type Trouble, troubles } from "./troubles";
 
 /** What is wrong with the model and what to do about it, before anything else. */
@@ -13,7 +14,7 @@ export function Head({ model }: { model: Schemas["ModelView"] }) {
   return (
     <Stack gap="xs">
       {found.map((trouble) => (
-        <TroubleAlert key={trouble.sentence} of={trouble} />
+        <TroubleAlert key={trouble.sentence} of={trouble} model={model.name} />
       ))}
       {model.warnings.map((warning) => (
         <Alert key={warning} color="yellow" p="xs" icon={<IconInfoCircle aria-hidden />}>
@@ -26,7 +27,7 @@ export function Head({ model }: { model: Schemas["ModelView"] }) {
 
 const COLOURS = { error: "red", warning: "yellow", info: "blue" } as const;
 
-function TroubleAlert({ of }: { of: Trouble }) {
+function TroubleAlert({ of, model }: { of: Trouble; model: string }) {
   return (
     <Alert
       color={COLOURS[of.severity]}
@@ -41,14 +42,14 @@ function TroubleAlert({ of }: { of: Trouble }) {
     >
       {of.what.length === 1 ? (
         <Text size="sm" className="wrap">
-          {of.what[0]}
+          <Advice of={of.what[0] ?? ""} model={model} />
         </Text>
       ) : (
         of.what.length > 1 && (
           <List size="sm" spacing={2}>
             {of.what.map((line) => (
               <List.Item key={line} className="wrap">
-                {line}
+                <Advice of={line} model={model} />
               </List.Item>
             ))}
           </List>

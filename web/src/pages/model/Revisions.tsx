@@ -6,10 +6,10 @@ import { stringify } from "yaml";
 import { api, data, type Schemas } from "../../api/client";
 import { Action } from "../../parts/Action";
 import { Ago } from "../../parts/Ago";
+import { Differences } from "../../parts/Differences";
 import { Loaded } from "../../parts/Page";
 import { YamlEditor } from "../../parts/YamlEditor";
 import { changed } from "./address";
-import { Differences } from "./Differences";
 import { Planned } from "./Planned";
 import { useDiff, useRevisions } from "./queries";
 

@@ -61,7 +61,7 @@ export function WorkerDetail({
 function About({ of }: { of: Worker }) {
   const { metrics } = of;
   const load =
-    metrics === null || metrics === undefined
+    metrics === null
       ? "not counted: it is not ready, or does not answer"
       : `${metrics.requests_running} running, ${metrics.requests_waiting} waiting, KV cache ${percent(metrics.kv_cache_usage)} full`;
   return (
@@ -98,7 +98,7 @@ function About({ of }: { of: Worker }) {
 }
 
 function tokens({ metrics }: Worker): string {
-  if (metrics === null || metrics === undefined) return "–";
+  if (metrics === null) return "–";
   const kv = metrics.kv_transfers + metrics.kv_transfer_failures;
   const transfers =
     kv === 0

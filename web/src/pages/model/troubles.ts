@@ -66,5 +66,6 @@ function nodes(why: Schemas["WhyView"]): string {
 }
 
 function capital(text: string): string {
+  if (text.startsWith("modelyard ")) return text; // a command
   return text.slice(0, 1).toUpperCase() + text.slice(1);
 }

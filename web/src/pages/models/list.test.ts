@@ -10,7 +10,7 @@ function variant(roles: Schemas["RoleCount"][]): Schemas["VariantSummary"] {
 }
 
 function role(name: Schemas["Role"], desired: number, ready: number, asleep = 0) {
-  return { role: name, desired, live: desired, ready, asleep };
+  return { role: name, desired, live: desired, ready, asleep, autoscale: null };
 }
 
 function model(name: string, more: Partial<Model> = {}): Model {

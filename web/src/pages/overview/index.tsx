@@ -1,4 +1,15 @@
-import { Badge, Card, Group, Paper, SimpleGrid, Stack, Table, Text, Title } from "@mantine/core";
+import {
+  Anchor,
+  Badge,
+  Card,
+  Group,
+  Paper,
+  SimpleGrid,
+  Stack,
+  Table,
+  Text,
+  Title,
+} from "@mantine/core";
 import { IconCircleCheck } from "@tabler/icons-react";
 import { queryOptions, usePrefetchQuery, useQuery } from "@tanstack/react-query";
 import { Link } from "react-router";
@@ -6,14 +17,16 @@ import { Link } from "react-router";
 import { api, data, type Schemas } from "../../api/client";
 import { useLive } from "../../api/live";
 import { MODELS, OVERVIEW, useModels, useOverview } from "../../api/queries";
+import { Advice } from "../../parts/Advice";
 import { Chart, LINES } from "../../parts/Chart";
 import { Loaded, Page } from "../../parts/Page";
 import { bytes, count, percent, rate, seconds } from "../../parts/quantities";
 import { StateBadge } from "../../parts/StateBadge";
-import { inOrderOfNeed, linkOf } from "./needs";
+import { briefly, feeding, inOrderOfNeed, linkOf } from "./needs";
 
 const SERIES_EVERY_MS = 15_000;
 const MODELS_SHOWN = 12;
+const NOWRAP = { whiteSpace: "nowrap" } as const;
 
 const LAST_HOUR = queryOptions({
   queryKey: ["series"],
@@ -82,17 +95,27 @@ function Problems({ of: now }: { of: Schemas["OverviewView"] }) {
               >
                 {SEVERITIES[problem.severity].word}
               </Badge>
-              <div>
+              <div style={{ flexGrow: 1 }}>
                 <Text>
                   {problem.kind} <Link to={linkOf(problem)}>{problem.name}</Link>:{" "}
                   {problem.sentence}
                 </Text>
                 {problem.advice !== "" && (
-                  <Text size="sm" c="dimmed" className="wrap">
-                    What to do: {problem.advice}
+                  <Text size="sm" className="wrap">
+                    What to do: <Advice of={briefly(problem)} model={problem.name} />
                   </Text>
                 )}
               </div>
+              {(problem.kind === "model" || problem.kind === "rollout") && (
+                <Anchor
+                  component={Link}
+                  size="sm"
+                  style={NOWRAP}
+                  to={`/models/${encodeURIComponent(problem.name)}?tab=pipeline`}
+                >
+                  its pipeline
+                </Anchor>
+              )}
             </Group>
           ))}
           {more > 0 && <li>and {count(more)} more</li>}
@@ -191,12 +214,13 @@ function Models() {
       <Loaded of={models} what="the models">
         {(all) => (
           <>
-            <Table.ScrollContainer minWidth={720}>
+            <Table.ScrollContainer minWidth={860}>
               <Table>
                 <Table.Thead>
                   <Table.Tr>
                     <Table.Th>Model</Table.Th>
                     <Table.Th>State</Table.Th>
+                    <Table.Th>Pipeline</Table.Th>
                     <Table.Th>Why</Table.Th>
                     <Table.Th ta="right">Requests/s</Table.Th>
                     <Table.Th ta="right">Tokens/s</Table.Th>
@@ -215,10 +239,20 @@ function Models() {
                         <Table.Td>
                           <StateBadge state={model.state} />
                         </Table.Td>
+                        <Table.Td style={NOWRAP}>
+                          <Link
+                            to={`/models/${encodeURIComponent(model.name)}?tab=pipeline`}
+                            title={`The pipeline of ${model.name} as a picture`}
+                          >
+                            {feeding(model.variants)}
+                          </Link>
+                        </Table.Td>
                         <Table.Td className="wrap">{model.condition}</Table.Td>
                         <Table.Td ta="right">{rate(model.rates.requests_per_s)}</Table.Td>
                         <Table.Td ta="right">{rate(model.rates.completion_tokens_per_s)}</Table.Td>
-                        <Table.Td ta="right">{seconds(model.rates.ttft_p50_s)}</Table.Td>
+                        <Table.Td ta="right" style={NOWRAP}>
+                          {seconds(model.rates.ttft_p50_s)}
+                        </Table.Td>
                         <Table.Td ta="right">{count(model.rates.queued)}</Table.Td>
                       </Table.Tr>
                     ))}

@@ -2,6 +2,7 @@ import { Box, Button, Code, CopyButton, Group, Paper, Select, Stack, Text } from
 import { useEffect, useRef, useState } from "react";
 import { Link } from "react-router";
 
+import { useSession } from "../../app/session";
 import { Problem } from "../../parts/Problem";
 import { count, seconds } from "../../parts/quantities";
 import { ask, type Served } from "./ask";
@@ -98,7 +99,7 @@ export function Pane({
   // Pieces may hold several tokens: the engine's own count is the better one.
   const timing =
     told.usage === null ? told.timing : { ...told.timing, tokens: told.usage.completion_tokens };
-  const url = inferenceUrl(window.location);
+  const url = inferenceUrl(useSession(), window.location);
   const body = bodyOf(
     model ?? "MODEL",
     withSystem(messages.filter((m) => m.content !== "")),

@@ -1,8 +1,17 @@
+import type { Schemas } from "../../api/client";
 import type { Body } from "./body";
 
-/** Where clients send the same: the inference API, not this console. */
-export function inferenceUrl(location: Pick<Location, "protocol" | "hostname">): string {
-  return `${location.protocol}//${location.hostname}:8000/v1`;
+/**
+ * Where clients send the same: the inference API, not this console. It is on the host that the page
+ * is from, unless it has an address of its own.
+ */
+export function inferenceUrl(
+  at: Pick<Schemas["SessionView"], "inference_host" | "inference_port">,
+  location: Pick<Location, "protocol" | "hostname">,
+): string {
+  const plain = at.inference_host || location.hostname;
+  const host = plain.includes(":") && !plain.startsWith("[") ? `[${plain}]` : plain;
+  return `${location.protocol}//${host}:${at.inference_port}/v1`;
 }
 
 function quoted(text: string): string {

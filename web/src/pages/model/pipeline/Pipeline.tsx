@@ -86,8 +86,8 @@ function besideOf(model: Schemas["ModelView"], width: number): Beside {
         : null,
     shadows: new Map(
       model.spec.variants
-        .filter((variant) => variant.shadow_percent > 0)
-        .map((variant) => [variant.name, variant.shadow_percent]),
+        .map(({ name = "default", shadow_percent = 0 }) => [name, shadow_percent] as const)
+        .filter(([, percent]) => percent > 0),
     ),
     noPlace: new Map(
       model.no_place.map((item) => [

@@ -70,7 +70,7 @@ function variant(workers: Worker[], more: Partial<Variant> = {}): Variant {
     kv_failures_per_s: 0,
     roles: roles.map((role) => {
       const of = workers.filter((one) => one.role === role).length;
-      return { role, desired: of, live: of, ready: of, asleep: 0 };
+      return { role, desired: of, live: of, ready: of, asleep: 0, autoscale: null };
     }),
     workers,
     ...more,
@@ -206,8 +206,8 @@ describe("what is not as wished", () => {
   it("is a missing worker with why it has no place", () => {
     const lacking = variant(many("prefill", 1), {
       roles: [
-        { role: "prefill", desired: 1, live: 1, ready: 1, asleep: 0 },
-        { role: "decode", desired: 2, live: 0, ready: 0, asleep: 0 },
+        { role: "prefill", desired: 1, live: 1, ready: 1, asleep: 0, autoscale: null },
+        { role: "decode", desired: 2, live: 0, ready: 0, asleep: 0, autoscale: null },
       ],
     });
     const noPlace = new Map([[slotKey("default", "decode"), "no device is free"]]);
@@ -245,8 +245,8 @@ describe("a rollout", () => {
   ];
   const changing = variant(workers, {
     roles: [
-      { role: "prefill", desired: 1, live: 1, ready: 1, asleep: 0 },
-      { role: "decode", desired: 2, live: 1, ready: 1, asleep: 0 },
+      { role: "prefill", desired: 1, live: 1, ready: 1, asleep: 0, autoscale: null },
+      { role: "decode", desired: 2, live: 1, ready: 1, asleep: 0, autoscale: null },
     ],
   });
 
@@ -280,8 +280,8 @@ describe("a rollout", () => {
       [...many("prefill", 1), ...many("decode", 2), ...many("prefill", 1, { revision: 2 })],
       {
         roles: [
-          { role: "prefill", desired: 1, live: 1, ready: 1, asleep: 0 },
-          { role: "decode", desired: 2, live: 2, ready: 2, asleep: 0 },
+          { role: "prefill", desired: 1, live: 1, ready: 1, asleep: 0, autoscale: null },
+          { role: "decode", desired: 2, live: 2, ready: 2, asleep: 0, autoscale: null },
         ],
       },
     );

@@ -5,8 +5,8 @@ import { roleLabel, wishOf } from "./scaling";
 const PAIR = {
   name: "default",
   roles: [
-    { role: "prefill" as const, desired: 1, live: 1, ready: 1, asleep: 0 },
-    { role: "decode" as const, desired: 2, live: 2, ready: 2, asleep: 0 },
+    { role: "prefill" as const, desired: 1, live: 1, ready: 1, asleep: 0, autoscale: null },
+    { role: "decode" as const, desired: 2, live: 2, ready: 2, asleep: 0, autoscale: null },
   ],
 };
 
@@ -17,7 +17,9 @@ it("asks for what differs, and for nothing where nothing does", () => {
 });
 
 it("names the workers of an aggregated variant by the API's word", () => {
-  const roles = [{ role: "unified" as const, desired: 1, live: 1, ready: 1, asleep: 0 }];
+  const roles = [
+    { role: "unified" as const, desired: 1, live: 1, ready: 1, asleep: 0, autoscale: null },
+  ];
   expect(wishOf({ name: "whole", roles }, { unified: 2 })).toEqual({
     variant: "whole",
     workers: 2,
