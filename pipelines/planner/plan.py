@@ -187,38 +187,8 @@ def choose(
         for option in new:
             tell(f"rehearsing {option.model}: {option.label} on {option.device}")
             rehearsals.play(option, by_model[option.model])
-    choices = tuple(
-        Choice(
-            demand=demand,
-            options=solution.chosen.get(model, ()),
-            pool=_pool_of(model, solution),
-            alternatives=_alternatives(demand, every, fleet, rehearsals)
-            if with_alternatives
-            else (),
-            frontier=frontier(demand, every, _home(model, solution, every))
-            if with_alternatives
-            else (),
-            why=_why(demand, solution, offered),
-        )
-        for model, demand in by_model.items()
-    )
-    used = dict.fromkeys(fleet.device_models, 0)
-    for choice in choices:
-        for option in choice.options:
-            used[option.device] += option.devices
-    for pool in solution.pools:
-        used[pool.device] += pool.devices
-    return Plan(
-        choices=choices,
-        pools=solution.pools,
-        devices=solution.devices,
-        devices_by_model=used,
-        fleet=fleet,
-        gap=solution.gap,
-        bound=solution.bound,
-        rounds=rounds,
-        unfit=tuple(_unfit(by_model, every, fleet, missing)),
-    )
+    alternatives = rehearsals if with_alternatives else None
+    return _plan(by_model, every, fleet, solution, alternatives, missing=missing, rounds=rounds)
 
 
 def confirm(choice: Choice, seed: int) -> list[tuple[Option, Outcome]]:
@@ -291,6 +261,47 @@ class Rehearsals:
         )
 
 
+def _plan(
+    demands: Mapping[str, Demand],
+    every: Sequence[Option],
+    fleet: Fleet,
+    solution: Solution,
+    rehearsals: Rehearsals | None,
+    *,
+    missing: Sequence[Missing],
+    rounds: int,
+) -> Plan:
+    """*rehearsals*: of alternatives; without it nobody asks for any."""
+    choices = tuple(
+        Choice(
+            demand=demand,
+            options=solution.chosen.get(model, ()),
+            pool=_pool_of(model, solution),
+            alternatives=_alternatives(demand, every, fleet, rehearsals) if rehearsals else (),
+            frontier=frontier(demand, every, _home(model, solution, every)) if rehearsals else (),
+            why=_why(demand, solution, every),
+        )
+        for model, demand in demands.items()
+    )
+    used = dict.fromkeys(fleet.device_models, 0)
+    for choice in choices:
+        for option in choice.options:
+            used[option.device] += option.devices
+    for pool in solution.pools:
+        used[pool.device] += pool.devices
+    return Plan(
+        choices=choices,
+        pools=solution.pools,
+        devices=solution.devices,
+        devices_by_model=used,
+        fleet=fleet,
+        gap=solution.gap,
+        bound=solution.bound,
+        rounds=rounds,
+        unfit=tuple(_unfit(demands, every, fleet, missing)),
+    )
+
+
 def _unfit(
     demands: Iterable[str],
     every: Sequence[Option],
@@ -347,12 +358,12 @@ def _least(demand: Demand, rivals: Sequence[Option], rehearsals: Rehearsals) -> 
 
 
 def _why(demand: Demand, solution: Solution, offered: Sequence[Option]) -> str:
+    if _pool_of(demand.model, solution):
+        return "it is seldom asked: it takes turns with others"
     own = [option for option in offered if option.model == demand.model]
     if not own:
         return "no shape of it is within the SLO on any device of the fleet"
     chosen = solution.chosen.get(demand.model, ())
-    if _pool_of(demand.model, solution):
-        return "it is seldom asked: it takes turns with others"
     served = sum(option.rate for option in chosen)
     if served >= demand.rate * 0.999:
         first = max(chosen, key=lambda option: option.rate)
