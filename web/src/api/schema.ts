@@ -699,6 +699,46 @@ export interface paths {
         patch?: never;
         trace?: never;
     };
+    "/admin/v1/recommendations/live": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ReadLive
+         * @description The nodes that answer and what was asked of each model lately, in the form that a recommendation is asked for with.
+         */
+        get: operations["readLive"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/recommendations": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Recommend
+         * @description Which topology each model should have, for this traffic, on this fleet or on the nodes that are there. A stream, one JSON object a line, told apart by `kind`: noted while it works, then planned or failed. It ends when the client goes.
+         */
+        post: operations["recommend"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
     "/admin/v1/models/{name}/tune-prefill": {
         parameters: {
             query?: never;
@@ -1809,6 +1849,10 @@ export interface components {
             ordinal: number;
             url: string;
         };
+        /** Fleet */
+        Fleet: {
+            nodes: components["schemas"]["NodeKind"][];
+        };
         /** FleetDeviceView */
         FleetDeviceView: {
             id: string;
@@ -1951,6 +1995,15 @@ export interface components {
             revoked_at: string | null;
             old_secret_until: string | null;
         };
+        /** Live */
+        Live: {
+            fleet: components["schemas"]["Fleet"] | null;
+            traffic: components["schemas"]["Traffic"] | null;
+            left_out: {
+                [key: string]: string;
+            };
+            seconds: number;
+        };
         /** LiveEvents */
         LiveEvents: {
             overview: components["schemas"]["OverviewView"];
@@ -1977,6 +2030,35 @@ export interface components {
             rollout: components["schemas"]["RolloutSummary"] | null;
             variants: components["schemas"]["VariantSummary"][];
             rates: components["schemas"]["RatesView"];
+        };
+        /** ModelTraffic */
+        ModelTraffic: {
+            name: string;
+            source: string;
+            slo: components["schemas"]["Slo"];
+            /** @default 0 */
+            requests_per_s: number;
+            /** @default 0 */
+            prompt_tokens: number;
+            /** @default 0 */
+            answer_tokens: number;
+            /** @default 1 */
+            length_cv: number;
+            /** @default  */
+            trace: string;
+            /** @default 0.95 */
+            share: number;
+            /** @default 1 */
+            weight: number;
+            /**
+             * @default [
+             *       "vllm",
+             *       "sglang"
+             *     ]
+             */
+            engines: string[];
+            /** @default  */
+            measured_as: string;
         };
         /** ModelView */
         ModelView: {
@@ -2480,6 +2562,18 @@ export interface components {
             memory_bytes: number;
             waits_for: string[];
             why: components["schemas"]["WhyView"][];
+        };
+        /** NodeKind */
+        NodeKind: {
+            device_model: string;
+            /** @default 1 */
+            count: number;
+            /** @default 8 */
+            devices: number;
+            /** @default 0 */
+            island: number;
+            /** @default 200 */
+            fabric_gbit_s: number;
         };
         /** NodeList */
         NodeList: {
@@ -3718,6 +3812,13 @@ export interface components {
          * @enum {string}
          */
         SleepMode: "" | "weights-on-host" | "weights-dropped" | "stopped";
+        /** Slo */
+        Slo: {
+            /** @default 0 */
+            ttft_s: number;
+            /** @default 0 */
+            tpot_s: number;
+        };
         /** StartView */
         StartView: {
             model: string;
@@ -3745,6 +3846,10 @@ export interface components {
             cause: components["schemas"]["Cause"];
             reason: string;
             at_once: boolean;
+        };
+        /** Traffic */
+        Traffic: {
+            models: components["schemas"]["ModelTraffic"][];
         };
         /** Turnover */
         Turnover: {
@@ -8651,6 +8756,209 @@ export interface operations {
             };
             /** @description A value is not allowed; `field` names it */
             422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    readLive: {
+        parameters: {
+            query?: {
+                /** @description how far back, in seconds */
+                seconds?: number;
+            };
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["Live"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    recommend: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody: {
+            content: {
+                "application/json": {
+                    /** Traffic */
+                    traffic: {
+                        models: {
+                            name: string;
+                            source: string;
+                            /**
+                             * Slo
+                             * @description What its users are promised: time to the first token and between tokens, in seconds; 0
+                             *         promises nothing. The autoscaler and the planner hold to it.
+                             */
+                            slo: {
+                                /** @default 0 */
+                                ttft_s?: number;
+                                /** @default 0 */
+                                tpot_s?: number;
+                            };
+                            /** @default 0 */
+                            requests_per_s?: number;
+                            /** @default 0 */
+                            prompt_tokens?: number;
+                            /** @default 0 */
+                            answer_tokens?: number;
+                            /** @default 1 */
+                            length_cv?: number;
+                            /** @default  */
+                            trace?: string;
+                            /** @default 0.95 */
+                            share?: number;
+                            /** @default 1 */
+                            weight?: number;
+                            /**
+                             * @default [
+                             *       "vllm",
+                             *       "sglang"
+                             *     ]
+                             */
+                            engines?: string[];
+                            /** @default  */
+                            measured_as?: string;
+                        }[];
+                    };
+                    fleet?: {
+                        nodes: {
+                            device_model: string;
+                            /** @default 1 */
+                            count?: number;
+                            /** @default 8 */
+                            devices?: number;
+                            /** @default 0 */
+                            island?: number;
+                            /** @default 200 */
+                            fabric_gbit_s?: number;
+                        }[];
+                    } | null;
+                    /** @default 0 */
+                    seed?: number;
+                };
+            };
+        };
+        responses: {
+            /** @description Stream Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": unknown;
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Too many streams are followed */
+            429: {
                 headers: {
                     [name: string]: unknown;
                 };
