@@ -39,9 +39,7 @@ def test_from_traffic_and_fleet_to_the_editor(tab: Tab):
     models = asked.get_by_role("group").first
     fill(models, CHAT)
     models.get_by_role("button", name="More").click()
-    engines = models.get_by_role("textbox", name="Engines")
-    engines.press("Backspace")  # the last of both goes: vLLM is left
-    engines.press("Escape")
+    models.get_by_role("checkbox", name="sglang").uncheck()
     fill(
         asked.get_by_role("group").last, {"Device model": "H100", "Nodes": "1", "Devices each": "1"}
     )

@@ -1,9 +1,9 @@
 import {
   ActionIcon,
   Button,
+  Checkbox,
   Fieldset,
   Group,
-  MultiSelect,
   NumberInput,
   SimpleGrid,
   Stack,
@@ -210,16 +210,21 @@ function ModelFields({
               <SimpleGrid cols={2} spacing="xs">
                 <Numbers of={["share", "length_cv"]} values={row} fields={fields} />
               </SimpleGrid>
-              <MultiSelect
+              <Checkbox.Group
                 size="xs"
                 label="Engines"
-                data={ENGINES}
                 value={[...row.engines]}
                 onChange={(engines) => {
                   fields.put("engines", engines);
                 }}
                 error={fields.error("engines")}
-              />
+              >
+                <Group gap="md">
+                  {ENGINES.map((engine) => (
+                    <Checkbox key={engine} size="xs" value={engine} label={engine} />
+                  ))}
+                </Group>
+              </Checkbox.Group>
               <TextField
                 label="Measured as"
                 field="measured_as"

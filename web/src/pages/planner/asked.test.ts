@@ -2,25 +2,23 @@ import { expect, it } from "vitest";
 
 import { begun, bodyOf, devicesByModel, newModel, newNodes, placeOf } from "./asked";
 
+const MODEL = {
+  name: "chat",
+  source: "hf://Qwen/Qwen3-8B",
+  slo: { ttft_s: 1, tpot_s: 0.05 },
+  requests_per_s: 0.123456,
+  prompt_tokens: 1059.3333,
+  answer_tokens: 50,
+  length_cv: 1,
+  trace: "",
+  share: 0.95,
+  weight: 1,
+  engines: ["vllm"],
+  measured_as: "",
+};
+
 const LIVE = {
-  traffic: {
-    models: [
-      {
-        name: "chat",
-        source: "hf://Qwen/Qwen3-8B",
-        slo: { ttft_s: 1, tpot_s: 0.05 },
-        requests_per_s: 0.123456,
-        prompt_tokens: 1059.3333,
-        answer_tokens: 50,
-        length_cv: 1,
-        trace: "",
-        share: 0.95,
-        weight: 1,
-        engines: ["vllm"],
-        measured_as: "",
-      },
-    ],
-  },
+  traffic: { models: [MODEL] },
   fleet: {
     nodes: [{ device_model: "H100", count: 2, devices: 8, island: 4, fabric_gbit_s: 100 }],
   },
@@ -44,6 +42,18 @@ it("the form begins with what was asked on the nodes that are there, and asks fo
     },
   ]);
   expect(body.fleet).toEqual(LIVE.fleet);
+});
+
+it("what the API leaves out is as usual", () => {
+  const { name, source, slo, requests_per_s, prompt_tokens, answer_tokens } = MODEL;
+  const model = { name, source, slo, requests_per_s, prompt_tokens, answer_tokens };
+  const nodes = [{ device_model: "L4" }];
+  const short = { traffic: { models: [model] }, fleet: { nodes } } as unknown as typeof LIVE;
+  const body = bodyOf(begun(short));
+  expect(body.traffic.models[0]).toMatchObject({ weight: 1, share: 0.95, length_cv: 1 });
+  expect(body.fleet.nodes).toEqual([
+    { device_model: "L4", count: 1, devices: 8, island: 0, fabric_gbit_s: 200 },
+  ]);
 });
 
 it("where nothing was asked and no node answers there is an example of both", () => {

@@ -58,24 +58,22 @@ const NODES: Omit<NodeRow, "id"> = {
   fabric_gbit_s: 200,
 };
 
-/** The form's beginning: what was asked lately on the nodes that are there; else an example. */
+/**
+ * The form's beginning: what was asked lately on the nodes that are there; else an example. What
+ * is as usual the API leaves out, whatever its types say.
+ */
 export function begun({ traffic, fleet }: Live): Asked {
-  const models = (traffic?.models ?? []).map((model, id) => ({
+  const models = (traffic?.models ?? []).map(({ slo, ...model }, id) => ({
+    ...USUAL,
+    ...model,
     id,
-    name: model.name,
-    source: model.source,
     requests_per_s: rounded(model.requests_per_s),
     prompt_tokens: rounded(model.prompt_tokens),
     answer_tokens: rounded(model.answer_tokens),
-    ttft_s: model.slo.ttft_s,
-    tpot_s: model.slo.tpot_s,
-    weight: model.weight,
-    share: model.share,
-    length_cv: model.length_cv,
-    engines: model.engines,
-    measured_as: model.measured_as,
+    ttft_s: slo.ttft_s,
+    tpot_s: slo.tpot_s,
   }));
-  const nodes = (fleet?.nodes ?? []).map((kind, id) => ({ ...kind, id }));
+  const nodes = (fleet?.nodes ?? []).map((kind, id) => ({ ...NODES, ...kind, id }));
   return {
     models: models.length > 0 ? models : [{ ...EXAMPLE, id: 0 }],
     nodes: nodes.length > 0 ? nodes : [{ ...NODES, id: 0 }],
