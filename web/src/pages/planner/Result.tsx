@@ -147,7 +147,9 @@ function Model({ model, promised_s }: { model: ModelPlan; promised_s: number }) 
     <Paper withBorder p="sm" component="section" aria-label={model.model}>
       <Stack gap="sm">
         <Group justify="space-between">
-          <Title order={3}>{model.model}</Title>
+          <Title order={3} fz="md">
+            {model.model}
+          </Title>
           {spec !== null && (
             <ChangeButton
               size="xs"
@@ -216,10 +218,14 @@ function Frontier({ model, promised_s }: { model: ModelPlan; promised_s: number 
     [values],
   );
   if (at.length === 0) return null;
+  // It is drawn for the kind of device that does most of the work.
+  const most = Math.max(...model.shapes.map((shape) => shape.rate));
+  const home = model.shapes.find((shape) => shape.rate === most);
+  const where = home === undefined ? "" : ` on ${home.device_model}`;
   return (
     <>
       <Chart
-        title="What a faster answer costs: answered tokens/s per device."
+        title={`What a faster answer costs${where}: answered tokens/s per device.`}
         summary={frontierWords(frontier, promised_s)}
         at={at}
         across={{

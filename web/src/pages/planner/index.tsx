@@ -79,6 +79,15 @@ function Planner({ begin }: { begin: Kept }) {
       form.current?.querySelector<HTMLElement>('[aria-invalid="true"]')?.focus();
   }, [failure]);
 
+  // A new plan is brought before who asked for it: its beginning may be far off the button.
+  const answer = useRef<HTMLElement>(null);
+  const isNew = made !== begin.made;
+  useEffect(() => {
+    if (!isNew) return;
+    answer.current?.scrollIntoView();
+    answer.current?.focus({ preventScroll: true });
+  }, [isNew, made]);
+
   const body = bodyOf(asked);
   const isOther = made !== null && JSON.stringify(body) !== JSON.stringify(made.body);
   return (
@@ -114,13 +123,20 @@ function Planner({ begin }: { begin: Kept }) {
                 </Button>
               )}
             </Group>
+            <Text size="sm" role="status" aria-live="polite" className="wrap">
+              {note !== null && `The planner works: ${note} …`}
+            </Text>
           </Stack>
         </form>
       </Box>
-      <Box component="section" aria-label="Recommendation" miw={0}>
-        <Text size="sm" role="status" aria-live="polite" className="wrap" mb={note ? "sm" : 0}>
-          {note !== null ? `The planner works: ${note} …` : ""}
-        </Text>
+      <Box
+        component="section"
+        aria-label="Recommendation"
+        className="planner-answer"
+        miw={0}
+        ref={answer}
+        tabIndex={-1}
+      >
         {made === null ? (
           note === null && (
             <Text c="dimmed">
