@@ -10,11 +10,11 @@ import { percent, seconds, short } from "../../parts/quantities";
 import type { Body } from "./asked";
 import { FAMILIES, type ModelPlan, type Plan, type Shape } from "./plan";
 import {
+  chosenOf,
   curves,
   devicesWords,
   frontierWords,
   goodputWords,
-  isChosen,
   ms,
   pointAt,
   servedTone,
@@ -31,7 +31,7 @@ export function Result({ plan, asked }: { plan: Plan; asked: Body }) {
           Devices: {devicesWords(plan, asked)}. Goodput: {goodputWords(plan)}
         </Text>
       </div>
-      <Table.ScrollContainer minWidth={640} scrollAreaProps={{ tabIndex: 0 }}>
+      <Table.ScrollContainer minWidth={640} scrollAreaProps={{ viewportProps: { tabIndex: 0 } }}>
         <Table verticalSpacing={6} horizontalSpacing="xs" fz="sm" aria-label="Recommended">
           <Table.Thead>
             <Table.Tr>
@@ -127,7 +127,7 @@ function Estimate({ of }: { of: ModelPlan }) {
   if (!of.is_estimate) return null;
   return (
     <>
-      <Badge size="xs" variant="outline" color="orange">
+      <Badge size="xs" variant="outline" color="orange" tt="none">
         estimate
       </Badge>
       <Text size="xs" c="dimmed">
@@ -181,18 +181,19 @@ function Alternatives({ model }: { model: ModelPlan }) {
       </Text>
       <ul className="planner-bars">
         {model.alternatives.map(({ family, device_model, shape }) => {
-          const isRecommended = isChosen(model, family, device_model);
+          const chosen = chosenOf(model, family, device_model);
           return (
             <li key={`${family} ${device_model}`}>
               <Text size="sm">
                 {family} on {device_model}:{" "}
                 {shape === null ? "no shape does" : `${shape.devices}, as ${shape.shape}`}
-                {isRecommended && " (recommended)"}
+                {chosen !== undefined &&
+                  ` (recommended${chosen.shape === shape?.shape ? "" : ` as ${chosen.shape}`})`}
               </Text>
               {shape !== null && (
                 <div
                   className="planner-bar"
-                  data-chosen={isRecommended || undefined}
+                  data-chosen={chosen !== undefined || undefined}
                   style={{ width: `${(100 * shape.devices) / most}%` }}
                 />
               )}

@@ -1,6 +1,13 @@
 import { percent, short } from "../../parts/quantities";
 import { type Body, devicesByModel } from "./asked";
-import { FAMILIES, type Family, type FrontierPoint, type ModelPlan, type Plan } from "./plan";
+import {
+  FAMILIES,
+  type Family,
+  type FrontierPoint,
+  type ModelPlan,
+  type Plan,
+  type Shape,
+} from "./plan";
 
 // A plan in words and as curves. Pure.
 
@@ -125,7 +132,7 @@ export function servedTone(model: ModelPlan): "green" | "yellow" | "red" {
   return model.served >= ALL_SERVED ? "green" : model.served > 0 ? "yellow" : "red";
 }
 
-/** Whether *model* is recommended to be of this family on this kind of device. */
-export function isChosen(model: ModelPlan, family: Family, device: string): boolean {
-  return model.shapes.some((shape) => shape.family === family && shape.device_model === device);
+/** The shape of this family on this kind of device that is recommended for *model*, if one is. */
+export function chosenOf(model: ModelPlan, family: Family, device: string): Shape | undefined {
+  return model.shapes.find((shape) => shape.family === family && shape.device_model === device);
 }
