@@ -16,6 +16,7 @@ from litestar import Controller, get, post
 from litestar.params import QueryParameter, RawBody
 from litestar.response import Stream
 
+from gateway.admin.auth import FOR_VIEWERS
 from gateway.admin.bodies import RecommendationBody, decode
 from gateway.admin.context import AdminContext, Context, stream
 from gateway.admin.documented import REFUSALS, STREAM_REFUSALS, TakesRecommendation
@@ -63,6 +64,7 @@ class RecommendationController(Controller):
         responses=STREAM_REFUSALS,
         status_code=200,
         media_type="application/x-ndjson",
+        opt=FOR_VIEWERS,
         description="Which topology each model should have, for this traffic, on this fleet or on "
         "the nodes that are there. A stream, one JSON object a line, told apart by `kind`: noted "
         "while it works, then planned or failed. It ends when the client goes.",

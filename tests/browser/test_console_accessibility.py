@@ -34,6 +34,7 @@ PAGES = {
     "/models/emu/edit": "Edit emu",
     "/new": "New model",
     "/fleet": "Fleet",
+    "/planner": "Planner",
     "/playground": "Playground",
     "/keys": "Keys",
     "/usage": "Usage",

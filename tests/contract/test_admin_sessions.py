@@ -176,6 +176,7 @@ async def test_a_viewer_looks_and_plans_and_changes_nothing(admin: World):
             ("POST", "/admin/v1/models:check"),
             ("POST", "/admin/v1/models:diff"),
             ("POST", "/admin/v1/models:validate"),
+            ("POST", "/admin/v1/recommendations"),
             ("POST", "/admin/v1/session"),
             ("DELETE", "/admin/v1/session"),
         }

@@ -19,6 +19,7 @@ const ModelsPage = lazy(() => import("../pages/models"));
 const ModelPage = lazy(() => import("../pages/model"));
 const EditPage = lazy(() => import("../pages/edit"));
 const FleetPage = lazy(() => import("../pages/fleet"));
+const PlannerPage = lazy(() => import("../pages/planner"));
 const PlaygroundPage = lazy(() => import("../pages/playground"));
 const KeysPage = lazy(() => import("../pages/keys"));
 const UsagePage = lazy(() => import("../pages/usage"));
@@ -72,6 +73,7 @@ export function App() {
                   <Route path="models/:name/edit" element={<EditPage />} />
                   <Route path="new" element={<EditPage />} />
                   <Route path="fleet" element={<FleetPage />} />
+                  <Route path="planner" element={<PlannerPage />} />
                   <Route path="playground" element={<PlaygroundPage />} />
                   <Route path="keys" element={<KeysPage />} />
                   <Route path="usage" element={<UsagePage />} />

@@ -14,6 +14,7 @@ import { useDisclosure } from "@mantine/hooks";
 import {
   IconActivity,
   IconBox,
+  IconCalculator,
   IconChartBar,
   IconHistory,
   IconKey,
@@ -34,6 +35,7 @@ const PAGES = [
   { to: "/", label: "Overview", icon: IconActivity },
   { to: "/models", label: "Models", icon: IconBox },
   { to: "/fleet", label: "Fleet", icon: IconServer },
+  { to: "/planner", label: "Planner", icon: IconCalculator },
   { to: "/playground", label: "Playground", icon: IconMessage },
   { to: "/keys", label: "Keys", icon: IconKey },
   { to: "/usage", label: "Usage", icon: IconChartBar },

@@ -27,12 +27,15 @@ const DARK_ENOUGH = {
 
 export const variables: CSSVariablesResolver = () => ({
   variables: {},
-  light: Object.fromEntries(
-    Object.entries(DARK_ENOUGH).flatMap(([name, colour]) => [
-      [`--mantine-color-${name}-text`, colour],
-      [`--mantine-color-${name}-light-color`, colour],
-      [`--mantine-color-${name}-outline`, colour],
-    ]),
-  ),
-  dark: {},
+  light: {
+    ...Object.fromEntries(
+      Object.entries(DARK_ENOUGH).flatMap(([name, colour]) => [
+        [`--mantine-color-${name}-text`, colour],
+        [`--mantine-color-${name}-light-color`, colour],
+        [`--mantine-color-${name}-outline`, colour],
+      ]),
+    ),
+    "--mantine-color-error": DARK_ENOUGH.red,
+  },
+  dark: { "--mantine-color-error": "var(--mantine-color-red-4)" },
 });

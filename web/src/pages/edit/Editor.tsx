@@ -43,15 +43,18 @@ type Begin = { text: string; generation: number; revision: number };
  */
 export function Editor({
   begin,
+  written,
   model,
 }: {
   begin: Begin;
+  /** What is to become of it already: the planner's. */
+  written?: string;
   /** As it is now; null for a new one. */
   model: Schemas["ModelView"] | null;
 }) {
   // Kept from the first render on: the model is read again and again, the text is the person's.
   const [base, setBase] = useState(begin);
-  const [text, setText] = useState(begin.text);
+  const [text, setText] = useState(written ?? begin.text);
   const [inOneStep, setInOneStep] = useState(false);
   const found = useMemo(() => read(text), [text]);
   // While the text cannot be read, the form shows the last one that could.

@@ -1,9 +1,10 @@
-import { useParams } from "react-router";
+import { useLocation, useParams } from "react-router";
 
 import { useModel } from "../../api/queries";
 import { Loaded, Page } from "../../parts/Page";
 import { asYaml } from "./document";
 import { Editor } from "./Editor";
+import { handed, recommendedText } from "./recommended";
 import { STARTS } from "./starts";
 
 /** A new model, or another spec for one that is there. */
@@ -13,12 +14,20 @@ export default function EditPage() {
 }
 
 function NewModel() {
+  const recommended = handed(useLocation().state);
   const text = STARTS[0]?.text ?? "";
-  return <Editor begin={{ text, generation: 0, revision: 0 }} model={null} />;
+  return (
+    <Editor
+      begin={{ text, generation: 0, revision: 0 }}
+      written={recommended === null ? undefined : recommendedText(recommended, null)}
+      model={null}
+    />
+  );
 }
 
 function Changed({ name }: { name: string }) {
   const model = useModel(name);
+  const recommended = handed(useLocation().state);
   if (model.data === undefined) {
     return (
       <Page title={`Edit ${name}`}>
@@ -29,5 +38,11 @@ function Changed({ name }: { name: string }) {
     );
   }
   const { spec, generation, revision } = model.data;
-  return <Editor begin={{ text: asYaml(spec), generation, revision }} model={model.data} />;
+  return (
+    <Editor
+      begin={{ text: asYaml(spec), generation, revision }}
+      written={recommended === null ? undefined : recommendedText(recommended, spec)}
+      model={model.data}
+    />
+  );
 }
