@@ -5,8 +5,9 @@ from typing import Annotated
 import msgspec
 from msgspec import UNSET, UnsetType
 
-from gateway.admin.bodies import ModelName, documented_as, refuse
+from gateway.admin.bodies import ModelName, documented_as
 from registry.passwords import PASSWORD_CHARS_MAX, PASSWORD_CHARS_MIN
+from registry.spec.checks import refuse
 from registry.state import AccessRole
 
 Password = Annotated[str, documented_as(minLength=PASSWORD_CHARS_MIN, maxLength=PASSWORD_CHARS_MAX)]

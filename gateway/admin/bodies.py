@@ -3,7 +3,7 @@
 import re
 from datetime import UTC, datetime
 from decimal import Decimal
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 from msgspec import UNSET, UnsetType
@@ -24,7 +24,7 @@ from pipelines.tuning.prefill import (
     Wish,
 )
 from registry.errors import SpecError
-from registry.explain import SEPARATOR, explain
+from registry.explain import explain
 from registry.spec import (
     LIMIT_MAX,
     MODELS_PER_FILE_MAX,
@@ -34,6 +34,7 @@ from registry.spec import (
     from_data,
     parse_size_bytes,
 )
+from registry.spec.checks import refuse
 from registry.state import NANO, AccessRole, BudgetPeriod, KeyKind, Pool, Priority, Quota
 from registry.store.keys import (
     BUDGET_NANO_MAX,
@@ -61,10 +62,6 @@ _ETAG = re.compile(r'"?(\d{1,18})"?')
 def documented_as(**schema: Any) -> msgspec.Meta:
     """For OpenAPI alone: it is checked in `__post_init__` or in the store, with better words."""
     return msgspec.Meta(extra_json_schema=schema)
-
-
-def refuse(field: str, message: str) -> NoReturn:
-    raise ValueError(f"{field}{SEPARATOR}{message}")
 
 
 Workers = Annotated[int, documented_as(minimum=1, maximum=WORKERS_PER_ROLE_MAX)]

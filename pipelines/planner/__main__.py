@@ -10,15 +10,15 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 import msgspec
-from rich.console import Console
 
 from pipelines.parent import follow_parent
-from pipelines.planner import page
 from pipelines.planner.extra import PlannerExtraError, require
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import Traffic, fleet_from, fleet_of, traffic_from, traffic_of
+from pipelines.planner.page import show_plan
 from pipelines.planner.views import Failed, Line, Noted, Planned, PlanView
 from registry import spec as specs
+from registry.cli.output import console
 from registry.errors import SpecError
 
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -51,7 +51,7 @@ def main(
     if output == "lines":
         _lines(lambda tell: _recommended(traffic, fleet, given, seed, tell))
         return
-    told = Console(stderr=True, highlight=False, markup=False, emoji=False)
+    told = console(stderr=True)
     try:
         with told.status("planning") as status:
             shown = _recommended(traffic, fleet, given, seed, status.update)
@@ -63,7 +63,7 @@ def main(
         made = [specs.from_data(model.spec) for model in shown.models if model.spec]
         click.echo(specs.to_yaml(made), nl=False)
     else:
-        page.show(shown)
+        show_plan(shown)
 
 
 def _recommended(

@@ -9,7 +9,7 @@ from registry.spec.demand import Slo
 
 SHARE = 0.95  # of the requests that must be answered within the SLO
 SAMPLES = 32
-ENGINES = ("vllm", "sglang")  # those that there is data of
+ENGINES = ("vllm", "sglang")  # those that there is data of, by the names it has them by
 
 
 class Length(msgspec.Struct, frozen=True):

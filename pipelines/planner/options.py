@@ -8,7 +8,7 @@ import msgspec
 
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
-from pipelines.planner.rates import Aggregated, Disaggregated, Group, rate_within
+from pipelines.planner.rates import Aggregated, Disaggregated, Group, highest, rate_within
 from pipelines.planner.times import NoDataError, StepTimes, Worker
 from registry.spec.topology import Role
 
@@ -122,6 +122,7 @@ class _Maker:
         self._engine = engine
         self._missing = missing
         self._devices = fleet.devices_of(device)
+        self._fabric_bytes_s = fleet.fabric_bytes_s(device)
 
     def aggregated(self) -> Iterator[Option]:
         for size in self._sizes():
@@ -151,9 +152,10 @@ class _Maker:
             alone = self._pair(1, prefill, 1, decode)
             if not alone.ttft(self._demand, 1e-4) or not alone.tpot(self._demand, 1e-4):
                 continue
+            taken = self._highest(alone.tpot)  # by one decode worker
             for prefills in self._counts(first.devices):
                 is_enough = False
-                for decodes in self._matching(prefills, prefill, decode):
+                for decodes in self._matching(self._pair(prefills, prefill, 1, decode), taken):
                     if prefills * first.devices + decodes * second.devices > self._devices:
                         continue
                     group = self._pair(prefills, prefill, decodes, decode)
@@ -174,24 +176,27 @@ class _Maker:
                 if size + other <= self._devices:
                     yield self._worker(size, PREFILL_TOKENS), self._worker(other, DECODE_TOKENS)
 
-    def _matching(self, prefills: int, prefill: StepTimes, decode: StepTimes) -> list[int]:
-        demand = self._demand
-        handed = _rate_where(
-            lambda rate: self._pair(prefills, prefill, 1, decode).ttft(demand, rate) >= demand.share
-        )
-        taken = _rate_where(
-            lambda rate: self._pair(1, prefill, 1, decode).tpot(demand, rate) >= demand.share
-        )
+    def _matching(self, handing: Disaggregated, taken: float) -> list[int]:
+        """Decode workers, each of which takes so many a second, for the prefill workers there."""
+        handed = self._highest(handing.ttft)
         if not handed or not taken:
             return []
-        enough = ceil(min(handed, demand.rate) / taken)
+        enough = ceil(min(handed, self._demand.rate) / taken)
         return sorted({max(1, enough - 1), max(1, enough)})
+
+    def _highest(self, share: Callable[[Demand, float], float]) -> float:
+        """The highest rate at which that share of the requests is as promised: a percent is close
+        enough to count workers by.
+        """
+        demand = self._demand
+        return highest(lambda rate: share(demand, rate) >= demand.share, 0.01, 0.01, part=0.01)
 
     def _pair(
         self, prefills: int, prefill: StepTimes, decodes: int, decode: StepTimes
     ) -> Disaggregated:
-        speed = self._fleet.fabric_bytes_s(self._device)
-        return Disaggregated(prefills, prefill, PREFILL_TOKENS, decodes, decode, speed)
+        return Disaggregated(
+            prefills, prefill, PREFILL_TOKENS, decodes, decode, self._fabric_bytes_s
+        )
 
     def _sizes(self) -> list[int]:
         most = self._fleet.worker_max(self._device)
@@ -214,18 +219,6 @@ class _Maker:
     def _option(self, group: Group, rate: float, *parts: Part) -> Option:
         binding = group.attained(self._demand, rate * 1.02).binding
         return Option(self._demand.model, parts, group, rate, binding)
-
-
-def _rate_where(holds: Callable[[float], bool]) -> float:
-    low = high = 0.01
-    if not holds(low):
-        return 0.0
-    while holds(high) and high < 1e6:  # noqa: PLR2004 - no group of workers does more
-        low, high = high, 2 * high
-    while high - low > 0.01 * high:
-        middle = (low + high) / 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
-    return low
 
 
 def _worthwhile(every: list[Option]) -> list[Option]:

@@ -14,8 +14,7 @@ from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.frontier import FrontierPoint, frontier
 from pipelines.planner.options import Missing, Option, Part, TimesOf, options
-from pipelines.planner.pools import Pooled, crowd_max, rehearse_pool
-from pipelines.planner.pools import pooled as members_of
+from pipelines.planner.pools import Pooled, crowd_max, member_of, rehearse_pool
 from pipelines.planner.rehearsal import Outcome, poisson, rate_rehearsed, rehearse
 from pipelines.planner.solve import WORK_S, Pool, Solution, solve
 
@@ -24,7 +23,7 @@ HOPE = 1.15  # formulas were seen to promise as much too little, seldom more
 REQUESTS = 3000  # of a rehearsal
 CONFIRM_SEEDS = (101, 102, 103)  # others than those that corrected the rates
 CROWD_LESS = 0.95  # at most, of a pool whose members were late
-_OVER = 1.02  # a rate is looked for up to a little above what is asked
+OVER = 1.02  # a rate is looked for up to a little above what is asked
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +118,7 @@ def plan(
         )
         pooled += pooled_of(subject, fleet)
     demands = [subject.demand for subject in subjects]
-    rehearsals = Rehearsals(seed, over=_OVER)
+    rehearsals = Rehearsals(seed, over=OVER)
     return choose(
         demands,
         every,
@@ -135,14 +134,12 @@ def plan(
 
 def pooled_of(subject: Subject, fleet: Fleet) -> list[Pooled]:
     """As what a model could be in a pool, on each kind of device."""
-    return [
-        member
+    found = (
+        member_of(subject.demand, subject.times_of, device, engine, fleet.worker_max(device))
         for device in fleet.device_models
         for engine in subject.engines[:1]
-        for member in members_of(
-            subject.demand, subject.times_of, device, engine, fleet.worker_max(device)
-        )
-    ]
+    )
+    return [member for member in found if member is not None]
 
 
 def choose(
@@ -254,7 +251,7 @@ class Rehearsals:
         self._rates[hoped.model, hoped.parts] = rate_rehearsed(
             hoped.group,
             demand,
-            min(hoped.rate / HOPE, most / _OVER),
+            min(hoped.rate / HOPE, most / OVER),
             seed=self._seed,
             requests=REQUESTS,
             most=most,

@@ -17,7 +17,7 @@ import msgspec
 
 from pipelines.planner.demand import Demand
 from pipelines.planner.options import TimesOf
-from pipelines.planner.rates import Aggregated
+from pipelines.planner.rates import Aggregated, prompt_s
 from pipelines.planner.times import NoDataError, StepTimes, Worker
 
 AWAKE_MIN_S = 10.0
@@ -49,24 +49,23 @@ class PoolOutcome(msgspec.Struct, frozen=True):
     share: Mapping[str, float]
 
 
-def pooled(
-    demand: Demand, times_of: TimesOf, device: str, engine: str, sizes_max: int
-) -> list[Pooled]:
-    """The smallest place that serves *demand* when awake, if waking is within its promise for as
-    many requests as must be; at most one for an engine.
+def member_of(
+    demand: Demand, times_of: TimesOf, device: str, engine: str, size_max: int
+) -> Pooled | None:
+    """In the smallest place that serves *demand* when awake, if waking is within its promise for as
+    many requests as must be.
     """
     for size in SIZES:
-        if size > sizes_max:
+        if size > size_max:
             break
         worker = Worker(engine, device, size, BATCHED_TOKENS)
         try:
-            times = times_of(worker)
+            found = _member(demand, worker, times_of(worker))
         except NoDataError:
             continue
-        found = _member(demand, worker, times)
         if found is not None:
-            return [found]
-    return []
+            return found
+    return None
 
 
 def crowd_max(places: int) -> float:
@@ -95,9 +94,9 @@ def _member(demand: Demand, worker: Worker, times: StepTimes) -> Pooled | None:
     group = Aggregated(1, times, worker.batched_tokens)
     if group.attained(demand, demand.rate).both < demand.share:
         return None
-    first_s = times.overhead_s + times.step_s(
-        min(round(demand.prompt), worker.batched_tokens), round(demand.prompt), 1, 1
-    ) * max(1.0, demand.prompt / worker.batched_tokens)
+    first_s = times.overhead_s + prompt_s(
+        times, round(demand.prompt), worker.batched_tokens, sequences=1, context=1
+    )
     context = round(demand.prompt + demand.answer / 2)
     wake_s = WAKE_FIXED_S + times.weight_bytes / WAKE_BYTES_S
     asleep = exp(-demand.rate * AWAKE_MIN_S)

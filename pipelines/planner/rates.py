@@ -14,14 +14,14 @@ from math import ceil, sqrt
 
 import msgspec
 
-from pipelines.planner.demand import Demand, Length
+from pipelines.planner.demand import Demand
 from pipelines.planner.queues import at_most, below, waits_longer
 from pipelines.planner.times import StepTimes
 
 SEQUENCES_MAX = 256
 UNEVEN = 0.7  # of a Poisson count's deviation that is left when an answer's life averages over it
+RATE_MAX = 1e6  # a second: no group of workers does more
 _ROUNDS = 40
-_DIGITS = 24  # of the bisection for a rate
 
 
 class Attained(msgspec.Struct, frozen=True):
@@ -54,23 +54,26 @@ class Aggregated(msgspec.Struct, frozen=True):
         slo, times = demand.slo, self.times
         own = rate / self.workers
         context = round(demand.prompt + demand.answer / 2)
-        room = min(SEQUENCES_MAX, times.kv_tokens // max(1, round(demand.prompt + demand.answer)))
-        if room < 1 or times.kv_tokens < demand.longest:
+        room = _room(times, demand)
+        if not room:
             return NOTHING
         settled = self._settled(demand, own, context, room)
         if settled is None:
             return NOTHING
-        running, prompt_s = settled
+        running, each_s = settled
         crowd = min(room, ceil(running + UNEVEN * sqrt(running)))
         plain_s = times.step_s(0, 0, max(1, crowd), context)
         parts = _mean(ceil(one.prompt / self.batched_tokens) for one in demand.lengths)
-        mixed_s = prompt_s / parts
-        spent = [self._prompt_s(one, crowd, context) for one in demand.lengths]
+        mixed_s = each_s / parts
+        spent = [
+            prompt_s(times, one.prompt, self.batched_tokens, crowd, context)
+            for one in demand.lengths
+        ]
         cv2 = _cv2(spent)
         ttft = tpot = 0.0
         for length, own_s in zip(demand.lengths, spent, strict=True):
             slack_s = slo.ttft_s - own_s - times.overhead_s - plain_s / 2
-            ttft += 1 - waits_longer(self.workers, rate, prompt_s, cv2, slack_s)
+            ttft += 1 - waits_longer(self.workers, rate, each_s, cv2, slack_s)
             tpot += _even(
                 length.answer,
                 tpot_s=slo.tpot_s,
@@ -89,12 +92,24 @@ class Aggregated(msgspec.Struct, frozen=True):
         a prompt takes of it; None where it cannot keep up.
         """
         running = 1.0
-        prompt_s = 0.0
+        each_s = 0.0
         for _ in range(_ROUNDS):
             sequences = max(1, round(running))
             plain_s = self.times.step_s(0, 0, sequences, context)
-            prompt_s = self._share_s(demand, sequences, context, own)
-            busy = own * prompt_s
+            alone_s = _mean(
+                prompt_s(self.times, one.prompt, self.batched_tokens, sequences, context)
+                for one in demand.lengths
+            )
+            each_s = _each_s(
+                self.times,
+                demand,
+                self.batched_tokens,
+                own,
+                alone_s=alone_s,
+                sequences=sequences,
+                context=context,
+            )
+            busy = own * each_s
             if busy >= 1:
                 return None
             # Of a second, *busy* goes to steps with prompts, which give the others a token as well.
@@ -106,26 +121,11 @@ class Aggregated(msgspec.Struct, frozen=True):
                 running = found
                 break
             running = (running + found) / 2
-        return running, prompt_s
+        return running, each_s
 
     def _mixed_s(self, demand: Demand, sequences: int, context: int) -> float:
         part = min(self.batched_tokens, round(demand.prompt))
         return self.times.step_s(part, round(demand.prompt), sequences, context)
-
-    def _prompt_s(self, length: Length, sequences: int, context: int) -> float:
-        whole, rest = divmod(length.prompt, self.batched_tokens)
-        step_s = self.times.step_s
-        return whole * step_s(self.batched_tokens, length.prompt, sequences, context) + (
-            step_s(rest, length.prompt, sequences, context) if rest else 0.0
-        )
-
-    def _share_s(self, demand: Demand, sequences: int, context: int, own: float) -> float:
-        """What a prompt takes on average: alone in its steps, or beside others where many wait."""
-        alone = _mean(self._prompt_s(one, sequences, context) for one in demand.lengths)
-        full = self.times.step_s(self.batched_tokens, round(demand.prompt), sequences, context)
-        together = full * demand.prompt / self.batched_tokens
-        busy = min(1.0, own * min(alone, together))
-        return alone + busy * (min(alone, together) - alone)
 
 
 class Disaggregated(msgspec.Struct, frozen=True):
@@ -148,26 +148,24 @@ class Disaggregated(msgspec.Struct, frozen=True):
         slo, times = demand.slo, self.prefill_times
         if times.kv_tokens < max(one.prompt for one in demand.lengths):
             return 0.0
-        spent = [_alone_s(times, one.prompt, self.batched_tokens) for one in demand.lengths]
-        alone_s = sum(spent) / len(spent)
-        full_s = times.step_s(self.batched_tokens, round(demand.prompt), 0, 0)
-        together_s = min(alone_s, full_s * demand.prompt / self.batched_tokens)
-        busy = min(1.0, rate * together_s / self.prefills)
-        prompt_s = alone_s + busy * (together_s - alone_s)
+        spent = [prompt_s(times, one.prompt, self.batched_tokens) for one in demand.lengths]
+        own = rate / self.prefills
+        each_s = _each_s(times, demand, self.batched_tokens, own, alone_s=_mean(spent))
+        cv2 = _cv2(spent)
         last_s = self.decode_times.step_s(0, 0, 1, round(demand.prompt))
         late = 0.0
         for length, own_s in zip(demand.lengths, spent, strict=True):
             way_s = length.prompt * times.kv_token_bytes / self.transfer_bytes_s
             slack_s = slo.ttft_s - own_s - way_s - times.overhead_s - last_s
-            late += waits_longer(self.prefills, rate, prompt_s, _cv2(spent), slack_s)
+            late += waits_longer(self.prefills, rate, each_s, cv2, slack_s)
         return 1 - late / len(spent)
 
     def tpot(self, demand: Demand, rate: float) -> float:
         """The share whose other tokens are in time."""
         times = self.decode_times
         context = round(demand.prompt + demand.answer / 2)
-        room = min(SEQUENCES_MAX, times.kv_tokens // max(1, round(demand.prompt + demand.answer)))
-        if room < 1 or times.kv_tokens < demand.longest:
+        room = _room(times, demand)
+        if not room:
             return 0.0
         own = rate / self.decodes
         running = 1.0
@@ -194,24 +192,57 @@ def rate_within(group: Group, demand: Demand, above: float = 0.0) -> float:
         return group.attained(demand, rate).both >= demand.share
 
     low = above if above > 0 else 1e-4
+    return highest(holds, low, max(2 * low, 0.1), part=0.002)
+
+
+def highest(holds: Callable[[float], bool], low: float, high: float, *, part: float) -> float:
+    """The highest rate that *holds*, found from *low* up, first at *high*, to that *part* of it; 0
+    where *low* does not.
+    """
     if not holds(low):
         return 0.0
-    high = max(2 * low, 0.1)
-    while holds(high):
+    while holds(high) and high < RATE_MAX:
         low, high = high, 2 * high
-    for _ in range(_DIGITS):
+    while high - low > part * high:
         middle = (low + high) / 2
         low, high = (middle, high) if holds(middle) else (low, middle)
-        if high - low < 0.002 * high:
-            break
     return low
 
 
-def _alone_s(times: StepTimes, prompt: int, batched_tokens: int) -> float:
+def prompt_s(
+    times: StepTimes, prompt: int, batched_tokens: int, sequences: int = 0, context: int = 0
+) -> float:
+    """What a prompt takes in steps of its own, beside the answers under way."""
     whole, rest = divmod(prompt, batched_tokens)
-    return whole * times.step_s(batched_tokens, prompt, 0, 0) + (
-        times.step_s(rest, prompt, 0, 0) if rest else 0.0
+    return whole * times.step_s(batched_tokens, prompt, sequences, context) + (
+        times.step_s(rest, prompt, sequences, context) if rest else 0.0
     )
+
+
+def _each_s(
+    times: StepTimes,
+    demand: Demand,
+    batched_tokens: int,
+    own: float,
+    *,
+    alone_s: float,
+    sequences: int = 0,
+    context: int = 0,
+) -> float:
+    """What a prompt takes of a worker that is asked *own* times a second: *alone_s* in steps of its
+    own, or its part of full ones where many wait.
+    """
+    full_s = times.step_s(batched_tokens, round(demand.prompt), sequences, context)
+    together_s = min(alone_s, full_s * demand.prompt / batched_tokens)
+    busy = min(1.0, own * together_s)
+    return alone_s + busy * (together_s - alone_s)
+
+
+def _room(times: StepTimes, demand: Demand) -> int:
+    """How many answers a worker has room for at once; 0 where the longest has none."""
+    if times.kv_tokens < demand.longest:
+        return 0
+    return min(SEQUENCES_MAX, times.kv_tokens // max(1, round(demand.prompt + demand.answer)))
 
 
 def _even(

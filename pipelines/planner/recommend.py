@@ -3,7 +3,7 @@
 Needs the optional dependencies (`extra.require`).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 
@@ -12,7 +12,17 @@ from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import ModelTraffic, Traffic
 from pipelines.planner.nearest import Likeness, likeness, scaled
 from pipelines.planner.options import Option
-from pipelines.planner.plan import CONFIRM_SEEDS, Alternative, Choice, Plan, Subject, confirm, plan
+from pipelines.planner.plan import (
+    CONFIRM_SEEDS,
+    Alternative,
+    Choice,
+    Plan,
+    Subject,
+    Tell,
+    confirm,
+    plan,
+    quiet,
+)
 from pipelines.planner.pools import rehearse_pool
 from pipelines.planner.silicon import Silicon, known_models
 from pipelines.planner.solve import Pool
@@ -36,7 +46,7 @@ def recommend(
     *,
     folder: Path | None,
     seed: int = 0,
-    tell: Callable[[str], None] = lambda _: None,
+    tell: Tell = quiet,
 ) -> PlanView:
     """Traces are found from *folder*; without one there may be none. *tell* is told what is being
     done. Raises SpecError.

@@ -14,6 +14,8 @@ from typing import Any
 
 from aiconfigurator_core import sdk
 
+from pipelines.planner.demand import ENGINES
+from pipelines.planner.rates import SEQUENCES_MAX
 from pipelines.planner.times import NoDataError, StepTimes, Worker
 
 SYSTEMS = {  # as devices are named by their makers, in part → as the data is named
@@ -26,14 +28,13 @@ SYSTEMS = {  # as devices are named by their makers, in part → as the data is 
     "A100": "a100_sxm",
     "L40S": "l40s",
 }
-BACKENDS = {"vllm": "vllm", "sglang": "sglang"}
 MEMORY_USED = 0.9  # of a device by the engine: vLLM's and, about, SGLang's default
-SEQUENCES_MAX = 256
 PREFILL_FACTOR = 1.1
 DECODE_FACTOR = 1.08
 LAYER_S = 0.8e-3  # vLLM's, per request
 _PART_GRAIN = 64
 _CONTEXT_GRAIN = 128
+_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 logging.getLogger("aiconfigurator_core").setLevel(logging.ERROR)  # it tells of each gap it fills
 
@@ -57,13 +58,12 @@ class _Times:
     tokens and 128 of context.
     """
 
-    def __init__(self, engine: Any, *, kv: dict[str, Any], devices: int, overhead_s: float) -> None:
+    def __init__(self, engine: Any, *, kv: dict[str, Any], overhead_s: float) -> None:
         self._engine = engine
         self._known: dict[tuple[int, int, int, int], float] = {}
         self.kv_tokens = int(kv["total_kv_size_tokens"])
         self.kv_token_bytes = int(kv["kv_size_per_token_bytes"])
         self.weight_bytes = int(kv["memory_breakdown"]["weights_bytes"])
-        self.devices = devices
         self.overhead_s = overhead_s
 
     def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:
@@ -78,11 +78,8 @@ class _Times:
 
     def _ask(self, part: int, prompt: int, sequences: int, context: int) -> float:
         if not part:
-            return (
-                float(self._engine.decode_step_latency(sequences, context, 2))
-                / 1e3
-                * (DECODE_FACTOR)
-            )
+            told = self._engine.decode_step_latency(sequences, context, 2)
+            return float(told) / 1e3 * DECODE_FACTOR
         answer = max(2, 2 * (context - prompt))  # the middle of an answer is where it is asked
         told = self._engine.mixed_step_latency(part, sequences, prompt, answer)
         return float(told) / 1e3 * PREFILL_FACTOR
@@ -91,17 +88,16 @@ class _Times:
 @cache
 def _times(model: str, worker: Worker) -> StepTimes | NoDataError:
     system = system_of(worker.device)
-    backend = BACKENDS.get(worker.engine)
     where = f"{model} on {worker.devices}x {worker.device} with {worker.engine}"
-    if system is None or backend is None:
+    if system is None or worker.engine not in ENGINES:
         return NoDataError(f"{where}: nothing has been measured there")
     parallel = _parallel(model, worker.devices)
     try:
-        engine = sdk.EngineHandle.compile(model, system, backend, **parallel)
+        engine = sdk.EngineHandle.compile(model, system, worker.engine, **parallel)
         kv = sdk.estimate_kv_cache(
             model,
             system,
-            backend,
+            worker.engine,
             "current",
             max_num_tokens=worker.batched_tokens,
             max_batch_size=SEQUENCES_MAX,
@@ -112,8 +108,7 @@ def _times(model: str, worker: Worker) -> StepTimes | NoDataError:
         times = _Times(
             engine,
             kv=kv,
-            devices=worker.devices,
-            overhead_s=_layers(model) * LAYER_S if backend == "vllm" else 0.0,
+            overhead_s=_layers(model) * LAYER_S if worker.engine == "vllm" else 0.0,
         )
         times.step_s(worker.batched_tokens, worker.batched_tokens, 1, 1024)
         times.step_s(0, 0, 1, 1024)
@@ -157,7 +152,6 @@ def _layers(model: str) -> int:
 
 @cache
 def _config(model: str) -> dict[str, Any]:
-
     name = model.replace("/", "--") + "_config.json"
     path = files("aiconfigurator_core").joinpath("model_configs", name)
     if not path.is_file():
@@ -166,6 +160,3 @@ def _config(model: str) -> dict[str, Any]:
     told = told.get("text_config", told)
     experts = next((told[k] for k in _EXPERTS if told.get(k)), 0)
     return {"num_layers": told.get("num_hidden_layers", 0), "num_experts": experts}
-
-
-_EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")

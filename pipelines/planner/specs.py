@@ -1,6 +1,7 @@
 """A choice as a model spec that `apply` takes unchanged."""
 
 from collections.abc import Mapping
+from typing import TypeVar
 
 from pipelines.planner.demand import Demand
 from pipelines.planner.options import Option, Part
@@ -20,6 +21,8 @@ from registry.spec.engines import EngineName
 
 _BATCHED = {"vllm": "max-num-batched-tokens", "sglang": "chunked-prefill-size"}
 _WEIGHT = 100
+
+Filled = TypeVar("Filled", bound=RoleSpec)
 
 
 def spec_of(choice: Choice, source: str) -> ModelSpec:
@@ -52,7 +55,7 @@ def _pooled(demand: Demand, pool: Pool, source: str) -> ModelSpec:
         variants=(
             Variant(
                 engine=EngineName(member.worker.engine),
-                topology=_aggregated(part),
+                topology=_role(Aggregated, part),
                 placement=Placement(device_model=pool.device),
             ),
         ),
@@ -73,22 +76,16 @@ def _variant(option: Option, rates: Mapping[str, float]) -> Variant:
 def _topology(option: Option) -> Aggregated | Disaggregated:
     if not option.is_disaggregated:
         (part,) = option.parts
-        return _aggregated(part)
+        return _role(Aggregated, part)
     by_role = {part.role: part for part in option.parts}
-    return Disaggregated(prefill=_role(by_role[Role.PREFILL]), decode=_role(by_role[Role.DECODE]))
-
-
-def _aggregated(part: Part) -> Aggregated:
-    return Aggregated(
-        workers=part.workers,
-        devices=part.worker.devices,
-        tensor_parallel=part.worker.devices,
-        args=_args(part),
+    return Disaggregated(
+        prefill=_role(RoleSpec, by_role[Role.PREFILL]),
+        decode=_role(RoleSpec, by_role[Role.DECODE]),
     )
 
 
-def _role(part: Part) -> RoleSpec:
-    return RoleSpec(
+def _role(kind: type[Filled], part: Part) -> Filled:
+    return kind(
         workers=part.workers,
         devices=part.worker.devices,
         tensor_parallel=part.worker.devices,

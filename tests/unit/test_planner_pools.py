@@ -6,7 +6,7 @@ import pytest
 from planner_world import demand, fleet, subject, times_of
 
 from pipelines.planner.plan import plan
-from pipelines.planner.pools import AWAKE_MIN_S, crowd_max, pooled, rehearse_pool
+from pipelines.planner.pools import AWAKE_MIN_S, Pooled, crowd_max, member_of, rehearse_pool
 from pipelines.planner.specs import pool_name, spec_of
 from registry import spec as specs
 
@@ -22,7 +22,9 @@ def tail(count: int, rate: float, ttft_s: float = 3.0):
 
 
 def members(demands):
-    return [pooled(d, times_of(8), "H100", "vllm", 8)[0] for d in demands]
+    found = [member_of(d, times_of(8), "H100", "vllm", 8) for d in demands]
+    assert all(isinstance(one, Pooled) for one in found)
+    return found
 
 
 def test_a_member_is_awake_while_it_is_asked_for_and_a_little_longer():
@@ -34,9 +36,9 @@ def test_a_member_is_awake_while_it_is_asked_for_and_a_little_longer():
 
 
 def test_who_cannot_wake_in_time_is_no_member_unless_it_seldom_sleeps():
-    assert pooled(demand(rate=0.01, ttft_s=0.5), times_of(16), "H100", "vllm", 8) == []
+    assert member_of(demand(rate=0.01, ttft_s=0.5), times_of(16), "H100", "vllm", 8) is None
     assert exp(-1.0 * AWAKE_MIN_S) < 0.05
-    assert pooled(demand(rate=1.0, ttft_s=0.5), times_of(16), "H100", "vllm", 8)
+    assert member_of(demand(rate=1.0, ttft_s=0.5), times_of(16), "H100", "vllm", 8)
 
 
 def test_more_places_bear_a_larger_crowd_and_never_one_above_their_number():

@@ -8,7 +8,7 @@ from simulation.planning.mixes import Member, lengths
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet, NodeKind
 from pipelines.planner.options import Option, options
-from pipelines.planner.plan import Plan, Rehearsals, Subject, choose, pooled_of
+from pipelines.planner.plan import OVER, Plan, Rehearsals, Subject, choose, pooled_of
 from pipelines.planner.silicon import Silicon
 from registry.spec.demand import Slo
 
@@ -26,7 +26,6 @@ _SIZES = (  # in turns by rank, so that neither the popular nor the rare are all
     "Qwen/Qwen3-32B-FP8",
     "Qwen/Qwen3-30B-A3B-FP8",
 )
-OVER = 1.02
 
 
 class Tail(msgspec.Struct, frozen=True, kw_only=True):
