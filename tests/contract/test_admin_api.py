@@ -1,11 +1,10 @@
 """What the admin API answers, over the real store."""
 
 import base64
-from pathlib import Path
 
 import httpx
 import pytest
-from admin_world import ADMIN_SECRET, INFERENCE_SECRET, World, world
+from admin_world import ADMIN_SECRET, INFERENCE_SECRET, World
 
 from gateway.admin import fleet
 from gateway.admin.auth import AdminKeys
@@ -19,18 +18,6 @@ SPEC = {
     "source": "hf://org/fresh",
     "variants": [{"engine": "emulator", "topology": {"type": "aggregated"}}],
 }
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
-        yield made
 
 
 def all_routes(admin: World):

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from admin_world import ADMIN_SECRET, ME, World, served, world
+from admin_world import ADMIN_SECRET, ME, served, world
 from click.testing import CliRunner
 
 from pipelines.topology import expand
@@ -25,12 +25,6 @@ async def admin(tmp_path: Path):
             for (plan,) in expand(model):
                 worker = await made.store.admit_external(plan, token=TOKEN)
                 await made.store.set_worker(worker.id, Phase.READY, reason="remark")
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
         yield made
 
 

@@ -1,10 +1,8 @@
 """Keys through the admin API: limits, changes, rotation."""
 
-from pathlib import Path
-
 import httpx
 import pytest
-from admin_world import ADMIN_SECRET, INFERENCE_SECRET, ME, World, world
+from admin_world import ADMIN_SECRET, INFERENCE_SECRET, ME, World
 
 from gateway.admin.auth import AdminKeys
 from registry.keys import digest
@@ -13,18 +11,6 @@ from registry.usage import UsageRecord, UsageStatus
 
 KEYS = "/admin/v1/keys"
 NO_LIMITS = {"requests_per_minute": 0, "tokens_per_minute": 0, "in_flight": 0, "budget": None}
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
-        yield made
 
 
 async def make(client: httpx.AsyncClient, **wishes: object) -> dict:

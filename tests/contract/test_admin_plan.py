@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from admin_world import GIB, ME, World, served, world
+from admin_world import GIB, ME, World, served
 from test_cli_commands import Cli
 
 from gateway.admin import fleet
@@ -34,18 +34,6 @@ LARGE = FITTING | {
     "name": "large",
     "variants": [{"engine": "vllm", "topology": {"type": "aggregated", "memory": "60GiB"}}],
 }
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
-        yield made
 
 
 async def test_a_plan_says_where_and_why_not_and_changes_nothing(

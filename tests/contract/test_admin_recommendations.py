@@ -2,13 +2,12 @@
 
 import asyncio
 import time
-from pathlib import Path
 
 import httpx
 import msgspec
 import psutil
 import pytest
-from admin_world import ADMIN_SECRET, ME, World, world
+from admin_world import ADMIN_SECRET, ME, World
 
 from pipelines.planner.views import Failed, Line, Noted, Planned
 from registry import spec as specs
@@ -26,18 +25,6 @@ CHAT = {
     "engines": ["vllm"],
 }
 FLEET = {"nodes": [{"device_model": "H100", "devices": 1}]}
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
-        yield made
 
 
 def planners() -> list[psutil.Process]:

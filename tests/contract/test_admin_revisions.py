@@ -1,10 +1,7 @@
 """Diffs, histories and the way back, over the admin API."""
 
-from pathlib import Path
-
 import httpx
-import pytest
-from admin_world import World, world
+from admin_world import World
 
 FRESH = {
     "name": "fresh",
@@ -17,18 +14,6 @@ PAIR = FRESH | {
         {"engine": "vllm", "topology": {"type": "disaggregated", "prefill": {}, "decode": {}}}
     ],
 }
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
-        yield made
 
 
 async def ok(request) -> dict:

@@ -36,12 +36,6 @@ async def admin(tmp_path: Path):
         yield made
 
 
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as opened:
-        yield opened
-
-
 async def roles(client: httpx.AsyncClient):
     view = (await client.get("/admin/v1/models/auto")).json()
     return {count["role"]: count for count in view["variants"][0]["roles"]}

@@ -3,16 +3,10 @@
 from pathlib import Path
 
 import pytest
-from admin_world import ME, World, served, world
+from admin_world import ME, World, served
 from test_cli_commands import Cli
 
 from registry.state import Phase, Quota
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
 
 
 async def test_its_ready_workers_fall_asleep_and_all_that_sleep_wake(admin: World):

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
-from admin_world import ADMIN_SECRET, ME, World, served, world
+from admin_world import ADMIN_SECRET, ME, World, served
 
 from gateway.admin import usage as routes
 from gateway.admin.usage_csv import COLUMNS, csv_lines, decimal_text
@@ -21,18 +21,6 @@ from registry.usage import ALL_USAGE, UsageLine, UsageRecord, UsageStatus
 USAGE = "/admin/v1/usage"
 HEADERS = {"authorization": f"Bearer {ADMIN_SECRET}"}
 GROWTH_BYTES_MAX = 6 * 2**20
-
-
-@pytest.fixture
-async def admin(tmp_path: Path):
-    async with world(tmp_path) as made:
-        yield made
-
-
-@pytest.fixture
-async def client(admin: World):
-    async with admin.client() as made:
-        yield made
 
 
 def used(request_id: str, **changes: object) -> UsageRecord:
