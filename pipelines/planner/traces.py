@@ -35,7 +35,7 @@ def read(path: Path) -> list[Arrival]:
         raise TraceError("is not text") from None
     if not rows:
         raise TraceError("has no requests")
-    rows.sort(key=lambda row: row.at_s)
+    rows.sort(key=lambda row: (row.at_s, row.length.prompt, row.length.answer))
     begin = rows[0].at_s
     return [Arrival(row.at_s - begin, row.length) for row in rows]
 
