@@ -63,13 +63,7 @@ export type Line =
   | { kind: "planned"; plan: Plan }
   | { kind: "failed"; message: string; field: string };
 
-/** Takes lines of JSON apart that come in pieces; gives each whole one. */
-export class LineReader {
-  private rest = "";
-
-  push(text: string): Line[] {
-    const lines = (this.rest + text).split("\n");
-    this.rest = lines.pop() ?? "";
-    return lines.filter((line) => line.trim() !== "").map((line) => JSON.parse(line) as Line);
-  }
+/** What a line of the stream says; null: nothing. */
+export function lineOf(text: string): Line | null {
+  return text.trim() === "" ? null : (JSON.parse(text) as Line);
 }

@@ -1,6 +1,6 @@
 import { expect, it } from "vitest";
 
-import { type Family, type FrontierPoint, LineReader, type Plan } from "./plan";
+import { type Family, type FrontierPoint, lineOf, type Plan } from "./plan";
 import { curves, devicesWords, frontierWords, goodputWords, shapeWords } from "./words";
 
 function point(family: Family, tpot_s: number, tokens_per_device: number): FrontierPoint {
@@ -65,11 +65,7 @@ it("totals are by kind of device, and say how far from the best they may be", ()
   expect(goodputWords({ ...PLAN, gap: 0.05 })).toContain("at most 5.0 % more");
 });
 
-it("lines that come in pieces are put together", () => {
-  const reader = new LineReader();
-  expect(reader.push('{"kind":"noted","mess')).toEqual([]);
-  expect(reader.push('age":"a"}\n\n{"kind":"noted","message":"b"}\n{')).toEqual([
-    { kind: "noted", message: "a" },
-    { kind: "noted", message: "b" },
-  ]);
+it("a line of the stream is read, an empty one says nothing", () => {
+  expect(lineOf('{"kind":"noted","message":"a"}')).toEqual({ kind: "noted", message: "a" });
+  expect(lineOf(" ")).toBeNull();
 });

@@ -1,7 +1,8 @@
-import { changeHeaders } from "../../api/client";
 import { ApiError } from "../../api/errors";
+import { linesOf } from "../../api/lines";
+import { begin } from "../../api/stream";
 import type { Body } from "./body";
-import { type Chunk, chunkOf, EventReader } from "./sse";
+import { type Chunk, chunkOf, dataOf } from "./sse";
 
 export type Served = {
   mode: string;
@@ -29,32 +30,17 @@ export async function ask(
   onServed: (served: Served) => void,
   onChunk: (chunk: Chunk) => void,
 ): Promise<void> {
-  let response: Response;
   try {
-    response = await fetch("/admin/v1/playground", {
-      method: "POST",
-      headers: { "Content-Type": "application/json", ...changeHeaders() },
-      body: JSON.stringify(body),
-      signal,
-    });
-  } catch (error) {
-    if (signal.aborted) return;
-    throw ApiError.unreachable(error);
-  }
-  if (!response.ok) throw await ApiError.from(response);
-  onServed(servedBy(response.headers));
-  if (response.body === null) return;
-  const reader = new EventReader();
-  const text = response.body.pipeThrough(new TextDecoderStream()).getReader();
-  try {
-    for (let piece = await text.read(); !piece.done; piece = await text.read()) {
-      for (const data of reader.push(piece.value)) {
-        const chunk = chunkOf(data);
-        if (chunk === null) return;
-        onChunk(chunk);
-      }
+    const response = await begin("/admin/v1/playground", body, signal);
+    onServed(servedBy(response.headers));
+    for await (const line of linesOf(response)) {
+      const data = dataOf(line);
+      if (data === null) continue;
+      const chunk = chunkOf(data);
+      if (chunk === null) return;
+      onChunk(chunk);
     }
   } catch (error) {
-    if (!signal.aborted) throw error;
+    if (!signal.aborted || error instanceof ApiError) throw error;
   }
 }

@@ -1,12 +1,14 @@
 import { expect, test } from "vitest";
 
-import { chunkOf, EventReader } from "./sse";
+import { Lines } from "../../api/lines";
+import { chunkOf, dataOf } from "./sse";
 
 test("events are whole, wherever their pieces were cut", () => {
   const stream = 'data: {"a": 1}\n\n: a heartbeat\n\ndata: {"b": 2}\r\n\r\ndata: [DONE]\n\n';
   for (let cut = 0; cut <= stream.length; cut += 1) {
-    const reader = new EventReader();
-    const found = [...reader.push(stream.slice(0, cut)), ...reader.push(stream.slice(cut))];
+    const lines = new Lines();
+    const whole = [...lines.push(stream.slice(0, cut)), ...lines.push(stream.slice(cut))];
+    const found = whole.map(dataOf).filter((data) => data !== null);
     expect(found).toEqual(['{"a": 1}', '{"b": 2}', "[DONE]"]);
   }
 });

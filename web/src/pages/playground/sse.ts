@@ -1,14 +1,6 @@
-/** Takes server-sent events apart that come in pieces; gives the data of each whole one. */
-export class EventReader {
-  private rest = "";
-
-  push(text: string): string[] {
-    const lines = (this.rest + text).split(/\r?\n/);
-    this.rest = lines.pop() ?? "";
-    return lines
-      .filter((line) => line.startsWith("data:"))
-      .map((line) => line.slice(5).trimStart());
-  }
+/** The data of an event's line; null: the line has none. */
+export function dataOf(line: string): string | null {
+  return line.startsWith("data:") ? line.slice(5).trimStart() : null;
 }
 
 export type Chunk = {
