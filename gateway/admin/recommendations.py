@@ -51,7 +51,7 @@ class RecommendationController(Controller):
         "that a recommendation is asked for with.",
     )
     async def read_live(self, ctx: Context, seconds: Seconds = SECONDS_DEFAULT) -> Live:
-        snapshot = await ctx.store.snapshot()
+        snapshot = await ctx.snapshots.newest()
         since = UsageFilter(since=time.time() - seconds)
         totals = await ctx.store.usage(since, by=(UsageBy.MODEL,))
         specs = {model.name: model.spec for model in snapshot.models}
@@ -78,7 +78,7 @@ class RecommendationController(Controller):
                 )
         fleet = asked.fleet
         if fleet is None:
-            snapshot = await ctx.store.snapshot()
+            snapshot = await ctx.snapshots.newest()
             fleet = fleet_of(snapshot.nodes, snapshot.devices)
         if fleet is None:
             raise SpecError("fleet", "is missing, and there is no node that answers")
