@@ -236,7 +236,7 @@ async def test_a_collector_that_is_away_costs_no_request(monkeypatch):
         assert [(await gateway.post()).status_code for _ in range(3)] == [200] * 3
         began = time.monotonic()
     assert time.monotonic() - began < 2, "nor much of the end"
-    assert spans["made",] == 6
+    assert spans["made",] >= 6, "two a request, and one of the wait where there was one"
 
 
 async def test_a_trace_that_cannot_be_made_costs_no_request(collector, tracer, monkeypatch):
