@@ -19,9 +19,9 @@ from gateway.admin.bodies import (
     RecommendationBody,
     RotateBody,
     ScaleBody,
-    TunePrefillBody,
 )
 from gateway.admin.errors import ErrorView
+from gateway.admin.tuning_bodies import TunePrefillBody
 from registry.spec import ModelSpec
 
 

@@ -15,9 +15,10 @@ from statistics import mean, median
 import httpx
 import msgspec
 
-from pipelines.probe import ProbeError, first_token, model_tokens_max, scrape
+from pipelines.probe import ProbeError, first_token, model_tokens_max
 from pipelines.tuning.batches import lengths, prompts
 from pipelines.tuning.knee import Point
+from pipelines.tuning.least_busy import Noted, least_busy, load
 from pipelines.tuning.subject import Subject, TuneError
 from registry.state import Worker
 
@@ -46,10 +47,6 @@ class Began(msgspec.Struct, frozen=True, kw_only=True, tag="began", tag_field="k
     seconds: float
 
 
-class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted", tag_field="kind"):
-    message: str
-
-
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured", tag_field="kind"):
     """Of one batch. The first round, 0, warms up: it counts only where it is the only one."""
 
@@ -74,7 +71,7 @@ async def sweep(
     client: httpx.AsyncClient, subject: Subject, wish: Wish, rng: random.Random
 ) -> AsyncIterator[Step]:
     """Takes about *wish.seconds*. Raises TuneError."""
-    worker, notes = await _chosen(client, subject, force=wish.force)
+    worker, notes = await least_busy(client, subject, force=wish.force)
     batches = await _batches(client, worker, subject, wish.tokens, notes)
     yield Began(worker=worker.id, tokens=tuple(batches), seconds=wish.seconds)
     for note in notes:
@@ -89,7 +86,7 @@ async def sweep(
             if time.monotonic() >= until:
                 break
             measured = await _measure(client, worker, batches[tokens], number, rng)
-            others += await _load(client, worker) > 0
+            others += await load(client, worker) > 0
             found[tokens].append(measured)
             yield measured
     if others:
@@ -106,40 +103,6 @@ async def sweep(
             "more seconds, or fewer tokens"
         )
     yield Swept(worker=worker.id, points=tuple(_point(found[size]) for size in sorted(found)))
-
-
-async def _chosen(
-    client: httpx.AsyncClient, subject: Subject, *, force: bool
-) -> tuple[Worker, list[str]]:
-    """The least busy one, and what is to be said of that."""
-    loads = await asyncio.gather(*(_load(client, worker) for worker in subject.workers))
-    load = min(loads)
-    worker = subject.workers[loads.index(load)]
-    only = len(subject.workers) == 1
-    if load and only and not force:
-        raise TuneError(
-            f"{worker.id} has {load} requests and is the only {subject.role} worker that is ready: "
-            "to measure it now would slow them down, and they would blur what is measured. Ask "
-            "again when it is idle, or with force"
-        )
-    note = ""
-    if load:
-        note = f"{worker.id} has {load} requests of others: they blur what is measured"
-    elif only:
-        note = (
-            f"{worker.id} is the only {subject.role} worker that is ready: requests that come "
-            "meanwhile wait for the batches that are measured"
-        )
-    return worker, [note] if note else []
-
-
-async def _load(client: httpx.AsyncClient, worker: Worker) -> int:
-    """How many requests it has. Raises TuneError."""
-    try:
-        counts = await scrape(client, worker)
-    except ProbeError as error:
-        raise TuneError(f"its metrics cannot be read: {error}") from None
-    return counts.requests_running + counts.requests_waiting
 
 
 async def _batches(
