@@ -5,6 +5,7 @@ from typing import Annotated
 import msgspec
 
 from gateway.admin.bodies import documented_as
+from pipelines.tuning import steps
 from pipelines.tuning.prefill import (
     POINTS_MIN,
     SECONDS_DEFAULT,
@@ -23,6 +24,11 @@ BatchTokens = Annotated[
     int, documented_as(minimum=TOKENS_MIN, maximum=TOKENS_MAX, multipleOf=TOKENS_STEP)
 ]
 TuneSeconds = Annotated[float, documented_as(minimum=SECONDS_MIN, maximum=SECONDS_MAX)]
+
+
+MeasureSeconds = Annotated[
+    float, documented_as(minimum=steps.SECONDS_MIN, maximum=steps.SECONDS_MAX)
+]
 
 
 class TunePrefillBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -50,3 +56,21 @@ class TunePrefillBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
 
     def wish(self) -> Wish:
         return Wish(tokens=tuple(sorted(set(self.tokens))), seconds=self.seconds, force=self.force)
+
+
+class MeasureBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What to measure: *variant* (optional where the model has only one), for about *seconds*.
+    *force*: also where the only worker that serves is busy.
+    """
+
+    variant: str = ""
+    seconds: MeasureSeconds = steps.SECONDS_DEFAULT
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        if not steps.SECONDS_MIN <= self.seconds <= steps.SECONDS_MAX:
+            allowed = f"{steps.SECONDS_MIN} to {steps.SECONDS_MAX}"
+            refuse("seconds", f"is {self.seconds}, allowed is {allowed}")
+
+    def wish(self) -> steps.Wish:
+        return steps.Wish(seconds=self.seconds, force=self.force)

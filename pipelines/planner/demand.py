@@ -10,6 +10,7 @@ from registry.spec.demand import Slo
 SHARE = 0.95  # of the requests that must be answered within the SLO
 SAMPLES = 32
 ENGINES = ("vllm", "sglang")  # those that there is data of, by the names it has them by
+ENGINES_MEASURED = (*ENGINES, "emulator")  # those that can be measured here
 
 
 class Length(msgspec.Struct, frozen=True):

@@ -15,8 +15,8 @@ from statistics import mean, median
 import httpx
 import msgspec
 
-from pipelines.probe import ProbeError, first_token, model_tokens_max
-from pipelines.tuning.batches import lengths, prompts
+from pipelines.probe import ProbeError, answered, model_tokens_max
+from pipelines.tuning.batches import MODEL_TOKENS_ASSUMED, lengths, prompts
 from pipelines.tuning.knee import Point
 from pipelines.tuning.least_busy import Noted, least_busy, load
 from pipelines.tuning.subject import Subject, TuneError
@@ -27,7 +27,6 @@ TOKENS_MIN, TOKENS_MAX, TOKENS_STEP = 64, 131_072, 16
 SIZES_MAX = 16
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 60.0, 5.0, 600.0
 ROUNDS_MAX = 15
-_MODEL_TOKENS_ASSUMED = 2048
 _BATCH_TIMEOUT_S = 120.0
 POINTS_MIN = 2
 ROUNDS_MIN = 2  # behind the one that warms up, for a proposal
@@ -114,7 +113,7 @@ async def _batches(
 ) -> dict[int, tuple[int, ...]]:
     """By tokens, the lengths of the prompts. Raises TuneError."""
     try:
-        model_max = await model_tokens_max(client, worker) or _MODEL_TOKENS_ASSUMED
+        model_max = await model_tokens_max(client, worker) or MODEL_TOKENS_ASSUMED
     except ProbeError as error:
         raise TuneError(str(error)) from None
     bound = subject.bound
@@ -151,13 +150,13 @@ async def _measure(
     made = prompts(of, rng)
     began = time.perf_counter()
 
-    async def answered(prompt: list[int]) -> float:
-        await first_token(client, worker, prompt, _BATCH_TIMEOUT_S)
+    async def took_s(prompt: list[int]) -> float:
+        await answered(client, worker, prompt, 1, _BATCH_TIMEOUT_S)
         return time.perf_counter() - began
 
     try:
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(answered(prompt)) for prompt in made]
+            asked = [group.create_task(took_s(prompt)) for prompt in made]
     except* ProbeError as failed:
         raise TuneError(str(failed.exceptions[0])) from None
     took = [task.result() for task in asked]

@@ -45,6 +45,12 @@ Rows = Iterator[tuple[Cell, ...]]
     help="With --traffic: YAML of the nodes. None: those that are there.",
 )
 @click.option(
+    "--profiles",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --traffic: what was measured, as `get profiles -o json` writes it. None: what the "
+    "gateway has, where one is asked.",
+)
+@click.option(
     "--since",
     type=Duration(),
     default="1h",
@@ -61,6 +67,7 @@ def plan(
     files: tuple[TextIO, ...],
     traffic: str | None,
     fleet: Path | None,
+    profiles: Path | None,
     since: int,
     seed: int,
     output: str,
@@ -71,16 +78,18 @@ def plan(
     would help. Without files: what is waited for now. Exit code 7 when something has no place.
 
     With --traffic: which topology each model should have on a fleet so that most of the traffic
-    is answered within its SLO. -o yaml prints specs that apply takes. With a file of the fleet as
+    is answered within its SLO, by what was measured here (`measure`) where it was. -o yaml prints
+    specs that apply takes. With a file of the fleet as
     well, no gateway is asked.
     """
     if traffic is not None:
         if files:
             raise click.UsageError("--traffic is for traffic, --file for specs: one of them")
-        _recommend(session, traffic, fleet, since_s=since, seed=seed, output=output)
+        _recommend(session, traffic, fleet, profiles, since_s=since, seed=seed, output=output)
         return
-    if fleet is not None:
-        raise click.UsageError("--fleet goes with --traffic")
+    for name, path in (("fleet", fleet), ("profiles", profiles)):
+        if path is not None:
+            raise click.UsageError(f"--{name} goes with --traffic")
     found = [spec for file in files for spec in read_specs(file)]
     with session.api() as api:
         answer = api.post("/plan", {"models": [specs.to_data(spec) for spec in found]})
@@ -93,7 +102,14 @@ def plan(
 
 
 def _recommend(
-    session: Session, traffic: str, fleet: Path | None, *, since_s: int, seed: int, output: str
+    session: Session,
+    traffic: str,
+    fleet: Path | None,
+    profiles: Path | None,
+    *,
+    since_s: int,
+    seed: int,
+    output: str,
 ) -> None:
     words = ["--output", output, "--seed", str(seed)]
     given: View = {}
@@ -101,10 +117,16 @@ def _recommend(
         words += ["--traffic", traffic]
     if fleet is not None:
         words += ["--fleet", str(fleet)]
+    if profiles is not None:
+        words += ["--profiles", str(profiles)]
     if traffic == recommend.LIVE or fleet is None:
         with session.api() as api:
             given = recommend.live(
-                api, fleet=fleet is None, traffic=traffic == recommend.LIVE, seconds=since_s
+                api,
+                fleet=fleet is None,
+                traffic=traffic == recommend.LIVE,
+                profiles=profiles is None,
+                seconds=since_s,
             )
         words += ["--given", "-"]
     sys.exit(recommend.run(*words, given=given))

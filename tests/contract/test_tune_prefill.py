@@ -84,10 +84,10 @@ async def test_the_knee_of_a_known_engine_is_found():
 async def test_every_prompt_is_another_one(monkeypatch):
     asked: list[tuple[int, ...]] = []
 
-    async def note(_client, _worker, prompt, _timeout_s) -> None:
+    async def note(_client, _worker, prompt, _tokens, _timeout_s) -> None:
         asked.append(tuple(prompt))
 
-    monkeypatch.setattr("pipelines.tuning.prefill.first_token", note)
+    monkeypatch.setattr("pipelines.tuning.prefill.answered", note)
     async with serve(FAST) as emulator:
         await steps(subject(emulator), seconds=5)
 
