@@ -77,12 +77,17 @@ class ProfileController(Controller):
         """Of each weights, engine, device model and count of devices the newest measurement."""
         return ProfileList(items=tuple(map(profile_view, await ctx.store.profiles())))
 
-    @delete("/profiles/{profile_id:str}", operation_id="deleteProfile", responses=WRITE_REFUSALS)
+    @delete(
+        "/profiles/{profile_id:str}",
+        operation_id="deleteProfile",
+        responses=WRITE_REFUSALS,
+        status_code=200,
+    )
     async def delete_profile(
         self, ctx: Context, request: AdminRequest, profile_id: FromPath[str]
-    ) -> None:
+    ) -> ProfileView:
         """The planner goes by its data again."""
-        await ctx.store.delete_profile(profile_id, by=request.auth)
+        return profile_view(await ctx.store.delete_profile(profile_id, by=request.auth))
 
 
 async def _steps(

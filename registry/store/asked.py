@@ -290,10 +290,10 @@ class Asked(Scoped):
                 write, profile, model=model, variant=variant, runtime=runtime, by=by
             )
 
-    async def delete_profile(self, profile_id: str, *, by: Principal) -> None:
+    async def delete_profile(self, profile_id: str, *, by: Principal) -> StoredProfile:
         """Raises NotFoundError."""
         async with self._scopes.write(by) as write:
-            await profiles.delete(write, profile_id)
+            return await profiles.delete(write, profile_id)
 
     async def put_pool(self, pool: Pool, *, by: Principal) -> Pool:
         """Workers that a lower overcommit would not place stay. Raises SpecError."""

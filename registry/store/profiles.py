@@ -49,14 +49,16 @@ async def put(
     return rows.profile(row)
 
 
-async def delete(write: Write, profile_id: str) -> None:
+async def delete(write: Write, profile_id: str) -> StoredProfile:
     """Raises NotFoundError."""
     row = await write.session.get(t.ProfileRow, profile_id)
     if row is None:
         raise NotFoundError("profile", profile_id)
+    deleted = rows.profile(row)
     await write.session.delete(row)
     write.event(EventKind.PROFILE, f"{row.id} deleted: {_named(row)}", model=row.model)
     write.audit("profile.delete", row.id)
+    return deleted
 
 
 async def every(session: AsyncSession) -> tuple[StoredProfile, ...]:

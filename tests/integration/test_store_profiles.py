@@ -67,7 +67,7 @@ async def test_a_profile_outlives_its_model_until_somebody_deletes_it(store: Sto
     await store.delete_model("m", by=ME)
     assert await store.profiles() == (made,)
 
-    await store.delete_profile(made.id, by=ME)
+    assert await store.delete_profile(made.id, by=ME) == made
 
     assert await store.profiles() == ()
     with pytest.raises(NotFoundError, match="profile"):
