@@ -1,5 +1,6 @@
 """Step times as they were measured on this fleet: the planner's first choice. Pure."""
 
+import re
 from collections.abc import Sequence
 
 import msgspec
@@ -59,16 +60,18 @@ class MeasuredFirst:
         return self._otherwise(worker)
 
     def _profile(self, worker: Worker) -> Profile | None:
-        """A fleet may name a part of its devices' name, as a spec's placement does."""
-        return next(
-            (
-                profile
-                for profile in self._profiles
-                if (profile.engine, profile.devices) == (worker.engine, worker.devices)
-                and worker.device.lower() in profile.device_model.lower()
-            ),
-            None,
-        )
+        """A fleet may name a part of its devices' name, as a spec's placement does: in whole words,
+        as an L4 is no L40S.
+        """
+        named = re.compile(rf"(?<![^\W_]){re.escape(worker.device)}(?![^\W_])", re.IGNORECASE)
+        found = [
+            profile
+            for profile in self._profiles
+            if (profile.engine, profile.devices) == (worker.engine, worker.devices)
+            and named.search(profile.device_model)
+        ]
+        whole = [profile for profile in found if profile.device_model == worker.device]
+        return next(iter(whole or found), None)
 
     def _of(self, profile: Profile, worker: Worker) -> ProfiledTimes:
         """Sizes that no measurement shows are those of the data, else bounded by the memory that

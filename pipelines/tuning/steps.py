@@ -26,7 +26,8 @@ from registry.state import LoadPoint, Worker
 
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 120.0, 10.0, 3600.0
 ROUNDS_MAX = 7
-_LOAD_TIMEOUT_S = 120.0
+_LOAD_S_MAX, _LOAD_S_MIN = 120.0, 5.0  # that a load may take, however little is left of all
+_PROBE_S = 2 * _LOAD_S_MAX  # which so never comes first
 _STREAMED_MAX = 4
 _EVENTS_MIN = 4  # of a stream, between which the time is taken
 _POINTS_MIN = 2  # of prompts, and of answers
@@ -76,27 +77,34 @@ async def measure(
 ) -> AsyncIterator[Step]:
     """Takes about *wish.seconds*. Raises TuneError."""
     worker, notes = await least_busy(client, subject, force=wish.force)
+    if not subject.bound:
+        notes.append(
+            f"it has no {subject.flag} of its own: prompts above its engine's default take several "
+            "steps, which are counted as one"
+        )
     told, given = await _given(client, worker, subject)
     yield Began(worker=worker.id, loads=len(given), seconds=wish.seconds)
     for note in notes:
         yield Noted(message=note)
     found: dict[Load, list[float]] = defaultdict(list)
-    others, blurred, until = 0, set[Load](), time.monotonic() + wish.seconds
+    others, left_out, until = 0, set[Load](), time.monotonic() + wish.seconds
     for number in range(ROUNDS_MAX + 1):
-        order = [one for one in given if one not in blurred]
+        order = [one for one in given if one not in left_out]
         if number:  # what drifts meanwhile is to hit all alike
             rng.shuffle(order)
         for one in order:
-            if time.monotonic() >= until:
+            left_s = until - time.monotonic()
+            if left_s <= 0:
                 break
-            seconds = await _seconds(client, worker, one, rng)
+            within_s = min(_LOAD_S_MAX, max(_LOAD_S_MIN, left_s))
+            seconds = await _seconds(client, worker, one, rng, within_s)
             others += await load(client, worker) > 0
-            if not seconds:
-                blurred.add(one)
-                continue
-            found[one].append(seconds)
-            yield Measured(round=number, seconds=seconds, **msgspec.structs.asdict(one))
-    for note in _left_out(worker, given, found, blurred, others):
+            if seconds:
+                found[one].append(seconds)
+                yield Measured(round=number, seconds=seconds, **msgspec.structs.asdict(one))
+            elif one not in found:
+                left_out.add(one)
+    for note in _notes(worker, given, found, left_out, others):
         yield Noted(message=note)
     _check(found, wish)
     held = max(one.tokens for one in found)
@@ -124,23 +132,31 @@ async def _given(
 
 
 async def _seconds(
-    client: httpx.AsyncClient, worker: Worker, of: Load, rng: random.Random
+    client: httpx.AsyncClient, worker: Worker, of: Load, rng: random.Random, within_s: float
 ) -> float:
-    """As in `LoadPoint`; 0 where its requests were not answered together. Raises TuneError."""
+    """As in `LoadPoint`; 0 where its requests were not answered together, or not *within_s*. Raises
+    TuneError.
+    """
     made = prompts([of.prompt_tokens] * of.requests, rng)
     try:
-        if of.answer_tokens == 1:
-            return await _prompts_s(client, worker, made)
-        return await _token_s(client, worker, made, of.answer_tokens)
-    except* ProbeError as failed:
-        raise TuneError(str(failed.exceptions[0])) from None
+        async with asyncio.timeout(within_s):
+            if of.answer_tokens == 1:
+                return await _prompts_s(client, worker, made)
+            return await _token_s(client, worker, made, of.answer_tokens)
+    except TimeoutError:
+        return 0.0
+    except ExceptionGroup as failed:
+        refused, rest = failed.split(ProbeError)
+        if refused is None or rest is not None:
+            raise
+        raise TuneError(str(refused.exceptions[0])) from None
 
 
 async def _prompts_s(client: httpx.AsyncClient, worker: Worker, made: list[list[int]]) -> float:
     began = time.perf_counter()
     async with asyncio.TaskGroup() as group:
         for prompt in made:
-            group.create_task(answered(client, worker, prompt, 1, _LOAD_TIMEOUT_S))
+            group.create_task(answered(client, worker, prompt, 1, _PROBE_S))
     return time.perf_counter() - began
 
 
@@ -150,14 +166,14 @@ async def _token_s(
     """The median over the streams, within the time in which all requests were being answered."""
 
     async def ended(prompt: list[int]) -> float:
-        await answered(client, worker, prompt, tokens, _LOAD_TIMEOUT_S)
+        await answered(client, worker, prompt, tokens, _PROBE_S)
         return time.perf_counter()
 
     silent = len(made) - _STREAMED_MAX
     async with asyncio.TaskGroup() as group:
         ends = [group.create_task(ended(prompt)) for prompt in made[: max(0, silent)]]
         streams = [
-            group.create_task(token_times(client, worker, prompt, tokens, _LOAD_TIMEOUT_S))
+            group.create_task(token_times(client, worker, prompt, tokens, _PROBE_S))
             for prompt in made[max(0, silent) :]
         ]
     seen = [task.result() for task in streams]
@@ -178,11 +194,11 @@ def _within(at: list[float], tokens: int, first: float, last: float) -> float:
     return event_s * len(at) / tokens
 
 
-def _left_out(
+def _notes(
     worker: Worker,
     given: tuple[Load, ...],
     found: dict[Load, list[float]],
-    blurred: set[Load],
+    left_out: set[Load],
     others: int,
 ) -> list[str]:
     notes = []
@@ -190,14 +206,13 @@ def _left_out(
         notes.append(
             f"{worker.id} served others after {others} loads: they are part of what was measured"
         )
-    apart = [str(one) for one in given if one in blurred]
-    if apart:
-        notes.append(
-            f"{', '.join(apart)} (requests, prompt and answer) were not answered all together"
-        )
-    late = [str(one) for one in given if one not in found and one not in blurred]
-    if late:
-        notes.append(f"there was no time for {', '.join(late)} (requests, prompt and answer)")
+    for why, named in (
+        ("their requests were not answered together, or not in time", left_out),
+        ("there was no time for them", set(given) - set(found) - left_out),
+    ):
+        if named:
+            loads_named = ", ".join(str(one) for one in given if one in named)
+            notes.append(f"without {loads_named} (requests, prompt and answer): {why}")
     return notes
 
 

@@ -106,7 +106,19 @@ async def test_loads_whose_answers_do_not_overlap_are_left_out_and_said(monkeypa
 
     assert max(point.requests for point in seen.points) == 2
     said = [step.message for step in noted if isinstance(step, Noted)]
-    assert any("8x 32+32" in message and "not answered all together" in message for message in said)
+    assert any("without 8x 32+32" in note and "not answered together" in note for note in said)
+
+
+async def test_a_load_that_takes_too_long_is_left_out_and_the_rest_measured(monkeypatch):
+    few = (Load(1, 64, 1), Load(1, 16, 12), Load(2, 16, 12), Load(1, 128, 1), Load(1, 900, 1))
+    monkeypatch.setattr("pipelines.tuning.steps.loads", lambda **_: few)
+    monkeypatch.setattr("pipelines.tuning.steps._LOAD_S_MAX", 1.0)
+    async with serve(replace(FAST, prefill_tokens_per_s=300)) as emulator:
+        *noted, seen = await steps(subject(world_of(emulator)), seconds=4)
+
+    assert {point.prompt_tokens for point in seen.points} == {16, 64, 128}
+    said = [step.message for step in noted if isinstance(step, Noted)]
+    assert any("without 1x 900+1" in note and "not in time" in note for note in said)
 
 
 async def test_too_little_time_is_said():

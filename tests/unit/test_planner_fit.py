@@ -129,6 +129,21 @@ def test_a_profile_is_for_its_engine_its_device_and_as_many_of_them(worker: Work
     assert (other.has(WORKER), other.shapes) == (False, ())
 
 
+def test_a_fleet_may_name_its_devices_in_part_but_in_whole_words():
+    l40s, l4 = a_profile(device_model="NVIDIA L40S"), a_profile(device_model="NVIDIA L4")
+
+    for device, profiles, found in (
+        ("L4", [l40s], False),
+        ("L4", [l40s, l4], True),
+        ("NVIDIA L40", [l40s], False),
+        ("l40s", [l40s], True),
+        ("A100", [a_profile(device_model="NVIDIA A100-SXM4-80GB")], True),
+        ("x86_64", [a_profile(device_model="x86_64")], True),
+    ):
+        here = MeasuredFirst("hf://org/m", profiles, None)
+        assert here.has(Worker("vllm", device, 1, 2048)) == found, device
+
+
 def test_what_was_measured_goes_before_the_data_which_has_the_sizes_that_it_lacks():
     here = MeasuredFirst("hf://org/m", [a_profile()], elsewhere)
 
