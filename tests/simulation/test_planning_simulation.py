@@ -1,11 +1,13 @@
-"""A plan under bursts, with the gateway's own router and the autoscaler's own code in the loop."""
+"""A plan before the project's own router, autoscaler and scheduler: under bursts, and laid."""
 
 from collections.abc import Iterator
 
 import pytest
-from planner_world import demand, fleet, subject
+from planner_world import demand, fleet, node_reports, subject
 from simulation.autoscaling.brain import Brain
 from simulation.planning.bursts import GROWS_MAX, at_rate, autoscaled, bursts
+from simulation.planning.headlines import pair_of
+from simulation.planning.placing import NoPlaceError, laid
 from simulation.planning.router import chooser
 
 from pipelines.planner.elastic import rehearse_scaled
@@ -77,3 +79,30 @@ def test_the_autoscaler_stays_between_the_planned_workers_and_twice_as_many(choi
     for role, workers in planned.items():
         assert workers <= seen.most[role] <= GROWS_MAX * workers
     assert any(seen.most[role] == GROWS_MAX * workers for role, workers in planned.items())
+
+
+@pytest.mark.parametrize("island", [0, 4, 8])
+def test_a_published_pair_is_laid_on_one_node_of_eight_as_it_was_declared(island):
+    """gpt-oss-120b as 1 prefill TP4 and 1 decode TP4."""
+    asked = demand("openai/gpt-oss-120b", prompt=2000, answer=500, tpot_s=0.02, cv=0)
+    option, machines = pair_of(asked, island)
+    assert (option.label, option.devices) == ("1P:1D TP4/TP4", 8)
+
+    prefill, decode = laid(option, asked, machines, "hf://openai/gpt-oss-120b")
+
+    assert (prefill.role, decode.role) == ("prefill", "decode")
+    assert prefill.node == decode.node == "h100-0"
+    assert len(prefill.devices) == len(decode.devices) == 4
+    assert not set(prefill.devices) & set(decode.devices)
+    (told,) = node_reports(machines)
+    islands = {device.id: device.island for device in told.devices}
+    assert len(set(islands.values())) == (2 if island == 4 else 1)
+    for worker in (prefill, decode):
+        assert len({islands[device] for device in worker.devices}) == 1
+
+
+def test_a_shape_without_room_is_not_said_to_have_a_place():
+    asked = demand("openai/gpt-oss-120b", prompt=2000, answer=500, tpot_s=0.02, cv=0)
+    option, _ = pair_of(asked)
+    with pytest.raises(NoPlaceError, match="no place for default/"):
+        laid(option, asked, fleet(H100=4), "hf://openai/gpt-oss-120b")

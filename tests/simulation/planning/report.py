@@ -128,4 +128,7 @@ def _headlines(headlines: Sequence[Headline], console: Console) -> None:
             one.published,
         )
     console.print(table)
+    for one in headlines:
+        for worker in one.placed:
+            console.print(f"{one.case}: {worker.role} on {', '.join(worker.devices)}")
     console.print("tokens/s/GPU; steady: half of the requests within, as published tools count")
