@@ -1,15 +1,24 @@
-"""Models of made-up step times for the planner's tests: linear in what a step carries."""
+"""For the planner's tests: models of made-up step times, linear in what a step carries; fleets, and
+what their nodes would report.
+"""
+
+from collections.abc import Iterator
 
 import msgspec
 
+from pipelines.cluster.gpus import SWITCH, Accelerator, Gpu, found_devices
+from pipelines.engines import ENGINES
 from pipelines.planner.demand import Demand, spread
 from pipelines.planner.fleet import Fleet, NodeKind
 from pipelines.planner.plan import Subject
-from pipelines.planner.times import NoDataError, StepTimes, Worker
+from pipelines.planner.times import NoRoomError, StepTimes, Worker
 from registry.spec.demand import Slo
+from registry.state import DeviceKind, NodeReport
 
 SPEED = {"H100": 1.0, "A100": 0.5, "L40S": 0.25}
 MEMORY_GIB = {"H100": 80, "A100": 80, "L40S": 48}
+NAMES = {"H100": "NVIDIA H100 80GB HBM3", "A100": "NVIDIA A100-SXM4-80GB", "L40S": "NVIDIA L40S"}
+NVLINK = {"H100", "A100"}
 
 
 class Linear(msgspec.Struct, frozen=True):
@@ -34,7 +43,7 @@ def times_of(gib: float):
     def of(worker: Worker) -> StepTimes:
         room = MEMORY_GIB[worker.device] * worker.devices * 0.9 - gib
         if room <= 0:
-            raise NoDataError(f"no room for {gib} GiB on {worker.devices}x {worker.device}")
+            raise NoRoomError(f"no room for {gib} GiB on {worker.devices}x {worker.device}")
         power = SPEED[worker.device] * worker.devices**0.8
         return Linear(
             kv_tokens=int(room * 2**30 / 200_000),
@@ -56,6 +65,7 @@ def demand(  # noqa: PLR0917 - what a test varies
     tpot_s: float = 0.03,
     cv: float = 0.5,
     weight: float = 1.0,
+    headroom: float = 0.0,
 ) -> Demand:
     return Demand(
         model=model,
@@ -63,6 +73,7 @@ def demand(  # noqa: PLR0917 - what a test varies
         lengths=spread(prompt, answer, cv, 16),
         slo=Slo(ttft_s=ttft_s, tpot_s=tpot_s),
         weight=weight,
+        headroom=headroom,
     )
 
 
@@ -78,3 +89,37 @@ def fleet(**devices: int) -> Fleet:
             for name, count in devices.items()
         )
     )
+
+
+def node_reports(machines: Fleet) -> tuple[NodeReport, ...]:
+    """Of idle nodes with every engine, whose GPUs have NVLink within the fleet's islands."""
+    return tuple(
+        NodeReport(
+            name=f"{kind.device_model.lower()}-{number}",
+            address="127.0.0.1",
+            device_kind=DeviceKind.CUDA,
+            runtimes=tuple(one.default_runtime(DeviceKind.CUDA) for one in ENGINES.values()),
+            labels={},
+            devices=tuple(
+                found.device
+                for found in found_devices(
+                    f"{kind.device_model.lower()}-{number}", tuple(_gpus(kind))
+                )
+            ),
+        )
+        for kind in machines.nodes
+        for number in range(kind.count)
+    )
+
+
+def _gpus(kind: NodeKind) -> Iterator[Gpu]:
+    for index in range(kind.devices):
+        links: tuple[int | str, ...] = ()
+        if kind.island:
+            first = index - index % kind.island
+            links = tuple(peer for peer in range(first, first + kind.island) if peer != index)
+        elif kind.device_model in NVLINK:
+            links = (SWITCH,)
+        name, gib = NAMES[kind.device_model], MEMORY_GIB[kind.device_model]
+        whole = Accelerator(name=name, uuid=f"GPU-{index}", memory_bytes=gib * 2**30)
+        yield Gpu(index=index, whole=whole, links=links)

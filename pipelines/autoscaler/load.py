@@ -12,8 +12,9 @@ Each measure gives such a number; what a role has is the highest of them. Those 
   the model's SLO: above it workers x value / SLO; below it workers x (value - base) / (SLO - base),
   where base is what it takes on idle workers (the least that was seen of this revision, at most
   half of the SLO): what load adds is what fewer workers make worse;
-- busy (prefill, unified): the workers x the share of samples in which they had anything to do.
-  Queues are empty until they grow without end, so an empty queue alone says nothing.
+- busy (prefill, unified): the workers x the share of samples in which they had anything to do;
+  unified ones, which nearly always have answers under way, in which prompts waited. Queues are
+  empty until they grow without end, so an empty queue alone says nothing.
 
 Kubernetes' HorizontalPodAutoscaler (ceil(replicas x value / target)) and llm-d's WVA (usage of KV
 caches and queues, spread over one replica less) are of this form.
@@ -63,7 +64,7 @@ def load_of(sight: Sight, role: Role, bounds: Autoscale) -> Load | None:
     ready = len(crowd.samples)
     measures = [_seats(sight, role, crowd, ready)]
     if role in _PREFILLS:
-        measures += (*_prompts(sight, role, crowd, bounds), _busy(crowd, ready))
+        measures += (*_prompts(sight, role, crowd, bounds), _busy(crowd, role, ready))
         if not sight.decode_is_full:
             ttft, base_s = sight.served.ttft, sight.base.ttft_s
             measures.append(_latency("TTFT", ttft, sight.slo.ttft_s, base_s, ready))
@@ -87,8 +88,8 @@ def _prompts(sight: Sight, role: Role, crowd: Crowd, bounds: Autoscale) -> Itera
         tokens += sight.queued_tokens
     each, most = tokens / ready, bounds.queued_prompt_tokens_max
     waits = f"{each:,.0f} prompt tokens wait for each worker (at most {most:,})"
-    busy = crowd.busy(since)
-    works = f"workers are busy {busy * _PERCENT:.0f} % of the time"
+    busy = crowd.busy(since, role)
+    works = _works(role, busy)
     capacity = crowd.prompt_tokens_per_s(since) / (ready * busy) if busy else 0.0
     if not capacity:
         yield _Measure(tokens / most, waits)
@@ -100,11 +101,14 @@ def _prompts(sight: Sight, role: Role, crowd: Crowd, bounds: Autoscale) -> Itera
     yield _Measure(tokens / most, waits, asks=False)
 
 
-def _busy(crowd: Crowd, ready: int) -> _Measure:
-    share = crowd.busy(0.0)
-    return _Measure(
-        ready * share / BUSY_MAX, f"workers are busy {share * _PERCENT:.0f} % of the time", False
-    )
+def _busy(crowd: Crowd, role: Role, ready: int) -> _Measure:
+    share = crowd.busy(0.0, role)
+    return _Measure(ready * share / BUSY_MAX, _works(role, share), False)
+
+
+def _works(role: Role, share: float) -> str:
+    what = "workers are busy" if role is Role.PREFILL else "prompts wait"
+    return f"{what} {share * _PERCENT:.0f} % of the time"
 
 
 def _kv(sight: Sight, crowd: Crowd, bounds: Autoscale) -> _Measure:

@@ -41,10 +41,16 @@ class Crowd(msgspec.Struct, frozen=True, kw_only=True):
         known = self.newest(now)
         return fmean(one.requests_running + one.requests_waiting for one in known) if known else 0.0
 
-    def busy(self, since: float) -> float:
-        """The share of samples in which a worker had something to do."""
+    def busy(self, since: float, role: Role) -> float:
+        """The share of samples in which a worker had prompts to compute, as far as is counted: one
+        of *role* prefill where it had anything to do, another where prompts waited, as it nearly
+        always has answers under way.
+        """
         every = [one.metrics for each in self.samples for one in each if one.at >= since]
-        had = sum(one.requests_running + one.requests_waiting > 0 for one in every)
+        if role is Role.PREFILL:
+            had = sum(one.requests_running + one.requests_waiting > 0 for one in every)
+        else:
+            had = sum(one.requests_waiting > 0 for one in every)
         return had / len(every) if every else 0.0
 
     def prompt_tokens_per_s(self, since: float) -> float:

@@ -12,8 +12,10 @@ import click
 import msgspec
 
 from pipelines.parent import follow_parent
+from pipelines.planner.demand import Objective
 from pipelines.planner.extra import PlannerExtraError, require
 from pipelines.planner.inputs import (
+    HEADROOM_MAX,
     fleet_from,
     fleet_of,
     profiles_from,
@@ -34,6 +36,14 @@ Read = TypeVar("Read")
 _NO_PROFILES: dict[str, Any] = {"items": []}  # where nobody gives any
 
 
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for beside the files."""
+
+    objective: Objective
+    headroom: float
+    seed: int
+
+
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.option("--traffic", type=_FILE, help="YAML: what each model is asked, and its SLO.")
 @click.option("--fleet", type=_FILE, help="YAML: the nodes by kind.")
@@ -49,14 +59,29 @@ _NO_PROFILES: dict[str, Any] = {"items": []}  # where nobody gives any
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml", "lines"]), default="table"
 )
+@click.option(
+    "--objective",
+    type=click.Choice([one.value for one in Objective]),
+    default=Objective.GOODPUT.value,
+    show_default=True,
+    help="goodput: as much of the traffic within its SLO as can be; devices: all of it, or no "
+    "plan. Either at the least cost, then on the fewest devices.",
+)
+@click.option(
+    "--headroom",
+    type=click.FloatRange(0, HEADROOM_MAX),
+    default=0.0,
+    show_default=True,
+    help="Plan for this much more than is asked (0.3: 1.3 times), of models that say none.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same plan.")
-def main(  # noqa: PLR0917 - click hands them in by name
+def main(
     traffic: Path | None,
     fleet: Path | None,
     profiles: Path | None,
     given: BinaryIO | None,
     output: str,
-    seed: int,
+    **wished: Any,
 ) -> None:
     """Recommend a topology for each model.
 
@@ -65,13 +90,14 @@ def main(  # noqa: PLR0917 - click hands them in by name
     """
     follow_parent()
     files = {"traffic": traffic, "fleet": fleet, "profiles": profiles}
+    wish = msgspec.convert(wished, Wish)
     if output == "lines":
-        _lines(lambda tell: _recommended(files, given, seed, tell))
+        _lines(lambda tell: _recommended(files, given, wish, tell))
         return
     told = console(stderr=True)
     try:
         with told.status("planning") as status:
-            shown = _recommended(files, given, seed, status.update)
+            shown = _recommended(files, given, wish, status.update)
     except (SpecError, PlannerExtraError) as error:
         raise click.ClickException(str(error)) from None
     if output == "json":
@@ -86,7 +112,7 @@ def main(  # noqa: PLR0917 - click hands them in by name
 def _recommended(
     files: Mapping[str, Path | None],
     given: BinaryIO | None,
-    seed: int,
+    wish: Wish,
     tell: Callable[[str], None],
 ) -> PlanView:
     """Raises SpecError and PlannerExtraError."""
@@ -100,12 +126,14 @@ def _recommended(
         if name not in document and path is None and name != "profiles":
             raise click.UsageError(f"--{name} is missing")
     traffic = files["traffic"]
+    asked = _one(traffic, document, "traffic", traffic_of, traffic_from)
     return recommend(
-        _one(traffic, document, "traffic", traffic_of, traffic_from),
+        asked.with_headroom(wish.headroom),
         _one(files["fleet"], document, "fleet", fleet_of, fleet_from),
         _one(files["profiles"], document, "profiles", profiles_of, profiles_from),
         folder=traffic.parent if traffic else None,
-        seed=seed,
+        objective=wish.objective,
+        seed=wish.seed,
         tell=tell,
     )
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.planner.demand import Demand, sampled, spread
+from pipelines.planner.demand import Demand, Objective, sampled, spread
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import ModelTraffic, Traffic
 from pipelines.planner.nearest import Likeness, likeness, scaled
@@ -67,14 +67,16 @@ def recommend(
     profiles: Sequence[Profile] = (),
     *,
     folder: Path | None,
+    objective: Objective = Objective.GOODPUT,
     seed: int = 0,
     tell: Tell = quiet,
 ) -> PlanView:
     """By what was measured on this fleet, *profiles*, where there is that. Traces are found from
-    *folder*; without one there may be none. *tell* is told what is being done. Raises SpecError.
+    *folder*; without one there may be none. *tell* is told what is being done. Raises SpecError,
+    where *objective* cannot be met on *fleet*, too.
     """
     subjects, known = _subjects(traffic, profiles, folder)
-    made = plan(subjects, fleet, seed=seed, tell=tell)
+    made = plan(subjects, fleet, objective=objective, seed=seed, tell=tell)
     tell("playing the plan through")
     return view(made, known)
 
@@ -100,6 +102,7 @@ def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Dema
         slo=model.slo,
         share=model.share,
         weight=model.weight,
+        headroom=model.headroom or 0.0,
     )
 
 
@@ -159,7 +162,9 @@ def view(plan: Plan, known: Mapping[str, Known]) -> PlanView:
         ),
         pools=tuple(_pool(pool) for pool in plan.pools),
         goodput=round(plan.goodput, 3),
+        objective=plan.objective,
         devices=plan.devices,
+        cost=round(plan.cost, 3),
         devices_of_fleet=plan.fleet.devices,
         devices_by_model=dict(plan.devices_by_model),
         gap=round(plan.gap, 4),
@@ -172,6 +177,7 @@ def _model(choice: Choice, by_model: Mapping[str, Demand], known: Known) -> Mode
     return ModelPlanView(
         model=choice.demand.model,
         requests_per_s=round(choice.demand.rate, 4),
+        headroom=choice.demand.headroom,
         served=round(choice.served, 4),
         goodput=round(choice.goodput, 4),
         shapes=tuple(_shape(option, choice, known) for option in choice.options),

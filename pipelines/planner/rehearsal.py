@@ -17,6 +17,7 @@ import msgspec
 from pipelines.planner.demand import Demand, Length
 from pipelines.planner.rates import SEQUENCES_MAX, Aggregated, Attained, Disaggregated, Group
 from pipelines.planner.times import StepTimes
+from registry.spec import Role
 
 REQUESTS = 2000
 WARM_UP = 0.1  # of the requests, which find emptier engines than the others and are not judged
@@ -66,7 +67,7 @@ class Job:
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """What became of the requests that were judged, and how many answers came a second."""
+    """What became of the requests that were judged, and how many were answered at all."""
 
     attained: Attained  # each on its own
     share: float  # of the requests that were within both
@@ -81,18 +82,23 @@ def rehearse(
     """Plays *arrivals*, in the order of their times, on *group*. *choose* picks a worker by the
     loads of all; without it the least loaded one is taken.
     """
-    jobs = _Stage(group, choose or least).run([Job(arrival) for arrival in arrivals])
-    judged = jobs[int(len(jobs) * WARM_UP) :]
+    stage = Stage(group, choose or least)
+    return judged(stage.run([Job(arrival) for arrival in arrivals]), demand)
+
+
+def judged(jobs: Sequence[Job], demand: Demand) -> Outcome:
+    """What became of *jobs*, in the order they came."""
+    warm = jobs[int(len(jobs) * WARM_UP) :]
     slo = demand.slo
-    first = [job.ttft_s <= slo.ttft_s for job in judged]
-    others = [job.tpot_s <= slo.tpot_s for job in judged]
-    count = len(judged)
+    first = [job.ttft_s <= slo.ttft_s for job in warm]
+    others = [job.tpot_s <= slo.tpot_s for job in warm]
+    count = len(warm)
     return Outcome(
         attained=Attained(sum(first) / count, sum(others) / count),
         share=sum(a and b for a, b in zip(first, others, strict=True)) / count,
         answered=sum(job.last_s < inf for job in jobs),
-        ttft_s=_percentiles([job.ttft_s for job in judged]),
-        tpot_s=_percentiles([job.tpot_s for job in judged]),
+        ttft_s=_percentiles([job.ttft_s for job in warm]),
+        tpot_s=_percentiles([job.tpot_s for job in warm]),
     )
 
 
@@ -148,7 +154,7 @@ def least(loads: Sequence[Load]) -> int:
     return min(range(len(loads)), key=lambda i: (loads[i].prefill_tokens, loads[i].context_tokens))
 
 
-class _Engine:
+class Engine:
     """One worker. *done* is told of a job when it leaves, *first* when its first token comes."""
 
     def __init__(
@@ -158,9 +164,11 @@ class _Engine:
         self.load = Load()
         self.ends_s = inf  # of the span of steps under way
         self.mark = 0  # what was foretold before it changed is void
+        self.prompt_tokens = 0  # computed so far
+        self.answer_tokens = 0
         self._batched = batched_tokens
         self._prefills = prefills
-        self._decodes = decodes
+        self.decodes = decodes
         self._waiting: deque[Job] = deque()
         self._computing: deque[Job] = deque()
         self._decoding: list[tuple[int, int, Job]] = []  # by the step of the last token
@@ -172,6 +180,20 @@ class _Engine:
         self._step_s = 0.0
         self._steps = 0
         self._parts: list[tuple[Job, int]] = []
+
+    @property
+    def running(self) -> int:
+        """Requests that the step under way carries something of."""
+        return len(self._parts) + len(self._decoding)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._waiting) + len(self._computing) - len(self._parts)
+
+    @property
+    def kv_usage(self) -> float:
+        """The share of the KV cache that is given away."""
+        return self._kv / self.times.kv_tokens
 
     def take(self, job: Job, now: float) -> None:
         if self._prefills:
@@ -194,7 +216,9 @@ class _Engine:
             for _, _, job in self._decoding:
                 job.first_s = min(job.first_s, self._began_s + self._step_s)
         self._step += self._steps
-        self._context += self._steps * len(self._decoding)
+        tokens = self._steps * len(self._decoding)
+        self._context += tokens
+        self.answer_tokens += tokens
         over = self._computed(now)
         while self._decoding and self._decoding[0][0] <= self._step:
             job = heappop(self._decoding)[2]
@@ -203,7 +227,7 @@ class _Engine:
             over.append(job)
         for job in over:
             self._kv -= self._needs(job)
-            if self._decodes:
+            if self.decodes:
                 self.load.context_tokens -= job.prompt
         self._begin(now)
         return over
@@ -213,11 +237,12 @@ class _Engine:
         over: list[Job] = []
         for job, part in self._parts:
             job.left -= part
+            self.prompt_tokens += part
             if job.left:
                 continue
             self._computing.remove(job)
             self.load.prefill_tokens -= job.prompt
-            if not self._decodes:
+            if not self.decodes:
                 over.append(job)
                 continue
             self.load.context_tokens += job.prompt
@@ -230,7 +255,7 @@ class _Engine:
         return over
 
     def _needs(self, job: Job) -> int:
-        return job.prompt + (job.answer if self._decodes else 1)
+        return job.prompt + (job.answer if self.decodes else 1)
 
     def _decode(self, job: Job, tokens: int) -> None:
         self._number += 1
@@ -280,29 +305,37 @@ class _Engine:
         return parts
 
 
-class _Stage:
+def counts_of(group: Group) -> dict[Role, int]:
+    """Workers by role, in the order in which a request passes them."""
+    if isinstance(group, Aggregated):
+        return {Role.UNIFIED: group.workers}
+    return {Role.PREFILL: group.prefills, Role.DECODE: group.decodes}
+
+
+def engine_of(group: Group, role: Role) -> Engine:
+    """A worker more."""
+    if isinstance(group, Aggregated):
+        return Engine(group.times, group.batched_tokens, prefills=True, decodes=True)
+    if role is Role.PREFILL:
+        return Engine(group.prefill_times, group.batched_tokens, prefills=True, decodes=False)
+    return Engine(group.decode_times, SEQUENCES_MAX, prefills=False, decodes=True)
+
+
+class Stage:
     """The workers of a group, and what is on its way between them."""
 
     def __init__(self, group: Group, choose: Choose) -> None:
         self._choose = choose
-        self._group = group
-        if isinstance(group, Aggregated):
-            self._first = [
-                _Engine(group.times, group.batched_tokens, prefills=True, decodes=True)
-                for _ in range(group.workers)
-            ]
-            self._second: list[_Engine] = []
-        else:
-            self._first = [
-                _Engine(group.prefill_times, group.batched_tokens, prefills=True, decodes=False)
-                for _ in range(group.prefills)
-            ]
-            self._second = [
-                _Engine(group.decode_times, SEQUENCES_MAX, prefills=False, decodes=True)
-                for _ in range(group.decodes)
-            ]
-        self._overhead_s = self._first[0].times.overhead_s
-        self._events: list[tuple[float, int, int, _Engine | None, Job | None]] = []
+        self.group = group
+        self.ended: list[Job] = []  # all that were answered
+        self.open = {  # those that take requests, by role
+            role: [engine_of(group, role) for _ in range(count)]
+            for role, count in counts_of(group).items()
+        }
+        first, *second = self.open.values()
+        self._first, self._second = first, second[0] if second else []
+        self._overhead_s = first[0].times.overhead_s
+        self._events: list[tuple[float, int, int, Engine | None, Job | None]] = []
         self._count = 0
 
     def run(self, jobs: list[Job]) -> list[Job]:
@@ -320,34 +353,44 @@ class _Stage:
                     self._take(self._first, job, now)
                 else:
                     self._take(self._second, job, now)
-            elif engine is not None and mark == engine.mark:
+            elif engine is None:
+                self.look(now)
+            elif mark == engine.mark:
                 self._end(engine, now)
         return jobs
+
+    def ask_for_look(self, at_s: float) -> None:
+        self._push(at_s, 0, None, None)
+
+    def look(self, now: float) -> None:
+        """For those whose workers come and go."""
 
     def _next_arrival(self, coming: Iterator[Job]) -> None:
         job = next(coming, None)
         if job is not None:
             self._push(job.at_s + self._overhead_s, 0, None, job)
 
-    def _take(self, engines: list[_Engine], job: Job, now: float) -> None:
+    def _take(self, engines: list[Engine], job: Job, now: float) -> None:
         engine = engines[self._choose([one.load for one in engines])]
         before = engine.mark
         engine.take(job, now)
         if engine.mark != before:
             self._push(engine.ends_s, engine.mark, engine, None)
 
-    def _end(self, engine: _Engine, now: float) -> None:
+    def _end(self, engine: Engine, now: float) -> None:
         over = engine.end(now)
         if engine.ends_s < inf:
             self._push(engine.ends_s, engine.mark, engine, None)
-        group = self._group
-        if isinstance(group, Disaggregated) and engine in self._first:
+        group = self.group
+        if engine.decodes:
+            self.ended += over
+        elif isinstance(group, Disaggregated):
             for job in over:
                 token_bytes = group.prefill_times.kv_token_bytes
                 way_s = job.prompt * token_bytes / group.transfer_bytes_s
                 self._push(now + way_s, 0, None, job)
 
-    def _push(self, at_s: float, mark: int, engine: _Engine | None, job: Job | None) -> None:
+    def _push(self, at_s: float, mark: int, engine: Engine | None, job: Job | None) -> None:
         self._count += 1
         heappush(self._events, (at_s, self._count, mark, engine, job))
 

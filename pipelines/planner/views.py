@@ -4,6 +4,7 @@ from enum import StrEnum
 
 import msgspec
 
+from pipelines.planner.demand import Objective
 from pipelines.planner.frontier import FrontierPoint
 
 
@@ -62,13 +63,15 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """*measured_as* names the model in the data whose times it has where it was not measured here,
-    "" for none; *is_estimate*: that is another one, and the plan is made by it. *measured* is what
-    was measured here, as in ``vllm on 1x H100``.
+    """*requests_per_s* is what is asked, which the rest is told of; it was planned for *headroom*
+    more. *measured_as* names the model in the data whose times it has where it was not measured
+    here, "" for none; *is_estimate*: that is another one, and the plan is made by it. *measured* is
+    what was measured here, as in ``vllm on 1x H100``.
     """
 
     model: str
     requests_per_s: float
+    headroom: float
     served: float
     goodput: float
     shapes: tuple[ShapeView, ...]
@@ -84,12 +87,16 @@ class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """*gap*: by how much of itself the weighted sum of what is served may be too little."""
+    """*cost* is that of the devices an hour. *gap*: by how much of itself the weighted sum of what
+    is served may be too little.
+    """
 
     models: tuple[ModelPlanView, ...]
     pools: tuple[PoolView, ...]
     goodput: float
+    objective: Objective
     devices: int
+    cost: float
     devices_of_fleet: int
     devices_by_model: dict[str, int]
     gap: float

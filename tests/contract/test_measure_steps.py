@@ -110,10 +110,10 @@ async def test_loads_whose_answers_do_not_overlap_are_left_out_and_said(monkeypa
 
 
 async def test_a_load_that_takes_too_long_is_left_out_and_the_rest_measured(monkeypatch):
-    few = (Load(1, 64, 1), Load(1, 16, 12), Load(2, 16, 12), Load(1, 128, 1), Load(1, 900, 1))
+    few = (Load(1, 64, 1), Load(1, 16, 24), Load(2, 16, 24), Load(1, 128, 1), Load(1, 900, 1))
     monkeypatch.setattr("pipelines.tuning.steps.loads", lambda **_: few)
     monkeypatch.setattr("pipelines.tuning.steps._LOAD_S_MAX", 1.0)
-    async with serve(replace(FAST, prefill_tokens_per_s=300)) as emulator:
+    async with serve(replace(FAST, prefill_tokens_per_s=500)) as emulator:
         *noted, seen = await steps(subject(world_of(emulator)), seconds=4)
 
     assert {point.prompt_tokens for point in seen.points} == {16, 64, 128}

@@ -326,6 +326,20 @@ def test_a_unified_worker_is_asked_for_by_either():
     assert world.look()[Role.UNIFIED].workers == 4
 
 
+def test_unified_workers_that_answer_all_the_time_are_not_short_of_workers_for_that():
+    bounds = {"workers_max": 8, "stable_s": STABLE_S}
+    world = World({"type": "aggregated", "workers": 4, "autoscale": bounds})
+    world.ttft_s = 0.1
+    tokens = iter(range(0, 10**9, 5_000))
+    for _ in range(int(STABLE_S / 5) + 1):
+        counts = EngineMetrics(requests_running=3, prompt_tokens=next(tokens), kv_cache_usage=0.1)
+        world.metrics["unified"] = counts
+        found = world.look()
+        assert not found or found[Role.UNIFIED].workers == 3
+
+    assert found[Role.UNIFIED].workers == 3, "one goes, though all of them always have answers"
+
+
 def test_the_other_role_grows_along_where_the_ratio_asks_for_it():
     world = World(pair(prefill=2, decode=1, ratio={"min": 2, "max": 2}))
     world.metrics["decode"] = full(0.9)

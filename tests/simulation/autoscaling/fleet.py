@@ -1,8 +1,4 @@
-"""A disaggregated variant under load, on a virtual clock: fixed, or scaled by the autoscaler.
-
-What the autoscaler is shown is made of the workers here: a snapshot with their phases, what their
-engines would count every 5 s, and what gateways would tell of the requests that ended.
-"""
+"""A disaggregated variant under load, on a virtual clock: fixed, or scaled by the autoscaler."""
 
 import random
 from collections.abc import Sequence
@@ -12,18 +8,14 @@ from operator import attrgetter
 from typing import Any
 
 import msgspec
-from fleets import a_model, a_snapshot, a_worker
+from fleets import a_model
+from simulation.autoscaling.brain import Brain
 from simulation.autoscaling.workers import TPOT_S, TTFT_S, Decode, Job, Life, Prefill
 from simulation.azure import Arrival
 
-from pipelines.autoscaler import Autoscaler
-from pipelines.autoscaler.sight import TRAFFIC_S
-from pipelines.engines.base import EngineMetrics, Sample
-from pipelines.measured import SAMPLES_KEPT_S, SCRAPE_EVERY_S
-from pipelines.topology import expand
+from pipelines.planner.elastic import Seen
 from registry.spec import Role
-from registry.state import Model, Phase, RoleScale, WorkerPlan
-from registry.traffic import SLOT_S, Latencies, Traffic
+from registry.state import Model
 
 START_S = (60.0, 120.0)  # from being asked for to being ready
 _LOAD = attrgetter("load")
@@ -69,7 +61,8 @@ class Fleet:
         self._events: list[tuple[float, int, str, Any]] = []
         self._number = 0
         self._wanted = {Role.PREFILL: start[0], Role.DECODE: start[1]}
-        self._brain = _Brain(start, policy) if policy else None
+        self._brain = Brain(_model(start, policy)) if policy else None
+        self._told: list[Job] = []  # ended since the brain looked
         self._done: list[Job] = []
         self._late = 0
         self._sizes: list[Size] = []
@@ -87,7 +80,7 @@ class Fleet:
     def _serve(self, every: Sequence[Arrival], *, late_max: int) -> None:
         end_s = every[-1].at_s
         if self._brain:
-            self._push(SCRAPE_EVERY_S, "look", None)
+            self._push(self._brain.every_s, "look", None)
         arrivals = iter(every)
         coming = next(arrivals, None)
         while self._late <= late_max and len(self._done) < len(every):
@@ -97,9 +90,7 @@ class Fleet:
                 continue
             now, _, kind, what = heappop(self._events)
             if kind == "look":
-                self._look(now)
-                if now < end_s:
-                    self._push(now + SCRAPE_EVERY_S, "look", None)
+                self._look(now, end_s)
             elif kind == "decode":
                 self._hand_over(what, now)
             elif kind == "ready":
@@ -139,12 +130,16 @@ class Fleet:
         self._done += jobs
         self._late += sum(not job.is_in_time for job in jobs)
         if self._brain:
-            self._brain.told(jobs, now)
+            self._told += jobs
 
-    def _look(self, now: float) -> None:
+    def _look(self, now: float, end_s: float) -> None:
         assert self._brain
+        if now < end_s:
+            self._push(now + self._brain.every_s, "look", None)
         self._retire(now)
-        for role, wanted in self._brain.look(self._prefills, self._decodes, now).items():
+        seen = [_seen(one, now) for one in (*self._prefills, *self._decodes)]
+        ended, self._told = self._told, []
+        for role, wanted in self._brain.wanted(seen, ended, now).items():
             self._wanted[role] = wanted
             self._resize(role, wanted, now)
         if round(now) % 60 == 0:
@@ -199,97 +194,25 @@ class Fleet:
         )
 
 
-class _Brain:
-    """The autoscaler, what it is shown, and what it said."""
-
-    def __init__(self, start: Size, policy: Policy) -> None:
-        self._autoscaler = Autoscaler()
-        self._model = _model(start, policy)
-        plans = {}
-        for prefill in range(policy.workers_max):
-            for role in (Role.PREFILL, Role.DECODE):
-                plans[role, prefill] = _plan(self._model, role, prefill)
-        self._plans: dict[tuple[Role, int], WorkerPlan] = plans
-        self._samples: dict[str, list[Sample]] = {}
-        self._traffic: list[Traffic] = []
-        self._ended: list[tuple[Job, float]] = []
-        self.reasons: list[str] = []
-
-    def told(self, jobs: Sequence[Job], now: float) -> None:
-        self._ended += [(job, now) for job in jobs]
-
-    def look(
-        self, prefills: Sequence[Prefill], decodes: Sequence[Decode], now: float
-    ) -> dict[Role, int]:
-        """New numbers of workers, by role."""
-        self._close_slot(now)
-        workers = []
-        for one in (*prefills, *decodes):
-            role = Role.PREFILL if isinstance(one, Prefill) else Role.DECODE
-            ready = one.life.ready_s <= now
-            phase = Phase.DRAINING if one.life.leaves else Phase.READY if ready else Phase.STARTING
-            name = f"{role}-{one.ordinal}-{one.life.began_s}"
-            workers.append(
-                a_worker(
-                    self._plans[role, one.ordinal],
-                    phase,
-                    id=name,
-                    ready_at=one.life.ready_s if ready else None,
-                )
-            )
-            if phase is Phase.READY:
-                kept = self._samples.setdefault(name, [])
-                kept.append(Sample(at=now, metrics=_counts(one, now)))
-                if kept[0].at < now - SAMPLES_KEPT_S:
-                    del kept[0]
-        snapshot = a_snapshot(models=[self._model], workers=workers)
-        found = self._autoscaler.look(snapshot, self._traffic, self._samples, now)
-        for one in found:
-            self._note(one.role, one.workers, one.reason, now)
-        return {one.role: one.workers for one in found}
-
-    def _note(self, role: Role, workers: int, reason: str, now: float) -> None:
-        others = tuple(one for one in self._model.scales if one.role is not role)
-        scale = RoleScale(variant="default", role=role, workers=workers, reason=reason, at=now)
-        self._model = msgspec.structs.replace(self._model, scales=(*others, scale))
-        self.reasons.append(f"{now:5.0f} s  {role} → {workers}: {reason}")
-
-    def _close_slot(self, now: float) -> None:
-        ended, self._ended = self._ended, []
-        if ended:
-            jobs = [job for job, _ in ended]
-            self._traffic.append(
-                Traffic(
-                    at=now - SLOT_S,
-                    gateway="g",
-                    model="m",
-                    variant="default",
-                    revision=1,
-                    requests=len(jobs),
-                    prompt_tokens=sum(job.prompt for job in jobs),
-                    completion_tokens=sum(job.answer for job in jobs),
-                    ttft=Latencies.of(tuple(job.ttft_s for job in jobs)),
-                    tpot=Latencies.of(tuple(job.tpot_s for job in jobs if job.answer > 1)),
-                )
-            )
-        self._traffic = [row for row in self._traffic if row.at >= now - TRAFFIC_S]
-
-
-def _counts(worker: Prefill | Decode, now: float) -> EngineMetrics:
+def _seen(worker: Prefill | Decode, now: float) -> Seen:
+    life = worker.life
     if isinstance(worker, Prefill):
-        running, waiting = worker.requests(now)
-        return EngineMetrics(
-            requests_running=running,
-            requests_waiting=waiting,
-            prompt_tokens=worker.tokens,
-            generation_tokens=worker.count,
-        )
-    running, waiting = worker.requests()
-    return EngineMetrics(
-        requests_running=running,
-        requests_waiting=waiting,
-        kv_cache_usage=worker.kv_usage,
-        generation_tokens=worker.told,
+        (running, waiting), role = worker.requests(now), Role.PREFILL
+        kv_usage, prompts, answers = 0.0, worker.tokens, worker.count
+    else:
+        (running, waiting), role = worker.requests(), Role.DECODE
+        kv_usage, prompts, answers = worker.kv_usage, 0, worker.told
+    return Seen(
+        role=role,
+        ordinal=worker.ordinal,
+        began_s=life.began_s,
+        ready_s=life.ready_s,
+        leaves=life.leaves,
+        running=running,
+        waiting=waiting,
+        kv_usage=kv_usage,
+        prompt_tokens=prompts,
+        answer_tokens=answers,
     )
 
 
@@ -308,10 +231,4 @@ def _model(start: Size, policy: Policy) -> Model:
     made = a_model("m", topology)
     slo = {"ttft_s": TTFT_S, "tpot_s": TPOT_S}
     spec = msgspec.convert({**msgspec.to_builtins(made.spec), "slo": slo}, type(made.spec))
-    return msgspec.structs.replace(made, spec=spec, updated_at=-1e6)
-
-
-def _plan(model: Model, role: Role, ordinal: int) -> WorkerPlan:
-    ((*plans,),) = expand(model)
-    first = next(plan for plan in plans if plan.role is role)
-    return msgspec.structs.replace(first, ordinal=ordinal)
+    return msgspec.structs.replace(made, spec=spec)

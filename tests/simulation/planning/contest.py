@@ -1,10 +1,10 @@
 """Each model in a shape of its own, beside all in one: at equal devices and equal traffic."""
 
-from collections.abc import Callable, Sequence
-from random import Random
+from collections.abc import Callable, Iterator, Sequence
 from statistics import median
 
 import msgspec
+from simulation.planning.bursts import REQUESTS, Bursts, bursts, stretch_of
 from simulation.planning.forms import forms, options_of
 from simulation.planning.mixes import FLEETS, MIXES, Member, subjects, trace
 from simulation.planning.router import chooser
@@ -12,13 +12,13 @@ from simulation.planning.router import chooser
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.options import Option, options
 from pipelines.planner.plan import Choice, Plan, Rehearsals, choose
-from pipelines.planner.rehearsal import Arrival, rate_rehearsed, rehearse
+from pipelines.planner.rehearsal import rate_rehearsed
 from pipelines.planner.solve import solve
 
 FORMS_REHEARSED = 3  # of all, those that formulas find best
 SEEDS = (101, 102, 103)  # none of those that the plan was rehearsed with
-REQUESTS = 3000
 FULL = 0.995
+PARTS = (FULL, 0.75, 0.5, 0.25)  # of the traffic, the first that the fleet has room for
 MANY = 1000.0  # requests a second for each share: more than any of these fleets carries
 STEP = 0.04  # how closely the traffic that is carried is found
 OWN, AGGREGATED, DISAGGREGATED = "per model", "all aggregated", "all disaggregated"
@@ -32,8 +32,8 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     """*carried*: the most requests a second of the whole mix that are served in full, each model
     its part; 0 where one of the models finds no place at all. The rest is at one traffic for all,
     that which shapes of their own carry. *served*: the mean share of a model's traffic.
-    *confirmed*: what was seen of the promised goodput under other seeds, and *bursts* the share of
-    the requests within the SLO when those of the traces come as they came.
+    *confirmed*: what was seen of the promised goodput under other seeds. *bursts*: when requests of
+    the traces come as they came, the mean over models; *device_hours* of all of them together.
     """
 
     name: str
@@ -43,16 +43,31 @@ class Contestant(msgspec.Struct, frozen=True, kw_only=True):
     devices: int
     confirmed: float
     bursts: float
+    bursts_scaled: float
+    device_hours: float
+    device_hours_scaled: float
     topologies: dict[str, str]
 
 
+class Whole(msgspec.Struct, frozen=True, kw_only=True):
+    """A model in a shape of its own under the whole of its trace, at the planned mean rate."""
+
+    model: str
+    workers: str
+    rate: float
+    bursts: Bursts
+
+
 class Contest(msgspec.Struct, frozen=True, kw_only=True):
-    """*rate*: the requests a second of the mix at which all were planned for."""
+    """*rate*: the requests a second of the mix at which all were planned for. *wholes*: what the
+    pipelines per model make of whole traces.
+    """
 
     fleet: str
     models: int
     rate: float
     contestants: tuple[Contestant, ...]
+    wholes: tuple[Whole, ...]
 
     def of(self, name: str) -> Contestant:
         return next(one for one in self.contestants if one.name.startswith(name))
@@ -78,11 +93,19 @@ def contest(fleet_name: str, count: int, *, seed: int, tell: Tell) -> Contest:
         AGGREGATED: [one for one in every if not one.is_disaggregated],
         DISAGGREGATED: [one for one in every if one.is_disaggregated],
     }
-    scale = stage.carried(every, OWN, least=FULL) or stage.carried(every, OWN, least=0.75)
+    scale = next(filter(None, (stage.carried(every, OWN, least=part) for part in PARTS)), 0.0)
+    if not scale:
+        raise ValueError(f"{fleet_name} has no room for even a quarter of {count} models")
     found = [stage.judged(name, offered, scale) for name, offered in rivals.items()]
     found.append(_shared(stage, scale))
     rate = scale * sum(member.share for member in stage.mix)
-    return Contest(fleet=fleet_name, models=count, rate=round(rate, 3), contestants=tuple(found))
+    return Contest(
+        fleet=fleet_name,
+        models=count,
+        rate=round(rate, 3),
+        contestants=tuple(found),
+        wholes=tuple(_wholes(stage, every, scale)),
+    )
 
 
 class _Stage:
@@ -150,6 +173,24 @@ def _shared(stage: _Stage, scale: float) -> Contestant:
     return max(found, key=lambda one: (one.served, one.carried))
 
 
+def _wholes(stage: _Stage, every: Sequence[Option], scale: float) -> Iterator[Whole]:
+    traces = {member.name: member.trace for member in stage.mix}
+    for choice in stage.plan(every, scale).choices:
+        name = choice.demand.model
+        if choice.options:
+            stage.tell(f"the whole trace of {name}")
+            yield Whole(
+                model=name,
+                workers=_label(choice),
+                rate=round(min(choice.demand.rate, choice.rate), 3),
+                bursts=bursts(choice, trace(traces[name]), stage.seed),
+            )
+
+
+def _label(choice: Choice) -> str:
+    return " + ".join(f"{o.label} {o.engine} {o.device}" for o in choice.options)
+
+
 def _served(plan: Plan) -> float:
     return sum(choice.served for choice in plan.choices) / len(plan.choices)
 
@@ -158,7 +199,11 @@ def _contestant(name: str, plan: Plan, stage: _Stage, carried: float) -> Contest
     traces = {member.name: member.trace for member in stage.mix}
     served = [choice for choice in plan.choices if choice.options]
     confirmed = [_confirmed(choice, stage.seed) for choice in served]
-    bursts = [_in_bursts(choice, traces[choice.demand.model], stage.seed) for choice in served]
+    under = [
+        bursts(choice, stretch_of(trace(traces[choice.demand.model]), stage.seed), stage.seed)
+        for choice in served
+    ]
+    count = max(1, len(under))
     return Contestant(
         name=name,
         carried=round(carried, 3),
@@ -166,13 +211,11 @@ def _contestant(name: str, plan: Plan, stage: _Stage, carried: float) -> Contest
         goodput=round(plan.goodput, 3),
         devices=plan.devices,
         confirmed=round(sum(confirmed) / plan.goodput, 3) if plan.goodput else 0.0,
-        bursts=round(sum(bursts) / len(bursts), 4) if bursts else 0.0,
-        topologies={
-            choice.demand.model: " + ".join(
-                f"{o.label} {o.engine} {o.device}" for o in choice.options
-            )
-            for choice in plan.choices
-        },
+        bursts=round(sum(one.share for one in under) / count, 4),
+        bursts_scaled=round(sum(one.share_scaled for one in under) / count, 4),
+        device_hours=round(sum(one.device_hours for one in under), 3),
+        device_hours_scaled=round(sum(one.device_hours_scaled for one in under), 3),
+        topologies={choice.demand.model: _label(choice) for choice in plan.choices},
     )
 
 
@@ -196,23 +239,3 @@ def _confirmed(choice: Choice, seed: int) -> float:
         )
         for option in choice.options
     )
-
-
-def _in_bursts(choice: Choice, name: str, seed: int) -> float:
-    """The share within the SLO when the trace's own arrivals come at the planned rate."""
-    load = min(1.0, choice.demand.rate / choice.rate)
-    total = 0.0
-    for option in choice.options:
-        arrivals = _stretched(trace(name), option.rate * load, seed)
-        outcome = rehearse(option.group, choice.demand, arrivals, chooser(seed))
-        total += outcome.share * option.rate
-    return total / choice.rate
-
-
-def _stretched(arrivals: Sequence[Arrival], rate: float, seed: int) -> list[Arrival]:
-    """A stretch of the trace, at another mean rate."""
-    draw = Random(seed)
-    first = draw.randrange(max(1, len(arrivals) - REQUESTS))
-    cut = arrivals[first : first + REQUESTS]
-    own = len(cut) / (cut[-1].at_s - cut[0].at_s)
-    return [Arrival((one.at_s - cut[0].at_s) * own / rate, one.length) for one in cut]

@@ -39,6 +39,8 @@ def _contests(contests: Sequence[Contest], console: Console) -> None:
         "devices",
         "confirmed",
         "in bursts",
+        "scaled",
+        "device-hours",
         "dividend",
     ):
         table.add_column(name, justify="right")
@@ -54,6 +56,8 @@ def _contests(contests: Sequence[Contest], console: Console) -> None:
                 str(who.devices),
                 f"{who.confirmed:.2f}",
                 f"{who.bursts:.1%}",
+                f"{who.bursts_scaled:.1%}",
+                _hours(who.device_hours, who.device_hours_scaled),
                 "" if who.name == OWN else f"{one.dividend(who.name):.2f}x",
             )
         table.add_section()
@@ -62,6 +66,34 @@ def _contests(contests: Sequence[Contest], console: Console) -> None:
         console.print(f"{one.fleet}, {one.models} models, per model:")
         for model, shape in one.of(OWN).topologies.items():
             console.print(f"  {model}: {shape or 'nothing'}")
+    _wholes(contests, console)
+
+
+def _wholes(contests: Sequence[Contest], console: Console) -> None:
+    table = Table(title="per model, under whole traces at the planned mean rate")
+    for name in ("fleet", "models", "model"):
+        table.add_column(name)
+    for name in ("requests/s", "minutes", "in bursts", "scaled", "device-hours"):
+        table.add_column(name, justify="right")
+    for one in contests:
+        for number, whole in enumerate(one.wholes):
+            seen = whole.bursts
+            table.add_row(
+                one.fleet if number == 0 else "",
+                str(one.models) if number == 0 else "",
+                whole.model,
+                f"{whole.rate:.2f}",
+                f"{seen.minutes:.0f}",
+                f"{seen.share:.1%}",
+                f"{seen.share_scaled:.1%}",
+                _hours(seen.device_hours, seen.device_hours_scaled),
+            )
+        table.add_section()
+    console.print(table)
+
+
+def _hours(fixed: float, scaled: float) -> str:
+    return f"{fixed:.1f} → {scaled:.1f}"
 
 
 def _tail(tail: Tail, console: Console) -> None:
@@ -96,4 +128,7 @@ def _headlines(headlines: Sequence[Headline], console: Console) -> None:
             one.published,
         )
     console.print(table)
+    for one in headlines:
+        for worker in one.placed:
+            console.print(f"{one.case}: {worker.role} on {', '.join(worker.devices)}")
     console.print("tokens/s/GPU; steady: half of the requests within, as published tools count")
