@@ -146,7 +146,7 @@ class Disaggregated(msgspec.Struct, frozen=True):
     def ttft(self, demand: Demand, rate: float) -> float:
         """The share whose first token is in time: the wait, the prompt, its KV's way, one step."""
         slo, times = demand.slo, self.prefill_times
-        if times.kv_tokens < max(one.prompt for one in demand.lengths):
+        if times.kv_tokens < demand.longest:
             return 0.0
         spent = [prompt_s(times, one.prompt, self.batched_tokens) for one in demand.lengths]
         own = rate / self.prefills
