@@ -142,7 +142,7 @@ class Disaggregated(msgspec.Struct, frozen=True):
     def ttft(self, demand: Demand, rate: float) -> float:
         """The share whose first token is in time: the wait, the prompt, its KV's way, one step."""
         slo, times = demand.slo, self.prefill_times
-        if times.kv_tokens < max(one.prompt for one in demand.lengths):
+        if times.kv_tokens < demand.longest:
             return 0.0
         spent = _spent(times, demand.lengths, self.batched_tokens)
         own = rate / self.prefills
