@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from enum import StrEnum
+from functools import cached_property
 from math import exp, gcd, log1p
 from statistics import NormalDist
 
@@ -31,7 +32,7 @@ class Length(msgspec.Struct, frozen=True):
     answer: int
 
 
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
+class Demand(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Requests a second of *lengths* that stand for all, each as likely as the other, and within
     *slo*, per request: time to first token, and mean time per token after it. *headroom* is what
     more it is planned for, as a part of *rate*. *longest_tokens*: of the longest request, where
@@ -54,15 +55,15 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
             return self
         return msgspec.structs.replace(self, rate=self.rate * (1 + self.headroom), headroom=0.0)
 
-    @property
+    @cached_property
     def prompt(self) -> float:
         return sum(length.prompt for length in self.lengths) / len(self.lengths)
 
-    @property
+    @cached_property
     def answer(self) -> float:
         return sum(length.answer for length in self.lengths) / len(self.lengths)
 
-    @property
+    @cached_property
     def longest(self) -> int:
         """Tokens that any worker must have room for."""
         return max(self.longest_tokens, longest(self.lengths))
