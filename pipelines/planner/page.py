@@ -9,7 +9,17 @@ from pipelines.planner.views import ModelPlanView, PlanView
 from registry.cli.output import Cell, show, show_rows
 
 _BAR = 30
-_TITLES = ("MODEL", "TOPOLOGY", "ENGINE", "ON", "DEVICES>", "HOLDS/S>", "ASKED/S>", "SERVED>")
+_TITLES = (
+    "MODEL",
+    "TOPOLOGY",
+    "ENGINE",
+    "ON",
+    "DEVICES>",
+    "TIMES",
+    "HOLDS/S>",
+    "ASKED/S>",
+    "SERVED>",
+)
 
 
 def show_plan(plan: PlanView) -> None:
@@ -53,7 +63,7 @@ def _rows(model: ModelPlanView) -> Iterator[tuple[Cell, ...]]:
     if not model.shapes:
         held = f"{model.confirmed.share:.1%}" if model.confirmed else "-"
         where = f"pool {model.pool}" if model.pool else "-"
-        yield (named, where, "-", "-", "-", "-", asked, served, held, model.why)
+        yield (named, where, "-", "-", "-", "-", "-", asked, served, held, model.why)
     for number, shape in enumerate(model.shapes):
         first = number == 0
         yield (
@@ -62,6 +72,7 @@ def _rows(model: ModelPlanView) -> Iterator[tuple[Cell, ...]]:
             shape.engine,
             shape.device_model,
             str(shape.devices),
+            shape.times.value,
             f"{shape.rate:.3g}",
             asked if first else "",
             served if first else "",
