@@ -5,6 +5,7 @@ Asks nobody and changes nothing: it reads files and prints.
 
 import os
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -23,6 +24,7 @@ from pipelines.planner.inputs import (
     traffic_from,
     traffic_of,
 )
+from pipelines.planner.kept import cache_folder
 from pipelines.planner.page import show_plan
 from pipelines.planner.views import Failed, Line, Noted, Planned, PlanView
 from registry import spec as specs
@@ -41,6 +43,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 
     objective: Objective
     headroom: float
+    cache: bool
     seed: int
 
 
@@ -73,6 +76,12 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
     default=0.0,
     show_default=True,
     help="Plan for this much more than is asked (0.3: 1.3 times), of models that say none.",
+)
+@click.option(
+    "--cache/--no-cache",
+    default=True,
+    show_default=True,
+    help="Keep what the measured data says in the user's cache folder, for the next plan.",
 )
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same plan.")
 def main(
@@ -118,6 +127,7 @@ def _recommended(
     """Raises SpecError and PlannerExtraError."""
     require()
     from pipelines.planner.recommend import recommend
+    from pipelines.planner.silicon import kept_in
 
     document: dict[str, Any] = msgspec.json.decode(given.read()) if given else {}
     for name, path in files.items():
@@ -127,15 +137,23 @@ def _recommended(
             raise click.UsageError(f"--{name} is missing")
     traffic = files["traffic"]
     asked = _one(traffic, document, "traffic", traffic_of, traffic_from)
-    return recommend(
-        asked.with_headroom(wish.headroom),
-        _one(files["fleet"], document, "fleet", fleet_of, fleet_from),
-        _one(files["profiles"], document, "profiles", profiles_of, profiles_from),
-        folder=traffic.parent if traffic else None,
-        objective=wish.objective,
-        seed=wish.seed,
-        tell=tell,
-    )
+    fleet = _one(files["fleet"], document, "fleet", fleet_of, fleet_from)
+    profiles = _one(files["profiles"], document, "profiles", profiles_of, profiles_from)
+    cache = cache_folder() if wish.cache else None
+    with kept_in(cache, _warn) if cache else nullcontext():
+        return recommend(
+            asked.with_headroom(wish.headroom),
+            fleet,
+            profiles,
+            folder=traffic.parent if traffic else None,
+            objective=wish.objective,
+            seed=wish.seed,
+            tell=tell,
+        )
+
+
+def _warn(text: str) -> None:
+    click.echo(text, err=True)
 
 
 def _lines(recommended: Callable[[Callable[[str], None]], PlanView]) -> None:

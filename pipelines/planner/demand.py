@@ -1,6 +1,8 @@
 """What is asked of a model, and what its users are promised."""
 
+from collections.abc import Iterable
 from enum import StrEnum
+from functools import cached_property
 from math import exp, gcd, log1p
 from statistics import NormalDist
 
@@ -31,10 +33,11 @@ class Length(msgspec.Struct, frozen=True):
     answer: int
 
 
-class Demand(msgspec.Struct, frozen=True, kw_only=True):
+class Demand(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """Requests a second of *lengths* that stand for all, each as likely as the other, and within
     *slo*, per request: time to first token, and mean time per token after it. *headroom* is what
-    more it is planned for, as a part of *rate*.
+    more it is planned for, as a part of *rate*. *longest_tokens*: of the longest request, where
+    none of *lengths* stands for it.
     """
 
     model: str
@@ -44,6 +47,7 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     share: float = SHARE
     weight: float = 1.0
     headroom: float = 0.0
+    longest_tokens: int = 0
 
     @property
     def planned(self) -> "Demand":
@@ -52,17 +56,18 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
             return self
         return msgspec.structs.replace(self, rate=self.rate * (1 + self.headroom), headroom=0.0)
 
-    @property
+    @cached_property
     def prompt(self) -> float:
         return sum(length.prompt for length in self.lengths) / len(self.lengths)
 
-    @property
+    @cached_property
     def answer(self) -> float:
         return sum(length.answer for length in self.lengths) / len(self.lengths)
 
-    @property
+    @cached_property
     def longest(self) -> int:
-        return max(length.prompt + length.answer for length in self.lengths)
+        """Tokens that any worker must have room for."""
+        return max(self.longest_tokens, longest(self.lengths))
 
 
 def spread(prompt: float, answer: float, cv: float, samples: int = SAMPLES) -> tuple[Length, ...]:
@@ -79,6 +84,11 @@ def spread(prompt: float, answer: float, cv: float, samples: int = SAMPLES) -> t
         )
         for i in range(samples)
     )
+
+
+def longest(lengths: Iterable[Length]) -> int:
+    """Tokens of the longest request, its answer included."""
+    return max(length.prompt + length.answer for length in lengths)
 
 
 def sampled(lengths: list[Length], samples: int = SAMPLES) -> tuple[Length, ...]:

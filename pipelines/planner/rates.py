@@ -10,11 +10,12 @@ These are approximations: `rehearsal` runs what is chosen on them, step by step.
 """
 
 from collections.abc import Callable, Iterable
+from functools import lru_cache
 from math import ceil, sqrt
 
 import msgspec
 
-from pipelines.planner.demand import Demand
+from pipelines.planner.demand import Demand, Length
 from pipelines.planner.queues import at_most, below, waits_longer
 from pipelines.planner.times import StepTimes
 
@@ -22,6 +23,7 @@ SEQUENCES_MAX = 256
 UNEVEN = 0.7  # of a Poisson count's deviation that is left when an answer's life averages over it
 RATE_MAX = 1e6  # a second: no group of workers does more
 _ROUNDS = 40
+_MEMO = 20_000  # prompts that are taken anew for every rate that is tried
 
 
 class Attained(msgspec.Struct, frozen=True):
@@ -65,15 +67,11 @@ class Aggregated(msgspec.Struct, frozen=True):
         plain_s = times.step_s(0, 0, max(1, crowd), context)
         parts = _mean(ceil(one.prompt / self.batched_tokens) for one in demand.lengths)
         mixed_s = each_s / parts
-        spent = [
-            prompt_s(times, one.prompt, self.batched_tokens, crowd, context)
-            for one in demand.lengths
-        ]
-        cv2 = _cv2(spent)
+        spent = _spent(times, demand.lengths, self.batched_tokens, crowd, context)
         ttft = tpot = 0.0
-        for length, own_s in zip(demand.lengths, spent, strict=True):
+        for length, own_s in zip(demand.lengths, spent.each_s, strict=True):
             slack_s = slo.ttft_s - own_s - times.overhead_s - plain_s / 2
-            ttft += 1 - waits_longer(self.workers, rate, each_s, cv2, slack_s)
+            ttft += 1 - waits_longer(self.workers, rate, each_s, spent.cv2, slack_s)
             tpot += _even(
                 length.answer,
                 tpot_s=slo.tpot_s,
@@ -96,16 +94,14 @@ class Aggregated(msgspec.Struct, frozen=True):
         for _ in range(_ROUNDS):
             sequences = max(1, round(running))
             plain_s = self.times.step_s(0, 0, sequences, context)
-            alone_s = _mean(
-                prompt_s(self.times, one.prompt, self.batched_tokens, sequences, context)
-                for one in demand.lengths
-            )
             each_s = _each_s(
                 self.times,
                 demand,
                 self.batched_tokens,
                 own,
-                alone_s=alone_s,
+                alone_s=_spent(
+                    self.times, demand.lengths, self.batched_tokens, sequences, context
+                ).mean_s,
                 sequences=sequences,
                 context=context,
             )
@@ -146,19 +142,18 @@ class Disaggregated(msgspec.Struct, frozen=True):
     def ttft(self, demand: Demand, rate: float) -> float:
         """The share whose first token is in time: the wait, the prompt, its KV's way, one step."""
         slo, times = demand.slo, self.prefill_times
-        if times.kv_tokens < max(one.prompt for one in demand.lengths):
+        if times.kv_tokens < demand.longest:
             return 0.0
-        spent = [prompt_s(times, one.prompt, self.batched_tokens) for one in demand.lengths]
+        spent = _spent(times, demand.lengths, self.batched_tokens)
         own = rate / self.prefills
-        each_s = _each_s(times, demand, self.batched_tokens, own, alone_s=_mean(spent))
-        cv2 = _cv2(spent)
+        each_s = _each_s(times, demand, self.batched_tokens, own, alone_s=spent.mean_s)
         last_s = self.decode_times.step_s(0, 0, 1, round(demand.prompt))
         late = 0.0
-        for length, own_s in zip(demand.lengths, spent, strict=True):
+        for length, own_s in zip(demand.lengths, spent.each_s, strict=True):
             way_s = length.prompt * times.kv_token_bytes / self.transfer_bytes_s
             slack_s = slo.ttft_s - own_s - way_s - times.overhead_s - last_s
-            late += waits_longer(self.prefills, rate, each_s, cv2, slack_s)
-        return 1 - late / len(spent)
+            late += waits_longer(self.prefills, rate, each_s, spent.cv2, slack_s)
+        return 1 - late / len(demand.lengths)
 
     def tpot(self, demand: Demand, rate: float) -> float:
         """The share whose other tokens are in time."""
@@ -217,6 +212,26 @@ def prompt_s(
     return whole * times.step_s(batched_tokens, prompt, sequences, context) + (
         times.step_s(rest, prompt, sequences, context) if rest else 0.0
     )
+
+
+class _Spent(msgspec.Struct, frozen=True):
+    """What each of several prompts takes, their mean and their squared coefficient of variation."""
+
+    each_s: tuple[float, ...]
+    mean_s: float
+    cv2: float
+
+
+@lru_cache(maxsize=_MEMO)
+def _spent(
+    times: StepTimes,
+    lengths: tuple[Length, ...],
+    batched_tokens: int,
+    sequences: int = 0,
+    context: int = 0,
+) -> _Spent:
+    each_s = [prompt_s(times, one.prompt, batched_tokens, sequences, context) for one in lengths]
+    return _Spent(tuple(each_s), _mean(each_s), _cv2(each_s))
 
 
 def _each_s(

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from pipelines.planner.demand import Demand, Objective, sampled, spread
+from pipelines.planner.demand import Demand, Objective, longest, sampled, spread
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import ModelTraffic, Traffic
 from pipelines.planner.nearest import Likeness, likeness, scaled
@@ -92,9 +92,11 @@ def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Dema
         except TraceError as error:
             raise SpecError(f"{where}trace", f"{model.trace}: {error}") from None
         lengths = sampled([arrival.length for arrival in arrivals])
+        longest_tokens = longest(arrival.length for arrival in arrivals)
         rate = rate or rate_of(arrivals)
     else:
         lengths = spread(model.prompt_tokens, model.answer_tokens, model.length_cv)
+        longest_tokens = 0
     return Demand(
         model=model.name,
         rate=rate,
@@ -103,6 +105,7 @@ def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Dema
         share=model.share,
         weight=model.weight,
         headroom=model.headroom or 0.0,
+        longest_tokens=longest_tokens,
     )
 
 

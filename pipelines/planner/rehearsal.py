@@ -196,6 +196,9 @@ class Engine:
         return self._kv / self.times.kv_tokens
 
     def take(self, job: Job, now: float) -> None:
+        """What its KV cache could never hold it refuses, as engines do."""
+        if self._needs(job) > self.times.kv_tokens:
+            return
         if self._prefills:
             self.load.prefill_tokens += job.prompt
         else:

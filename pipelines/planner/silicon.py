@@ -8,13 +8,18 @@ operations, and for vLLM 0.8 ms a layer before a prompt's first step.
 
 import json
 import logging
-from functools import cache
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import cache, cached_property
+from importlib.metadata import version
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 from aiconfigurator_core import sdk
 
 from pipelines.planner.demand import ENGINES
+from pipelines.planner.kept import Answers, Gap, Kept, Key, Room, Step
 from pipelines.planner.rates import SEQUENCES_MAX
 from pipelines.planner.times import NoDataError, NoRoomError, StepTimes, Worker
 
@@ -59,12 +64,12 @@ class _Times:
     tokens and 128 of context.
     """
 
-    def __init__(self, engine: Any, *, kv: dict[str, Any], overhead_s: float) -> None:
-        self._engine = engine
-        self._known: dict[tuple[int, int, int, int], float] = {}
-        self.kv_tokens = int(kv["total_kv_size_tokens"])
-        self.kv_token_bytes = int(kv["kv_size_per_token_bytes"])
-        self.weight_bytes = int(kv["memory_breakdown"]["weights_bytes"])
+    def __init__(self, data: "_Data", room: Room, overhead_s: float) -> None:
+        self._data = data
+        self._known = data.answers.steps_s
+        self.kv_tokens = room.kv_tokens
+        self.kv_token_bytes = room.kv_token_bytes
+        self.weight_bytes = room.weight_bytes
         self.overhead_s = overhead_s
 
     def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:
@@ -74,16 +79,124 @@ class _Times:
         key = (part, length, sequences, context)
         found = self._known.get(key)
         if found is None:
-            found = self._known[key] = self._ask(*key)
+            found = self._data.ask_s(key)
         return found
 
-    def _ask(self, part: int, prompt: int, sequences: int, context: int) -> float:
-        if not part:
-            told = self._engine.decode_step_latency(sequences, context, 2)
-            return float(told) / 1e3 * DECODE_FACTOR
-        answer = max(2, 2 * (context - prompt))  # the middle of an answer is where it is asked
-        told = self._engine.mixed_step_latency(part, sequences, prompt, answer)
-        return float(told) / 1e3 * PREFILL_FACTOR
+
+class _Data:
+    """What the library says of one model on some devices with one engine. It is compiled when it is
+    asked for something that is not among the *answers*.
+    """
+
+    def __init__(self, key: Key, answers: Answers) -> None:
+        self._key = key
+        self._parallel = _parallel(key.model, key.devices)
+        self.answers = answers
+        self.kept = answers.counts()  # of them, those that are kept already
+
+    @cached_property
+    def _engine(self) -> Any:
+        key = self._key
+        return sdk.EngineHandle.compile(key.model, key.system, key.engine, **self._parallel)
+
+    def ask_s(self, step: Step) -> float:
+        part, prompt, sequences, context = step
+        if part:
+            answer = max(2, 2 * (context - prompt))  # the middle of an answer is where it is asked
+            told_ms = float(self._engine.mixed_step_latency(part, sequences, prompt, answer))
+            step_s = told_ms / 1e3 * PREFILL_FACTOR
+        else:
+            told_ms = float(self._engine.decode_step_latency(sequences, context, 2))
+            step_s = told_ms / 1e3 * DECODE_FACTOR
+        self.answers.steps_s[step] = step_s
+        return step_s
+
+    def room(self, batched_tokens: int) -> Room | Gap:
+        """Of a worker."""
+        known = self.answers
+        found = known.rooms.get(batched_tokens) or known.gaps.get(batched_tokens)
+        if found is not None:
+            return found
+        try:
+            room = known.rooms[batched_tokens] = self._ask_room(batched_tokens)
+        except Exception as error:  # noqa: BLE001 - its errors have no common parent
+            said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
+            gap = Gap(said, is_measured=_NO_ROOM in said)
+            if not isinstance(error, (OSError, MemoryError)):  # which may be gone the next time
+                known.gaps[batched_tokens] = gap
+            return gap
+        return room
+
+    def _ask_room(self, batched_tokens: int) -> Room:
+        key = self._key
+        kv = sdk.estimate_kv_cache(
+            key.model,
+            key.system,
+            key.engine,
+            "current",
+            max_num_tokens=batched_tokens,
+            max_batch_size=key.sequences_max,
+            memory_fraction_kind="of_total",
+            memory_fraction_value=key.memory_used,
+            **self._parallel,
+        )
+        room = Room(
+            kv_tokens=int(kv["total_kv_size_tokens"]),
+            kv_token_bytes=int(kv["kv_size_per_token_bytes"]),
+            weight_bytes=int(kv["memory_breakdown"]["weights_bytes"]),
+        )
+        times = _Times(self, room, overhead_s=0.0)  # which says at once where it has no data
+        times.step_s(batched_tokens, batched_tokens, 1, 1024)
+        times.step_s(0, 0, 1, 1024)
+        return room
+
+
+class _Asked:
+    """All that the data was asked in this process, from what is *kept* on."""
+
+    def __init__(self) -> None:
+        self.kept: Kept | None = None
+        self._data: dict[Key, _Data] = {}
+
+    def of(self, model: str, system: str, engine: str, devices: int) -> _Data:
+        key = Key(
+            library=version("aiconfigurator-core"),
+            model=model,
+            system=system,
+            engine=engine,
+            devices=devices,
+            sequences_max=SEQUENCES_MAX,
+            memory_used=MEMORY_USED,
+            prefill_factor=PREFILL_FACTOR,
+            decode_factor=DECODE_FACTOR,
+        )
+        if key not in self._data:
+            answers = self.kept.read(key) if self.kept else Answers()
+            self._data[key] = _Data(key, answers)
+        return self._data[key]
+
+    def write(self) -> None:
+        if self.kept is not None:
+            changed = {k: d for k, d in self._data.items() if d.kept != d.answers.counts()}
+            self.kept.write({key: data.answers for key, data in changed.items()})
+            for data in changed.values():
+                data.kept = data.answers.counts()
+
+
+_ASKED = _Asked()
+
+
+@contextmanager
+def kept_in(folder: Path, warn: Callable[[str], None]) -> Iterator[None]:
+    """What the data is asked within, it is asked once of all processes with this *folder*. *warn*
+    is told, once, what keeps it from being used.
+    """
+    _ASKED.kept = Kept(folder, warn)
+    try:
+        yield
+    finally:
+        _ASKED.write()
+        _ASKED.kept = None
 
 
 @cache
@@ -92,33 +205,13 @@ def _times(model: str, worker: Worker) -> StepTimes | NoDataError:
     where = f"{model} on {worker.devices}x {worker.device} with {worker.engine}"
     if system is None or worker.engine not in ENGINES:
         return NoDataError(f"{where}: nothing has been measured there")
-    parallel = _parallel(model, worker.devices)
-    try:
-        engine = sdk.EngineHandle.compile(model, system, worker.engine, **parallel)
-        kv = sdk.estimate_kv_cache(
-            model,
-            system,
-            worker.engine,
-            "current",
-            max_num_tokens=worker.batched_tokens,
-            max_batch_size=SEQUENCES_MAX,
-            memory_fraction_kind="of_total",
-            memory_fraction_value=MEMORY_USED,
-            **parallel,
-        )
-        times = _Times(
-            engine,
-            kv=kv,
-            overhead_s=_layers(model) * LAYER_S if worker.engine == "vllm" else 0.0,
-        )
-        times.step_s(worker.batched_tokens, worker.batched_tokens, 1, 1024)
-        times.step_s(0, 0, 1, 1024)
-    except Exception as error:  # noqa: BLE001 - its errors have no common parent
-        said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return (NoRoomError if _NO_ROOM in said else NoDataError)(f"{where}: {said}")
-    if times.kv_tokens <= 0:
+    data = _ASKED.of(model, system, worker.engine, worker.devices)
+    room = data.room(worker.batched_tokens)
+    if isinstance(room, Gap):
+        return (NoRoomError if room.is_measured else NoDataError)(f"{where}: {room.reason}")
+    if room.kv_tokens <= 0:
         return NoRoomError(f"{where}: its weights leave no room for KV")
-    return times
+    return _Times(data, room, _layers(model) * LAYER_S if worker.engine == "vllm" else 0.0)
 
 
 def system_of(device: str) -> str | None:

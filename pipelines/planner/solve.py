@@ -8,6 +8,7 @@ cost; of equal ones the fewest devices, and of those that with the fewest models
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from math import ceil
 from types import MappingProxyType
 
 import msgspec
@@ -217,7 +218,11 @@ class _Problem:
             self.model.add_at_most_one(several)
         whole = round(PARTS * demand.weight)
         part = self.model.new_int_var(0, whole, f"served {demand.model}")
-        rates = [int(PARTS * demand.weight * option.rate / demand.rate) for option, _ in pairs]
+        # Up, as options on several kinds of device that hold all of it together are not to lack a
+        # part for being counted in whole ones, and less than one is float's.
+        rates = [
+            ceil(PARTS * demand.weight * option.rate / demand.rate - 1e-6) for option, _ in pairs
+        ]
         alone = sum(r * t for r, (_, t) in zip(rates, pairs, strict=True))
         inside = [taken for one, taken in self._pooled if one.model == demand.model]
         if inside:

@@ -21,6 +21,8 @@ class StepTimes(Protocol):
     *kv_token_bytes* on each of the worker's devices, as its weights are *weight_bytes*.
     """
 
+    def __hash__(self) -> int: ...
+
     @property
     def kv_tokens(self) -> int: ...
 

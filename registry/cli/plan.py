@@ -70,6 +70,12 @@ Rows = Iterator[tuple[Cell, ...]]
     help="With --traffic: plan for this much more than is asked (0.3: 1.3 times), of models that "
     "say none.",
 )
+@click.option(
+    "--cache/--no-cache",
+    default=None,
+    help="With --traffic: keep what the measured data says in your cache folder, for the next plan "
+    "(the default).",
+)
 @click.option("--seed", type=int, help="With --traffic: the same seed, the same plan.")
 @admin_url_option
 @output_option
@@ -126,7 +132,9 @@ def _recommend(
     """*wished*: options of the planner's own, which says what is allowed there."""
     words = ["--output", output]
     for name, value in wished.items():
-        if value is not None:
+        if isinstance(value, bool):
+            words.append(f"--{name}" if value else f"--no-{name}")
+        elif value is not None:
             words += [f"--{name}", str(value)]
     given: View = {}
     if traffic != recommend.LIVE:

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from pathlib import Path
 
 import httpx
 import msgspec
@@ -26,6 +27,11 @@ CHAT = {
     "engines": ["vllm"],
 }
 FLEET = {"nodes": [{"device_model": "H100", "devices": 1}]}
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
 
 
 def planners() -> list[psutil.Process]:

@@ -3,7 +3,7 @@
 from itertools import product
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from planner_world import Linear, demand, fleet, subject
 
@@ -65,6 +65,8 @@ def cheapest(every: list[Option], machines: Fleet) -> tuple[float, int] | None:
     return min(found, default=None)
 
 
+THIRDS = (option("b", "H100", 1, 2.0), option("b", "L40S", 1, 1.0))  # of what is asked of b
+
 small = st.lists(
     st.builds(
         option,
@@ -80,6 +82,7 @@ small = st.lists(
 
 @settings(max_examples=80, deadline=None)
 @given(small, st.sampled_from([2, 4, 8]), st.sampled_from([0.25, 0.5, 1.0, 2.0]))
+@example([option("a", "H100", 1, 2.0), *THIRDS, option("b", "L40S", 2, 1.5)], 2, 0.25)
 def test_all_is_served_at_the_least_cost_of_all_choices_or_there_is_no_plan(every, devices, cost):
     machines = Fleet(
         nodes=(

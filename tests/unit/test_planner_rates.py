@@ -1,11 +1,12 @@
 """What the formulas promise, and that the rehearsal bears them out."""
 
+import msgspec
 import pytest
 from planner_world import Linear, demand, times_of
 
 from pipelines.planner.demand import Length, sampled, spread
 from pipelines.planner.rates import Aggregated, Disaggregated, rate_within
-from pipelines.planner.rehearsal import poisson, rate_rehearsed, rehearse
+from pipelines.planner.rehearsal import Arrival, poisson, rate_rehearsed, rehearse
 from pipelines.planner.times import Worker
 
 FABRIC = 25e9
@@ -83,6 +84,22 @@ def test_a_full_kv_cache_lets_nobody_in_and_loses_nobody():
     seen = rehearse(Aggregated(1, times, 2048), asked, poisson(asked, 5.0, seed=1, requests=50))
     assert seen.answered == 50
     assert seen.ttft_s[1] > 20, "they wait for each other, two seconds each"
+
+
+def test_who_is_too_long_for_the_kv_cache_is_refused_and_holds_up_nobody():
+    times = Linear(kv_tokens=1300, base_s=0.01, token_s=1e-5)
+    arrivals = [Arrival(float(i), Length(2000 if i == 30 else 1000, 10)) for i in range(50)]
+    for group in (Aggregated(1, times, 2048), Disaggregated(1, times, 2048, 1, times, FABRIC)):
+        assert rehearse(group, demand(cv=0), arrivals).answered == 49
+
+
+def test_a_shape_must_hold_the_longest_request_whatever_stands_for_the_others():
+    asked = demand(prompt=1000, answer=200, cv=0)
+    times = Linear(kv_tokens=1300, base_s=0.001, token_s=1e-6)
+    longer = msgspec.structs.replace(asked, longest_tokens=1301)
+    for group in (Aggregated(1, times, 2048), Disaggregated(1, times, 2048, 1, times, FABRIC)):
+        assert rate_within(group, asked)
+        assert not rate_within(group, longer)
 
 
 def test_the_same_seed_plays_the_same():

@@ -1,6 +1,7 @@
 """The joint choice against brute force, and the properties that any choice must have."""
 
 from itertools import product
+from math import ceil
 
 import pytest
 from hypothesis import given, settings
@@ -35,7 +36,7 @@ def served(chosen, demands) -> float:
     total = 0
     for asked in demands:
         rate = sum(
-            int(PARTS * asked.weight * one.rate / asked.rate)
+            ceil(PARTS * asked.weight * one.rate / asked.rate - 1e-6)
             for one in chosen
             if one.model == asked.model
         )

@@ -3,6 +3,7 @@
 import argparse
 import logging
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -13,6 +14,9 @@ from simulation.planning.mixes import FLEETS, MIXES
 from simulation.planning.report import Report, show
 from simulation.planning.tail import tail
 
+from pipelines.planner.kept import cache_folder
+from pipelines.planner.silicon import kept_in
+
 CONFIRMED_MIN = 0.9  # of what was promised
 
 
@@ -20,6 +24,12 @@ def main(arguments: list[str] | None = None) -> int:
     """0 if every promise was confirmed to a tenth, and no shared shape beat those of their own."""
     options = _options(arguments)
     logging.disable(logging.WARNING)
+    folder = cache_folder()
+    with kept_in(folder, _teller("")) if folder else nullcontext():
+        return _run(options)
+
+
+def _run(options: argparse.Namespace) -> int:
     found: list[Contest] = []
     for fleet in options.fleets:
         for count in options.mixes:

@@ -6,7 +6,7 @@ from pathlib import Path
 import msgspec
 from simulation.routing.trace import read_trace, replayed
 
-from pipelines.planner.demand import Demand, Length, sampled
+from pipelines.planner.demand import Demand, Length, longest, sampled
 from pipelines.planner.fleet import Fleet, NodeKind
 from pipelines.planner.plan import Subject
 from pipelines.planner.rehearsal import Arrival
@@ -90,6 +90,11 @@ def lengths(name: str) -> tuple[Length, ...]:
     return sampled([arrival.length for arrival in trace(name)])
 
 
+@cache
+def longest_tokens(name: str) -> int:
+    return longest(arrival.length for arrival in trace(name))
+
+
 def subjects(mix: tuple[Member, ...], scale: float) -> list[Subject]:
     """*scale* requests a second for each share of one."""
     return [
@@ -98,6 +103,7 @@ def subjects(mix: tuple[Member, ...], scale: float) -> list[Subject]:
                 model=member.name,
                 rate=scale * member.share,
                 lengths=lengths(member.trace),
+                longest_tokens=longest_tokens(member.trace),
                 slo=_SLOS[member.trace],
             ),
             times_of=Silicon(member.model).times,
