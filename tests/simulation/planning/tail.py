@@ -86,7 +86,7 @@ def _subject(rank: int) -> Subject:
     member = Member(model, "conv", weights[rank])
     return Subject(
         demand=Demand(
-            model=f"{rank:02} {member.name}",
+            model=f"{rank:02}-{model.rpartition('/')[2]}",
             rate=TOTAL_RATE * weights[rank] / sum(weights),
             lengths=lengths(member.trace),
             slo=SLO,
