@@ -11,7 +11,7 @@ from pipelines.engines import ENGINES
 from pipelines.planner.demand import Demand, spread
 from pipelines.planner.fleet import Fleet, NodeKind
 from pipelines.planner.plan import Subject
-from pipelines.planner.times import NoDataError, StepTimes, Worker
+from pipelines.planner.times import NoRoomError, StepTimes, Worker
 from registry.spec.demand import Slo
 from registry.state import DeviceKind, NodeReport
 
@@ -43,7 +43,7 @@ def times_of(gib: float):
     def of(worker: Worker) -> StepTimes:
         room = MEMORY_GIB[worker.device] * worker.devices * 0.9 - gib
         if room <= 0:
-            raise NoDataError(f"no room for {gib} GiB on {worker.devices}x {worker.device}")
+            raise NoRoomError(f"no room for {gib} GiB on {worker.devices}x {worker.device}")
         power = SPEED[worker.device] * worker.devices**0.8
         return Linear(
             kv_tokens=int(room * 2**30 / 200_000),
@@ -65,6 +65,7 @@ def demand(  # noqa: PLR0917 - what a test varies
     tpot_s: float = 0.03,
     cv: float = 0.5,
     weight: float = 1.0,
+    headroom: float = 0.0,
 ) -> Demand:
     return Demand(
         model=model,
@@ -72,6 +73,7 @@ def demand(  # noqa: PLR0917 - what a test varies
         lengths=spread(prompt, answer, cv, 16),
         slo=Slo(ttft_s=ttft_s, tpot_s=tpot_s),
         weight=weight,
+        headroom=headroom,
     )
 
 

@@ -9,6 +9,7 @@ import msgspec
 from msgspec import UNSET, UnsetType
 
 from gateway.admin.errors import BadRequestError
+from pipelines.planner.demand import Objective
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import Traffic
 from pipelines.tuning.prefill import (
@@ -106,12 +107,13 @@ class PlanBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
 
 
 class RecommendationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to plan for: *traffic* on *fleet*, or on the nodes that are there. The same *seed*, the
-    same plan.
+    """What to plan for: *traffic* on *fleet*, or on the nodes that are there, best in *objective*.
+    The same *seed*, the same plan.
     """
 
     traffic: Traffic
     fleet: Fleet | None = None
+    objective: Objective = Objective.GOODPUT
     seed: int = 0
 
 

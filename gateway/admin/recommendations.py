@@ -8,7 +8,7 @@ import os
 import sys
 import time
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated
 
 import msgspec
@@ -83,19 +83,20 @@ class RecommendationController(Controller):
         if fleet is None:
             raise SpecError("fleet", "is missing, and there is no node that answers")
         ctx.planners.check()
-        lines = _lines(ctx, asked.traffic, fleet, asked.seed)
+        words = ("--objective", asked.objective, "--seed", str(asked.seed))
+        lines = _lines(ctx, asked.traffic, fleet, words)
         return stream(lines, "application/x-ndjson")
 
 
 async def _lines(
-    ctx: AdminContext, traffic: Traffic, fleet: Fleet, seed: int
+    ctx: AdminContext, traffic: Traffic, fleet: Fleet, words: Sequence[str]
 ) -> AsyncGenerator[bytes, None]:
     try:
         ctx.planners.check()  # again: another one may have begun since
         with ctx.planners.one():
             given = msgspec.json.encode({"traffic": traffic, "fleet": fleet})
             async with asyncio.timeout(PLAN_S_MAX):
-                async for line in _planner(given, seed):
+                async for line in _planner(given, words):
                     yield line
     except TooManyError as error:
         yield _line(Failed(message=str(error)))
@@ -103,11 +104,11 @@ async def _lines(
         yield _line(Failed(message=f"the planner took over {PLAN_S_MAX:.0f} s: ask for less"))
 
 
-async def _planner(given: bytes, seed: int) -> AsyncGenerator[bytes, None]:
-    """Its lines. It ends with whoever asks, and with this process."""
+async def _planner(given: bytes, words: Sequence[str] = ()) -> AsyncGenerator[bytes, None]:
+    """Its lines; *words*: options of its own. It ends with whoever asks, and with this process."""
     process = await asyncio.create_subprocess_exec(
         sys.executable,
-        *("-m", "pipelines.planner", "--given", "-", "--output", "lines", "--seed", str(seed)),
+        *("-m", "pipelines.planner", "--given", "-", "--output", "lines", *words),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,

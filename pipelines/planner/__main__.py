@@ -12,9 +12,17 @@ import click
 import msgspec
 
 from pipelines.parent import follow_parent
+from pipelines.planner.demand import Objective
 from pipelines.planner.extra import PlannerExtraError, require
 from pipelines.planner.fleet import Fleet
-from pipelines.planner.inputs import Traffic, fleet_from, fleet_of, traffic_from, traffic_of
+from pipelines.planner.inputs import (
+    HEADROOM_MAX,
+    Traffic,
+    fleet_from,
+    fleet_of,
+    traffic_from,
+    traffic_of,
+)
 from pipelines.planner.page import show_plan
 from pipelines.planner.views import Failed, Line, Noted, Planned, PlanView
 from registry import spec as specs
@@ -24,6 +32,14 @@ from registry.errors import SpecError
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 Read = TypeVar("Read")
+
+
+class Wish(msgspec.Struct, frozen=True, kw_only=True):
+    """What is asked for beside the files."""
+
+    objective: Objective
+    headroom: float
+    seed: int
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
@@ -38,9 +54,28 @@ Read = TypeVar("Read")
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml", "lines"]), default="table"
 )
+@click.option(
+    "--objective",
+    type=click.Choice([one.value for one in Objective]),
+    default=Objective.GOODPUT.value,
+    show_default=True,
+    help="goodput: as much of the traffic within its SLO as can be; devices: all of it, or no "
+    "plan. Either at the least cost, then on the fewest devices.",
+)
+@click.option(
+    "--headroom",
+    type=click.FloatRange(0, HEADROOM_MAX),
+    default=0.0,
+    show_default=True,
+    help="Plan for this much more than is asked (0.3: 1.3 times), of models that say none.",
+)
 @click.option("--seed", type=int, default=0, show_default=True, help="Same seed, same plan.")
 def main(
-    traffic: Path | None, fleet: Path | None, given: BinaryIO | None, output: str, seed: int
+    traffic: Path | None,
+    fleet: Path | None,
+    given: BinaryIO | None,
+    output: str,
+    **wished: Any,
 ) -> None:
     """Recommend a topology for each model.
 
@@ -48,13 +83,14 @@ def main(
     it comes about.
     """
     follow_parent()
+    wish = msgspec.convert(wished, Wish)
     if output == "lines":
-        _lines(lambda tell: _recommended(traffic, fleet, given, seed, tell))
+        _lines(lambda tell: _recommended(traffic, fleet, given, wish, tell))
         return
     told = console(stderr=True)
     try:
         with told.status("planning") as status:
-            shown = _recommended(traffic, fleet, given, seed, status.update)
+            shown = _recommended(traffic, fleet, given, wish, status.update)
     except (SpecError, PlannerExtraError) as error:
         raise click.ClickException(str(error)) from None
     if output == "json":
@@ -70,7 +106,7 @@ def _recommended(
     traffic: Path | None,
     fleet: Path | None,
     given: BinaryIO | None,
-    seed: int,
+    wish: Wish,
     tell: Callable[[str], None],
 ) -> PlanView:
     """Raises SpecError and PlannerExtraError."""
@@ -78,8 +114,14 @@ def _recommended(
     from pipelines.planner.recommend import recommend
 
     asked, machines = _asked(traffic, fleet, given)
-    folder = traffic.parent if traffic else None
-    return recommend(asked, machines, folder=folder, seed=seed, tell=tell)
+    return recommend(
+        asked.with_headroom(wish.headroom),
+        machines,
+        folder=traffic.parent if traffic else None,
+        objective=wish.objective,
+        seed=wish.seed,
+        tell=tell,
+    )
 
 
 def _lines(recommended: Callable[[Callable[[str], None]], PlanView]) -> None:

@@ -1,5 +1,6 @@
 """What is asked of a model, and what its users are promised."""
 
+from enum import StrEnum
 from math import exp, gcd, log1p
 from statistics import NormalDist
 
@@ -8,8 +9,18 @@ import msgspec
 from registry.spec.demand import Slo
 
 SHARE = 0.95  # of the requests that must be answered within the SLO
+ALL_SERVED = 0.999  # of a model's traffic: more is taken for all of it
 SAMPLES = 32
 ENGINES = ("vllm", "sglang")  # those that there is data of, by the names it has them by
+
+
+class Objective(StrEnum):
+    """What a plan is best in. Either takes, of plans that serve as much, the one of the least cost,
+    and of those the one of the fewest devices.
+    """
+
+    GOODPUT = "goodput"  # the greatest weighted sum of the shares of the traffic that are served
+    DEVICES = "devices"  # all of the traffic is served, or there is no plan
 
 
 class Length(msgspec.Struct, frozen=True):
@@ -21,7 +32,8 @@ class Length(msgspec.Struct, frozen=True):
 
 class Demand(msgspec.Struct, frozen=True, kw_only=True):
     """Requests a second of *lengths* that stand for all, each as likely as the other, and within
-    *slo*, per request: time to first token, and mean time per token after it.
+    *slo*, per request: time to first token, and mean time per token after it. *headroom* is what
+    more it is planned for, as a part of *rate*.
     """
 
     model: str
@@ -30,6 +42,14 @@ class Demand(msgspec.Struct, frozen=True, kw_only=True):
     slo: Slo
     share: float = SHARE
     weight: float = 1.0
+    headroom: float = 0.0
+
+    @property
+    def planned(self) -> "Demand":
+        """What to plan for: its headroom is in its rate."""
+        if not self.headroom:
+            return self
+        return msgspec.structs.replace(self, rate=self.rate * (1 + self.headroom), headroom=0.0)
 
     @property
     def prompt(self) -> float:

@@ -1,6 +1,7 @@
 """The machines a plan is made for, by kind: what the planner needs to know of them."""
 
 from collections.abc import Iterator
+from itertools import combinations
 
 from registry.spec.checks import Strict, check_range, check_text, refuse
 
@@ -11,7 +12,8 @@ FABRIC_GBIT_S = 200.0  # a device's share of its node's network: half of one 400
 class NodeKind(Strict, frozen=True, kw_only=True):
     """*count* nodes alike, each with *devices* of one *device_model* (as in a spec's placement:
     ``H100``), in islands of *island* devices (0: all of a node's are one). KV caches travel between
-    nodes at *fabric_gbit_s* for each device.
+    nodes at *fabric_gbit_s* for each device. *cost* is what a device costs an hour, in any
+    currency, to the thousandth.
     """
 
     device_model: str
@@ -19,6 +21,7 @@ class NodeKind(Strict, frozen=True, kw_only=True):
     devices: int = 8
     island: int = 0
     fabric_gbit_s: float = FABRIC_GBIT_S
+    cost: float = 1.0
 
     def __post_init__(self) -> None:
         check_text("device_model", self.device_model, 128)
@@ -30,6 +33,7 @@ class NodeKind(Strict, frozen=True, kw_only=True):
         if self.island and self.devices % self.island:
             refuse("island", f"is {self.island}, allowed is a divisor of {self.devices}")
         check_range("fabric_gbit_s", self.fabric_gbit_s, 0.001, 100_000)
+        check_range("cost", self.cost, 0.001, 100_000)
 
 
 class Fleet(Strict, frozen=True, kw_only=True):
@@ -38,6 +42,13 @@ class Fleet(Strict, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not self.nodes:
             refuse("nodes", "are none, allowed is at least one kind of node")
+        for one, two in combinations(self.nodes, 2):
+            if one.device_model == two.device_model and one.cost != two.cost:
+                refuse(
+                    "nodes",
+                    f"have {one.device_model} at a cost of {one.cost:g} and of {two.cost:g}, "
+                    "allowed is one cost for a device_model",
+                )
 
     @property
     def device_models(self) -> tuple[str, ...]:
@@ -49,6 +60,10 @@ class Fleet(Strict, frozen=True, kw_only=True):
 
     def devices_of(self, device_model: str) -> int:
         return sum(size for size, _ in self.bins(device_model))
+
+    def cost(self, device_model: str) -> float:
+        """Of one device an hour."""
+        return next(kind.cost for kind in self.nodes if kind.device_model == device_model)
 
     def bins(self, device_model: str) -> Iterator[tuple[int, float]]:
         """What a worker must fit into: each island's size, and its fabric in bytes a second."""

@@ -18,6 +18,7 @@ from registry.yaml_documents import load_documents
 
 MODELS_MAX = 200
 TOKENS_MAX = 10_000_000
+HEADROOM_MAX = 10.0
 LENGTH_CV = 1.0  # of prompts and of answers, about as in public traces of chats
 
 Read = TypeVar("Read")
@@ -27,6 +28,7 @@ class ModelTraffic(Strict, frozen=True, kw_only=True):
     """What one model is asked: *requests_per_s* of prompts and answers of these mean lengths, which
     vary by *length_cv* (their deviation over their mean), or as a *trace* recorded it, at its own
     rate or at *requests_per_s*. All within *slo*, of *share* of the requests.
+    It is planned for *headroom* more than that (0.3: for 1.3 times), which bursts may need.
 
     *source* is where its weights are, as in a spec; *measured_as* names the model whose measured
     times it has, where *source* does not say it (or none of it is measured).
@@ -42,6 +44,7 @@ class ModelTraffic(Strict, frozen=True, kw_only=True):
     trace: str = ""
     share: float = SHARE
     weight: float = 1.0
+    headroom: float | None = None
     engines: tuple[str, ...] = ENGINES
     measured_as: str = ""
 
@@ -54,6 +57,7 @@ class ModelTraffic(Strict, frozen=True, kw_only=True):
         check_range("length_cv", self.length_cv, 0, 3)
         check_range("share", self.share, 0.5, 0.999)
         check_range("weight", self.weight, 0.001, 1000)
+        check_range("headroom", self.headroom or 0.0, 0, HEADROOM_MAX)
         check_text("trace", self.trace, 4096)
         check_text("measured_as", self.measured_as, 256)
         if self.trace:
@@ -81,6 +85,17 @@ class Traffic(Strict, frozen=True, kw_only=True):
         for name in names:
             if names.count(name) > 1:
                 refuse("models", f"has {name!r} twice, allowed is each name once")
+
+    def with_headroom(self, headroom: float) -> "Traffic":
+        """Of the models that say none themselves."""
+        return Traffic(
+            models=tuple(
+                msgspec.structs.replace(model, headroom=headroom)
+                if model.headroom is None
+                else model
+                for model in self.models
+            )
+        )
 
 
 def traffic_of(text: str) -> Traffic:

@@ -9,7 +9,7 @@ import msgspec
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.rates import Aggregated, Disaggregated, Group, highest, rate_within
-from pipelines.planner.times import NoDataError, StepTimes, Worker
+from pipelines.planner.times import NoDataError, NoRoomError, StepTimes, Worker
 from registry.spec.topology import Role
 
 SIZES = (1, 2, 4, 8)  # devices of a worker
@@ -80,22 +80,33 @@ class Missing(msgspec.Struct, frozen=True):
     reason: str
 
 
+class Gaps(msgspec.Struct):
+    """What of the models has not been measured: *missing*, worker by worker; *measured* are the
+    models that have been anywhere on the fleet.
+    """
+
+    missing: list[Missing] = []
+    measured: set[str] = set()
+
+
 def options(
     demand: Demand,
     times_of: TimesOf,
     fleet: Fleet,
     *,
     engines: Sequence[str],
-    missing: list[Missing] | None = None,
+    gaps: Gaps | None = None,
 ) -> list[Option]:
     """All that are worth a thought for *demand* on *fleet*: none is worse than another of the same
-    kind of device in devices, in the size of its workers and in its rate at once.
+    kind of device in devices, in the size of its workers and in its rate at once. *gaps* is told
+    what has not been measured.
     """
+    gaps = Gaps() if gaps is None else gaps
     found: list[Option] = []
     for device in fleet.device_models:
         here: list[Option] = []
         for engine in engines:
-            maker = _Maker(demand, times_of, fleet, device=device, engine=engine, missing=missing)
+            maker = _Maker(demand, times_of, fleet, device=device, engine=engine, gaps=gaps)
             here += maker.aggregated()
             here += maker.disaggregated()
         found += _worthwhile(here)
@@ -113,14 +124,14 @@ class _Maker:
         *,
         device: str,
         engine: str,
-        missing: list[Missing] | None,
+        gaps: Gaps,
     ) -> None:
         self._demand = demand
         self._times_of = times_of
         self._fleet = fleet
         self._device = device
         self._engine = engine
-        self._missing = missing
+        self._gaps = gaps
         self._devices = fleet.devices_of(device)
         self._fabric_bytes_s = fleet.fabric_bytes_s(device)
 
@@ -209,12 +220,16 @@ class _Maker:
         return Worker(self._engine, self._device, size, batched_tokens)
 
     def _times(self, worker: Worker) -> StepTimes | None:
+        model = self._demand.model
         try:
-            return self._times_of(worker)
+            times = self._times_of(worker)
         except NoDataError as error:
-            if self._missing is not None:
-                self._missing.append(Missing(self._demand.model, worker, str(error)))
+            self._gaps.missing.append(Missing(model, worker, str(error)))
+            if isinstance(error, NoRoomError):
+                self._gaps.measured.add(model)
             return None
+        self._gaps.measured.add(model)
+        return times
 
     def _option(self, group: Group, rate: float, *parts: Part) -> Option:
         binding = group.attained(self._demand, rate * 1.02).binding

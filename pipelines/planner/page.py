@@ -4,11 +4,11 @@ from collections.abc import Iterator
 
 from rich.text import Text
 
+from pipelines.planner.demand import ALL_SERVED, Objective
 from pipelines.planner.views import ModelPlanView, PlanView
 from registry.cli.output import Cell, show, show_rows
 
 _BAR = 30
-_ALL_SERVED = 0.999
 _TITLES = ("MODEL", "TOPOLOGY", "ENGINE", "ON", "DEVICES>", "HOLDS/S>", "ASKED/S>", "SERVED>")
 
 
@@ -27,22 +27,26 @@ def show_plan(plan: PlanView) -> None:
     if costs:
         show(Text())
         show_rows(("MODEL", "ALONE WITH", "ON", "DEVICES>", ""), costs)
-    used = ", ".join(f"{count} {name}" for name, count in plan.devices_by_model.items() if count)
-    show(
-        Text(
-            f"\n{plan.devices} of {plan.devices_of_fleet} devices ({used or 'none'}), "
-            f"{plan.goodput:g} requests/s within their SLO; "
-            f"solved {plan.rounds} times, gap {plan.gap:.1%}"
-        )
-    )
+    show(Text(f"\n{_total(plan)}"))
     for note in plan.notes:
         show(Text(f"no place: {note}", style="dim"))
     if any(model.spec for model in plan.models):
         show(Text("-o yaml prints the specs: modelyard apply -f takes them.", style="dim"))
 
 
+def _total(plan: PlanView) -> str:
+    used = ", ".join(f"{count} {name}" for name, count in plan.devices_by_model.items() if count)
+    needed = "are needed" if plan.objective is Objective.DEVICES else "are used"
+    cost = f" at {plan.cost:g} an hour" if plan.cost != plan.devices else ""
+    return (
+        f"{plan.devices} of {plan.devices_of_fleet} devices {needed} ({used or 'none'}){cost}, "
+        f"{plan.goodput:g} requests/s within their SLO; "
+        f"solved {plan.rounds} times, gap {plan.gap:.1%}"
+    )
+
+
 def _rows(model: ModelPlanView) -> Iterator[tuple[Cell, ...]]:
-    style = "green" if model.served >= _ALL_SERVED else "yellow" if model.served else "red"
+    style = "green" if model.served >= ALL_SERVED else "yellow" if model.served else "red"
     served = Text(f"{model.served:.0%}", style=style)
     named = model.model + (f" (est. as {model.measured_as})" if model.is_estimate else "")
     asked = f"{model.requests_per_s:g}"

@@ -5,18 +5,19 @@ option that is chosen is rehearsed, its rate corrected, and all is solved anew, 
 chosen has been rehearsed.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 
 import msgspec
 
-from pipelines.planner.demand import Demand
+from pipelines.planner.demand import Demand, Objective
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.frontier import FrontierPoint, frontier
-from pipelines.planner.options import Missing, Option, Part, TimesOf, options
+from pipelines.planner.options import Gaps, Missing, Option, Part, TimesOf, options
 from pipelines.planner.pools import Pooled, crowd_max, member_of, rehearse_pool
 from pipelines.planner.rehearsal import Outcome, poisson, rate_rehearsed, rehearse
 from pipelines.planner.solve import WORK_S, Pool, Solution, solve
+from pipelines.planner.why import refuse_short, unfit, why
 
 ROUNDS_MAX = 20
 HOPE = 1.15  # formulas were seen to promise as much too little, seldom more
@@ -43,8 +44,8 @@ class Alternative(msgspec.Struct, frozen=True):
 
 
 class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a model gets. *rate* is what it holds, *served* what of the traffic that is; *why* says
-    what keeps it from more.
+    """What a model gets. *rate* is what it holds, *served* what of the traffic that is, without its
+    headroom; *why* says what keeps it from more.
     """
 
     demand: Demand
@@ -70,14 +71,17 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
-    """*rounds* is how often it was solved; *gap* by how much of itself the sum of the weighted
-    shares may be too little, for the rates as they were rehearsed. *unfit*: where a model cannot be
-    served at all, the first reason for each kind of device.
+    """*cost* is that of its devices an hour. *rounds* is how often it was solved; *gap* by how much
+    of itself the sum of the weighted shares may be too little, for the rates as they were
+    rehearsed. *unfit*: where a model cannot be served at all, the first reason for each kind of
+    device.
     """
 
     choices: tuple[Choice, ...]
     pools: tuple[Pool, ...]
+    objective: Objective
     devices: int
+    cost: float
     devices_by_model: Mapping[str, int]
     fleet: Fleet
     gap: float
@@ -102,19 +106,22 @@ def plan(
     subjects: Sequence[Subject],
     fleet: Fleet,
     *,
+    objective: Objective = Objective.GOODPUT,
     seed: int = 0,
     work_s: float = WORK_S,
     tell: Tell = quiet,
 ) -> Plan:
-    """The best topology for each of *subjects* on *fleet*. The same seed, the same plan."""
+    """The best topology for each of *subjects* on *fleet*. The same seed, the same plan. Raises
+    SpecError where *objective* asks for all of the traffic and the fleet is too small for it.
+    """
     subjects = sorted(subjects, key=lambda subject: subject.demand.model)
-    missing: list[Missing] = []
+    gaps = Gaps()
     every: list[Option] = []
     pooled: list[Pooled] = []
     for subject in subjects:
         tell(f"shapes of {subject.demand.model}")
         every += options(
-            subject.demand, subject.times_of, fleet, engines=subject.engines, missing=missing
+            subject.demand.planned, subject.times_of, fleet, engines=subject.engines, gaps=gaps
         )
         pooled += pooled_of(subject, fleet)
     demands = [subject.demand for subject in subjects]
@@ -124,8 +131,9 @@ def plan(
         every,
         fleet,
         rehearsals,
-        missing,
+        gaps,
         pooled=pooled,
+        objective=objective,
         seed=seed,
         work_s=work_s,
         tell=tell,
@@ -134,8 +142,9 @@ def plan(
 
 def pooled_of(subject: Subject, fleet: Fleet) -> list[Pooled]:
     """As what a model could be in a pool, on each kind of device."""
+    demand = subject.demand.planned
     found = (
-        member_of(subject.demand, subject.times_of, device, engine, fleet.worker_max(device))
+        member_of(demand, subject.times_of, device, engine, fleet.worker_max(device))
         for device in fleet.device_models
         for engine in subject.engines[:1]
     )
@@ -147,18 +156,21 @@ def choose(
     every: Sequence[Option],
     fleet: Fleet,
     rehearsals: "Rehearsals",
-    missing: Sequence[Missing] = (),
+    gaps: Gaps | None = None,
     *,
     pooled: Sequence[Pooled] = (),
+    objective: Objective = Objective.GOODPUT,
     seed: int = 0,
     work_s: float = WORK_S,
     with_alternatives: bool = True,
     tell: Tell = quiet,
 ) -> Plan:
     """The best of the options *every*, whose rates are by formula. *rehearsals* may be from earlier
-    plans for demands that differ in their rates only.
+    plans for demands that differ in their rates only. Raises SpecError as `plan` does.
     """
-    by_model = {demand.model: demand for demand in demands}
+    gaps = Gaps() if gaps is None else gaps
+    planned = [demand.planned for demand in demands]
+    by_model = {demand.model: demand for demand in planned}
     every = [option for option in every if option.model in by_model]
     rounds = 0
     while True:
@@ -169,7 +181,7 @@ def choose(
         offered = [option for option in offered if option.rate > 0]
         tell(f"solving, round {rounds}: {len(offered)} options of {len(demands)} models")
         solution = solve(
-            demands,
+            planned,
             offered,
             fleet,
             pooled=[p for p in pooled if p.model not in rehearsals.barred and rounds < ROUNDS_MAX],
@@ -184,8 +196,24 @@ def choose(
         for option in new:
             tell(f"rehearsing {option.model}: {option.label} on {option.device}")
             rehearsals.play(option, by_model[option.model])
-    alternatives = rehearsals if with_alternatives else None
-    return _plan(by_model, every, fleet, solution, alternatives, missing=missing, rounds=rounds)
+    if objective is Objective.DEVICES:
+        refuse_short(demands, solution, every, gaps)
+    return Plan(
+        choices=tuple(
+            _choice(demand, every, fleet, solution, gaps, rehearsals if with_alternatives else None)
+            for demand in demands
+        ),
+        pools=solution.pools,
+        objective=objective,
+        devices=solution.devices,
+        cost=solution.cost(fleet),
+        devices_by_model=solution.devices_by_model(fleet),
+        fleet=fleet,
+        gap=solution.gap,
+        bound=solution.bound,
+        rounds=rounds,
+        unfit=tuple(unfit(by_model, every, fleet, gaps)),
+    )
 
 
 def confirm(choice: Choice, seed: int) -> list[tuple[Option, Outcome]]:
@@ -258,66 +286,24 @@ class Rehearsals:
         )
 
 
-def _plan(
-    demands: Mapping[str, Demand],
+def _choice(  # noqa: PLR0917 - all that a plan is made of
+    demand: Demand,
     every: Sequence[Option],
     fleet: Fleet,
     solution: Solution,
+    gaps: Gaps,
     rehearsals: Rehearsals | None,
-    *,
-    missing: Sequence[Missing],
-    rounds: int,
-) -> Plan:
+) -> Choice:
     """*rehearsals*: of alternatives; without it nobody asks for any."""
-    choices = tuple(
-        Choice(
-            demand=demand,
-            options=solution.chosen.get(model, ()),
-            pool=_pool_of(model, solution),
-            alternatives=_alternatives(demand, every, fleet, rehearsals) if rehearsals else (),
-            frontier=frontier(demand, every, _home(model, solution, every)) if rehearsals else (),
-            why=_why(demand, solution, every),
-        )
-        for model, demand in demands.items()
+    model = demand.model
+    return Choice(
+        demand=demand,
+        options=solution.chosen.get(model, ()),
+        pool=solution.pool_of(model),
+        alternatives=_alternatives(demand.planned, every, fleet, rehearsals) if rehearsals else (),
+        frontier=frontier(demand, every, _home(model, solution, every)) if rehearsals else (),
+        why=why(demand, solution, every, gaps),
     )
-    used = dict.fromkeys(fleet.device_models, 0)
-    for choice in choices:
-        for option in choice.options:
-            used[option.device] += option.devices
-    for pool in solution.pools:
-        used[pool.device] += pool.devices
-    return Plan(
-        choices=choices,
-        pools=solution.pools,
-        devices=solution.devices,
-        devices_by_model=used,
-        fleet=fleet,
-        gap=solution.gap,
-        bound=solution.bound,
-        rounds=rounds,
-        unfit=tuple(_unfit(demands, every, fleet, missing)),
-    )
-
-
-def _unfit(
-    demands: Iterable[str],
-    every: Sequence[Option],
-    fleet: Fleet,
-    missing: Sequence[Missing],
-) -> Iterator[Missing]:
-    fit = {(option.model, option.device) for option in every}
-    for model in demands:
-        for device in fleet.device_models:
-            if (model, device) not in fit:
-                reasons = (m for m in missing if m.model == model and m.worker.device == device)
-                largest = max(reasons, key=lambda m: m.worker.devices, default=None)
-                if largest:
-                    yield largest
-
-
-def _pool_of(model: str, solution: Solution) -> Pool | None:
-    inside = (pool for pool in solution.pools if any(one.model == model for one in pool.members))
-    return next(inside, None)
 
 
 def _home(model: str, solution: Solution, every: Sequence[Option]) -> str:
@@ -352,19 +338,3 @@ def _least(demand: Demand, rivals: Sequence[Option], rehearsals: Rehearsals) -> 
         if best is None or best.is_rehearsed:
             return best
         rehearsals.play(best, demand)
-
-
-def _why(demand: Demand, solution: Solution, offered: Sequence[Option]) -> str:
-    if _pool_of(demand.model, solution):
-        return "it is seldom asked: it takes turns with others"
-    own = [option for option in offered if option.model == demand.model]
-    if not own:
-        return "no shape of it is within the SLO on any device of the fleet"
-    chosen = solution.chosen.get(demand.model, ())
-    served = sum(option.rate for option in chosen)
-    if served >= demand.rate * 0.999:
-        first = max(chosen, key=lambda option: option.rate)
-        return f"{first.binding} would be missed first at a higher rate"
-    if not chosen:
-        return "the devices of the fleet: others' traffic weighs more"
-    return "the devices of the fleet: more of them would serve more of it"

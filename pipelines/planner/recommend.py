@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from math import ceil
 from pathlib import Path
 
-from pipelines.planner.demand import Demand, sampled, spread
+from pipelines.planner.demand import Demand, Objective, sampled, spread
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import ModelTraffic, Traffic
 from pipelines.planner.nearest import Likeness, likeness, scaled
@@ -45,14 +45,15 @@ def recommend(
     fleet: Fleet,
     *,
     folder: Path | None,
+    objective: Objective = Objective.GOODPUT,
     seed: int = 0,
     tell: Tell = quiet,
 ) -> PlanView:
     """Traces are found from *folder*; without one there may be none. *tell* is told what is being
-    done. Raises SpecError.
+    done. Raises SpecError, where *objective* cannot be met on *fleet*, too.
     """
     subjects, like = _subjects(traffic, folder, known_models())
-    made = plan(subjects, fleet, seed=seed, tell=tell)
+    made = plan(subjects, fleet, objective=objective, seed=seed, tell=tell)
     tell("playing the plan through")
     return view(made, {model.name: model.source for model in traffic.models}, like)
 
@@ -78,6 +79,7 @@ def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Dema
         slo=model.slo,
         share=model.share,
         weight=model.weight,
+        headroom=model.headroom or 0.0,
     )
 
 
@@ -124,7 +126,9 @@ def view(plan: Plan, sources: Mapping[str, str], like: Mapping[str, Likeness]) -
         models=tuple(_model(choice, by_model, sources, like) for choice in plan.choices),
         pools=tuple(_pool(pool) for pool in plan.pools),
         goodput=round(plan.goodput, 3),
+        objective=plan.objective,
         devices=plan.devices,
+        cost=round(plan.cost, 3),
         devices_of_fleet=plan.fleet.devices,
         devices_by_model=dict(plan.devices_by_model),
         gap=round(plan.gap, 4),
@@ -143,6 +147,7 @@ def _model(
     return ModelPlanView(
         model=name,
         requests_per_s=round(choice.demand.rate, 4),
+        headroom=choice.demand.headroom,
         served=round(choice.served, 4),
         goodput=round(choice.goodput, 4),
         shapes=tuple(_shape(option, choice) for option in choice.options),

@@ -16,7 +16,7 @@ from aiconfigurator_core import sdk
 
 from pipelines.planner.demand import ENGINES
 from pipelines.planner.rates import SEQUENCES_MAX
-from pipelines.planner.times import NoDataError, StepTimes, Worker
+from pipelines.planner.times import NoDataError, NoRoomError, StepTimes, Worker
 
 SYSTEMS = {  # as devices are named by their makers, in part → as the data is named
     "GB300": "gb300",
@@ -34,6 +34,7 @@ DECODE_FACTOR = 1.08
 LAYER_S = 0.8e-3  # vLLM's, per request
 _PART_GRAIN = 64
 _CONTEXT_GRAIN = 128
+_NO_ROOM = "no KV budget"  # as the library's error says it, which has no type of its own
 _EXPERTS = ("num_experts", "num_local_experts", "n_routed_experts", "moe_num_experts")
 
 logging.getLogger("aiconfigurator_core").setLevel(logging.ERROR)  # it tells of each gap it fills
@@ -114,9 +115,9 @@ def _times(model: str, worker: Worker) -> StepTimes | NoDataError:
         times.step_s(0, 0, 1, 1024)
     except Exception as error:  # noqa: BLE001 - its errors have no common parent
         said = str(error).splitlines()[0][:200] if str(error) else type(error).__name__
-        return NoDataError(f"{where}: {said}")
+        return (NoRoomError if _NO_ROOM in said else NoDataError)(f"{where}: {said}")
     if times.kv_tokens <= 0:
-        return NoDataError(f"{where}: its weights leave no room for KV")
+        return NoRoomError(f"{where}: its weights leave no room for KV")
     return times
 
 

@@ -2,8 +2,8 @@
 
 One option at most for a model on a kind of device, or a place in a pool; the workers of all that
 are chosen and the places of pools must fit into the islands of that kind. First as much of the
-traffic as can be served, by weight; then, at that, the fewest devices; of equal ones that with the
-fewest models in pools.
+traffic as can be served, by weight: all of it, where that is possible. Then, at that, the least
+cost; of equal ones the fewest devices, and of those that with the fewest models in pools.
 """
 
 from collections import defaultdict
@@ -44,12 +44,41 @@ class Solution(msgspec.Struct, frozen=True):
     pools: tuple[Pool, ...]
     served: float
     bound: float
-    devices: int
 
     @property
     def gap(self) -> float:
         """By how much of itself *served* may be too little."""
         return (self.bound - self.served) / self.served if self.served else 0.0
+
+    @property
+    def devices(self) -> int:
+        return sum(count for _, count in self._held())
+
+    def devices_by_model(self, fleet: Fleet) -> dict[str, int]:
+        """Of each kind, those that are none included."""
+        used = dict.fromkeys(fleet.device_models, 0)
+        for device, count in self._held():
+            used[device] += count
+        return used
+
+    def cost(self, fleet: Fleet) -> float:
+        """Of all of its devices an hour."""
+        return sum(count * fleet.cost(device) for device, count in self._held())
+
+    def pool_of(self, model: str) -> Pool | None:
+        inside = (pool for pool in self.pools if any(one.model == model for one in pool.members))
+        return next(inside, None)
+
+    def held(self, demand: Demand) -> float:
+        """The rate that is held of what *demand* is planned for, all of it in a pool."""
+        if self.pool_of(demand.model) is not None:
+            return demand.planned.rate
+        return sum(option.rate for option in self.chosen.get(demand.model, ()))
+
+    def _held(self) -> Iterator[tuple[str, int]]:
+        for found in self.chosen.values():
+            yield from ((option.device, option.devices) for option in found)
+        yield from ((pool.device, pool.devices) for pool in self.pools)
 
 
 def solve(
@@ -75,23 +104,25 @@ def solve(
     served = round(first.objective_value)
     bound = max(served, int(first.best_objective_bound + 1e-6))
     problem.model.add(problem.served >= served)
-    for taken, value in [(taken, first.value(taken)) for taken in problem.taken]:
-        problem.model.add_hint(taken, value)
-    problem.model.minimize(problem.devices * (len(demands) + 1) + problem.turns)
-    second = _solver(seed, work_s)
-    _check(second.solve(problem.model))
+    last = first
+    for goal in problem.goals():
+        hints = [(taken, last.value(taken)) for taken in problem.taken]
+        problem.model.clear_hints()  # type: ignore[no-untyped-call]
+        for taken, value in hints:
+            problem.model.add_hint(taken, value)
+        problem.model.minimize(goal)
+        last = _solver(seed, work_s)
+        _check(last.solve(problem.model))
+        problem.model.add(goal <= round(last.objective_value))
     chosen: dict[str, list[Option]] = defaultdict(list)
     for option, taken in zip(problem.options, problem.taken, strict=True):
-        if second.value(taken):
+        if last.value(taken):
             chosen[option.model].append(option)
-    pools = tuple(problem.pools(second))
     return Solution(
         chosen={model: tuple(found) for model, found in chosen.items()},
-        pools=pools,
+        pools=tuple(problem.pools(last)),
         served=served / PARTS,
         bound=bound / PARTS,
-        devices=sum(option.devices for found in chosen.values() for option in found)
-        + sum(pool.devices for pool in pools),
     )
 
 
@@ -143,12 +174,27 @@ class _Problem:
             self._served(demand, [pair for pair in pairs if pair[0].model == name])
             for name, demand in self._demands.items()
         )
-        self.devices = sum(option.devices * taken for option, taken in pairs) + sum(
-            size * places for (_, size), places in self._places.items()
-        )
-        self.turns = sum(inside for _, inside in self._pooled)
         for device in self._fleet.device_models:
             self._fit(device, [pair for pair in pairs if pair[0].device == device])
+
+    def goals(self) -> Iterator[cp_model.LinearExprT]:
+        """What is to be least, one after the other: what it costs, where devices cost unlike; then
+        how many devices and turns.
+        """
+        costs = {device: _mills(self._fleet.cost(device)) for device in self._fleet.device_models}
+        if len(set(costs.values())) > 1:
+            yield sum(self._held(costs))
+        rank = dict.fromkeys(costs, len(self._demands) + 1)
+        yield sum([*self._held(rank), *(inside for _, inside in self._pooled)])
+
+    def _held(self, worth: Mapping[str, int]) -> list[cp_model.LinearExprT]:
+        """The devices that are held, each as much as one of its kind is *worth*."""
+        held: list[cp_model.LinearExprT] = [
+            worth[option.device] * option.devices * taken
+            for option, taken in zip(self.options, self.taken, strict=True)
+        ]
+        held += [worth[device] * size * places for (device, size), places in self._places.items()]
+        return held
 
     def pools(self, solver: cp_model.CpSolver) -> Iterator[Pool]:
         for (device, size), places in self._places.items():
@@ -202,6 +248,10 @@ class _Problem:
             self.model.add(sum(wanted) <= sum(held))
         for island, laid in zip(islands, room, strict=True):
             self.model.add(sum(laid) <= island)
+
+
+def _mills(cost: float) -> int:
+    return round(1000 * cost)
 
 
 def _solver(seed: int, work_s: float) -> cp_model.CpSolver:

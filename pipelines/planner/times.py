@@ -41,6 +41,10 @@ class StepTimes(Protocol):
 
 
 class NoDataError(Exception):
-    """The model, the engine or the parallelism has not been measured on this kind of device, or has
-    no room there: the message says which.
+    """The model, the engine or the parallelism has not been measured on this kind of device: the
+    message says which.
     """
+
+
+class NoRoomError(NoDataError):
+    """It has been measured, and its weights leave no room for its KV cache."""

@@ -2,6 +2,7 @@
 
 import msgspec
 
+from pipelines.planner.demand import Objective
 from pipelines.planner.frontier import FrontierPoint
 
 
@@ -51,8 +52,13 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
+    """*requests_per_s* is what is asked, which the rest is told of; it was planned for *headroom*
+    more.
+    """
+
     model: str
     requests_per_s: float
+    headroom: float
     served: float
     goodput: float
     shapes: tuple[ShapeView, ...]
@@ -67,12 +73,16 @@ class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
-    """*gap*: by how much of itself the weighted sum of what is served may be too little."""
+    """*cost* is that of the devices an hour. *gap*: by how much of itself the weighted sum of what
+    is served may be too little.
+    """
 
     models: tuple[ModelPlanView, ...]
     pools: tuple[PoolView, ...]
     goodput: float
+    objective: Objective
     devices: int
+    cost: float
     devices_of_fleet: int
     devices_by_model: dict[str, int]
     gap: float

@@ -51,19 +51,33 @@ Rows = Iterator[tuple[Cell, ...]]
     show_default=True,
     help=f"With --traffic {recommend.LIVE}: how far back.",
 )
-@click.option("--seed", type=int, default=0, help="With --traffic: the same seed, the same plan.")
+@click.option(
+    "--objective",
+    metavar="goodput|devices",
+    help="With --traffic: goodput (as much of it within its SLO as can be; the default) or devices "
+    "(all of it, or no plan); either at the least cost, then on the fewest devices.",
+)
+@click.option(
+    "--headroom",
+    type=float,
+    metavar="PART",
+    help="With --traffic: plan for this much more than is asked (0.3: 1.3 times), of models that "
+    "say none.",
+)
+@click.option("--seed", type=int, help="With --traffic: the same seed, the same plan.")
 @admin_url_option
 @output_option
 @pass_session
 def plan(
     session: Session,
+    /,
     *,
     files: tuple[TextIO, ...],
     traffic: str | None,
     fleet: Path | None,
     since: int,
-    seed: int,
     output: str,
+    **wished: Any,
 ) -> None:
     """Say what applying files would do, and change nothing.
 
@@ -77,10 +91,11 @@ def plan(
     if traffic is not None:
         if files:
             raise click.UsageError("--traffic is for traffic, --file for specs: one of them")
-        _recommend(session, traffic, fleet, since_s=since, seed=seed, output=output)
+        _recommend(session, traffic, fleet, since_s=since, output=output, wished=wished)
         return
-    if fleet is not None:
-        raise click.UsageError("--fleet goes with --traffic")
+    for name, value in {"fleet": fleet, **wished}.items():
+        if value is not None:
+            raise click.UsageError(f"--{name} goes with --traffic")
     found = [spec for file in files for spec in read_specs(file)]
     with session.api() as api:
         answer = api.post("/plan", {"models": [specs.to_data(spec) for spec in found]})
@@ -93,9 +108,19 @@ def plan(
 
 
 def _recommend(
-    session: Session, traffic: str, fleet: Path | None, *, since_s: int, seed: int, output: str
+    session: Session,
+    traffic: str,
+    fleet: Path | None,
+    *,
+    since_s: int,
+    output: str,
+    wished: View,
 ) -> None:
-    words = ["--output", output, "--seed", str(seed)]
+    """*wished*: options of the planner's own, which says what is allowed there."""
+    words = ["--output", output]
+    for name, value in wished.items():
+        if value is not None:
+            words += [f"--{name}", str(value)]
     given: View = {}
     if traffic != recommend.LIVE:
         words += ["--traffic", traffic]

@@ -43,10 +43,11 @@ async def ask(client: httpx.AsyncClient, **body: object) -> list[Line]:
 
 @pytest.mark.timeout(300)
 async def test_a_plan_comes_with_specs_that_the_api_takes(client: httpx.AsyncClient):
-    *noted, last = await ask(client, traffic={"models": [CHAT]}, fleet=FLEET)
+    *noted, last = await ask(client, traffic={"models": [CHAT]}, fleet=FLEET, objective="devices")
     assert noted
     assert all(isinstance(line, Noted) for line in noted)
     assert isinstance(last, Planned), last
+    assert (last.plan.objective, last.plan.devices) == ("devices", 1)
     (model,) = last.plan.models
     (shape,) = model.shapes
     assert (shape.family, shape.device_model, shape.devices) == ("aggregated", "H100", 1)
@@ -78,6 +79,12 @@ async def test_what_means_nothing_is_refused_by_its_field(client, change, field,
     assert (told["field"], says in told["message"]) == (field, True), told
 
 
+async def test_an_objective_that_there_is_not_is_refused(client: httpx.AsyncClient):
+    body = {"traffic": {"models": [CHAT]}, "fleet": FLEET, "objective": "cheap"}
+    answer = await client.post(URL, json=body, headers=HEADERS)
+    assert (answer.status_code, answer.json()["error"]["field"]) == (422, "objective")
+
+
 async def test_no_file_of_the_servers_is_read(client: httpx.AsyncClient):
     traced = {k: v for k, v in CHAT.items() if not k.endswith("_tokens")} | {"trace": "/etc/passwd"}
     body = {"traffic": {"models": [traced]}, "fleet": FLEET}
@@ -97,7 +104,7 @@ async def test_one_plan_at_a_time_and_none_without_its_client(admin: World):
     from gateway.admin import recommendations
 
     given = msgspec.json.encode({"traffic": {"models": [CHAT]}, "fleet": FLEET})
-    lines = recommendations._planner(given, 0)
+    lines = recommendations._planner(given)
     first = msgspec.json.decode(await anext(lines), type=Line)
     assert isinstance(first, Noted)
     (process,) = planners()

@@ -65,18 +65,19 @@ def fits(chosen, machines: Fleet) -> bool:
     return True
 
 
-def best(every, demands, machines) -> tuple[float, int]:
-    """(served, devices) by trying all choices of one option a model and kind of device."""
+def best(every, demands, machines) -> tuple[float, float, int]:
+    """(served, cost, devices) by trying all choices of one option a model and kind of device."""
     groups: dict[tuple[str, str], list[Option | None]] = {}
     for one in every:
         groups.setdefault((one.model, one.device), [None]).append(one)
-    found = (0.0, 0)
+    found = (0.0, 0.0, 0)
     for picked in product(*groups.values()):
         chosen = [one for one in picked if one]
         if fits(chosen, machines):
             devices = sum(one.devices for one in chosen)
-            found = max(found, (served(chosen, demands), -devices))
-    return found[0], -found[1]
+            cost = sum(one.devices * machines.cost(one.device) for one in chosen)
+            found = max(found, (served(chosen, demands), -cost, -devices))
+    return found[0], -found[1], -found[2]
 
 
 small = st.lists(
@@ -94,12 +95,18 @@ small = st.lists(
 
 
 @settings(max_examples=60, deadline=None)
-@given(small, st.sampled_from([1, 2, 4, 6, 8]), st.sampled_from([0, 2]))
-def test_the_choice_is_as_good_as_the_best_of_all_choices(every, devices, island):
+@given(
+    small,
+    st.sampled_from([1, 2, 4, 6, 8]),
+    st.sampled_from([0, 2]),
+    st.sampled_from([1.0, 0.25, 0.5, 3.0]),
+)
+def test_the_choice_is_as_good_as_the_best_of_all_choices(every, devices, island, cost):
+    """Most is served, then at the least cost, then on the fewest devices."""
     machines = Fleet(
         nodes=(
             NodeKind(device_model="H100", devices=devices, island=island if devices > 1 else 0),
-            NodeKind(device_model="L40S", devices=4),
+            NodeKind(device_model="L40S", devices=4, cost=cost),
         )
     )
     demands = [
@@ -107,10 +114,10 @@ def test_the_choice_is_as_good_as_the_best_of_all_choices(every, devices, island
     ]
     found = solve(demands, every, machines)
     chosen = [one for several in found.chosen.values() for one in several]
-    wanted, fewest = best(every, demands, machines)
+    wanted, cheapest, fewest = best(every, demands, machines)
     assert found.served == pytest.approx(wanted, abs=1e-9)
     assert found.bound == pytest.approx(wanted, abs=1e-9)
-    assert found.devices == fewest
+    assert (found.cost(machines), found.devices) == (cheapest, fewest)
     assert fits(chosen, machines)
 
 

@@ -18,6 +18,7 @@ from pipelines.planner.solve import solve
 FORMS_REHEARSED = 3  # of all, those that formulas find best
 SEEDS = (101, 102, 103)  # none of those that the plan was rehearsed with
 FULL = 0.995
+PARTS = (FULL, 0.75, 0.5, 0.25)  # of the traffic, the first that the fleet has room for
 MANY = 1000.0  # requests a second for each share: more than any of these fleets carries
 STEP = 0.04  # how closely the traffic that is carried is found
 OWN, AGGREGATED, DISAGGREGATED = "per model", "all aggregated", "all disaggregated"
@@ -92,7 +93,9 @@ def contest(fleet_name: str, count: int, *, seed: int, tell: Tell) -> Contest:
         AGGREGATED: [one for one in every if not one.is_disaggregated],
         DISAGGREGATED: [one for one in every if one.is_disaggregated],
     }
-    scale = stage.carried(every, OWN, least=FULL) or stage.carried(every, OWN, least=0.75)
+    scale = next(filter(None, (stage.carried(every, OWN, least=part) for part in PARTS)), 0.0)
+    if not scale:
+        raise ValueError(f"{fleet_name} has no room for even a quarter of {count} models")
     found = [stage.judged(name, offered, scale) for name, offered in rivals.items()]
     found.append(_shared(stage, scale))
     rate = scale * sum(member.share for member in stage.mix)

@@ -2070,6 +2070,7 @@ export interface components {
             share?: number;
             /** @default 1 */
             weight?: number;
+            headroom?: number | null;
             /**
              * @default [
              *       "vllm",
@@ -2594,6 +2595,8 @@ export interface components {
             island?: number;
             /** @default 200 */
             fabric_gbit_s?: number;
+            /** @default 1 */
+            cost?: number;
         };
         /** NodeList */
         NodeList: {
@@ -9407,6 +9410,7 @@ export interface operations {
                             share?: number;
                             /** @default 1 */
                             weight?: number;
+                            headroom?: number | null;
                             /**
                              * @default [
                              *       "vllm",
@@ -9429,8 +9433,17 @@ export interface operations {
                             island?: number;
                             /** @default 200 */
                             fabric_gbit_s?: number;
+                            /** @default 1 */
+                            cost?: number;
                         }[];
                     } | null;
+                    /**
+                     * Objective
+                     * @description What a plan is best in. Either takes, of plans that serve as much, the one of the least cost,
+                     *         and of those the one of the fewest devices.
+                     * @enum {unknown}
+                     */
+                    objective?: "devices" | "goodput";
                     /** @default 0 */
                     seed?: number;
                 };

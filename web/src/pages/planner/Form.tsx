@@ -5,6 +5,7 @@ import {
   Fieldset,
   Group,
   NumberInput,
+  Select,
   SimpleGrid,
   Stack,
   TextInput,
@@ -20,6 +21,8 @@ import {
   newModel,
   newNodes,
   type NodeRow,
+  type Objective,
+  OBJECTIVES,
   type Place,
   RARE,
   type Typed,
@@ -37,10 +40,12 @@ const NUMBERS: Record<string, { label: string; step: number; whole?: boolean }> 
   weight: { label: "Weight", step: 1 },
   share: { label: "Within SLO, share", step: 0.01 },
   length_cv: { label: "Lengths vary by", step: 0.1 },
+  headroom: { label: "Headroom, part", step: 0.1 },
   count: { label: "Nodes", step: 1, whole: true },
   devices: { label: "Devices each", step: 1, whole: true },
   island: { label: "Devices an island", step: 1, whole: true },
   fabric_gbit_s: { label: "Gbit/s a device", step: 50 },
+  cost: { label: "Cost of a device", step: 0.1 },
 };
 
 const OFTEN_NUMBERS = [
@@ -114,6 +119,16 @@ export function Form({
           Add a kind of node
         </Button>
       </Group>
+      <Select<Objective>
+        size="xs"
+        label="Traffic to serve"
+        allowDeselect={false}
+        data={OBJECTIVES}
+        value={asked.objective}
+        onChange={(objective) => {
+          if (objective !== null) onChange({ ...asked, objective });
+        }}
+      />
     </>
   );
 }
@@ -207,8 +222,8 @@ function ModelFields({
           </SimpleGrid>
           {isMore && (
             <>
-              <SimpleGrid cols={2} spacing="xs">
-                <Numbers of={["share", "length_cv"]} values={row} fields={fields} />
+              <SimpleGrid cols={3} spacing="xs">
+                <Numbers of={["share", "length_cv", "headroom"]} values={row} fields={fields} />
               </SimpleGrid>
               <Checkbox.Group
                 size="xs"
@@ -271,8 +286,8 @@ function NodeFields({
             <Numbers of={["count", "devices"]} values={row} fields={fields} />
           </SimpleGrid>
           {isMore && (
-            <SimpleGrid cols={2} spacing="xs">
-              <Numbers of={["island", "fabric_gbit_s"]} values={row} fields={fields} />
+            <SimpleGrid cols={3} spacing="xs">
+              <Numbers of={["island", "fabric_gbit_s", "cost"]} values={row} fields={fields} />
             </SimpleGrid>
           )}
         </>

@@ -15,12 +15,15 @@ const MODEL = {
   weight: 1,
   engines: ["vllm"],
   measured_as: "",
+  headroom: 0.3,
 };
 
 const LIVE = {
   traffic: { models: [MODEL] },
   fleet: {
-    nodes: [{ device_model: "H100", count: 2, devices: 8, island: 4, fabric_gbit_s: 100 }],
+    nodes: [
+      { device_model: "H100", count: 2, devices: 8, island: 4, fabric_gbit_s: 100, cost: 2.5 },
+    ],
   },
 };
 
@@ -37,11 +40,13 @@ it("the form begins with what was asked on the nodes that are there, and asks fo
       length_cv: 1,
       share: 0.95,
       weight: 1,
+      headroom: 0.3,
       engines: ["vllm"],
       measured_as: "",
     },
   ]);
   expect(body.fleet).toEqual(LIVE.fleet);
+  expect(body.objective).toBe("goodput");
 });
 
 it("what the API leaves out is as usual", () => {
@@ -50,9 +55,11 @@ it("what the API leaves out is as usual", () => {
   const nodes = [{ device_model: "L4" }];
   const short = { traffic: { models: [model] }, fleet: { nodes } } as unknown as typeof LIVE;
   const body = bodyOf(begun(short));
-  expect(body.traffic.models[0]).toMatchObject({ weight: 1, share: 0.95, length_cv: 1 });
+  expect(body.traffic.models[0]).toMatchObject({
+    ...{ weight: 1, share: 0.95, length_cv: 1, headroom: 0 },
+  });
   expect(body.fleet.nodes).toEqual([
-    { device_model: "L4", count: 1, devices: 8, island: 0, fabric_gbit_s: 200 },
+    { device_model: "L4", count: 1, devices: 8, island: 0, fabric_gbit_s: 200, cost: 1 },
   ]);
 });
 
@@ -63,8 +70,12 @@ it("where nothing was asked and no node answers there is an example of both", ()
 });
 
 it("new rows are rows of their own, and what is left empty in them is not sent", () => {
-  const { models, nodes } = begun(LIVE);
-  const asked = { models: [...models, newModel(models)], nodes: [...nodes, newNodes(nodes)] };
+  const first = begun(LIVE);
+  const { models, nodes } = first;
+  const asked = {
+    ...first,
+    ...{ models: [...models, newModel(models)], nodes: [...nodes, newNodes(nodes)] },
+  };
   expect(asked.models.map((row) => row.id)).toEqual([0, 1]);
   const body = bodyOf(asked);
   expect(body.traffic.models[1]).toMatchObject({ name: "", slo: { ttft_s: 1, tpot_s: 0.05 } });

@@ -18,6 +18,7 @@ export type ModelRow = {
   weight: Typed;
   share: Typed;
   length_cv: Typed;
+  headroom: Typed;
   engines: readonly string[];
   measured_as: string;
 };
@@ -29,15 +30,31 @@ export type NodeRow = {
   devices: Typed;
   island: Typed;
   fabric_gbit_s: Typed;
+  cost: Typed;
 };
 
-export type Asked = { models: readonly ModelRow[]; nodes: readonly NodeRow[] };
+export type Asked = {
+  models: readonly ModelRow[];
+  nodes: readonly NodeRow[];
+  objective: Objective;
+};
 
 type Live = Pick<Schemas["Live"], "traffic" | "fleet">;
 
 export const ENGINES = ["vllm", "sglang"];
 
-const USUAL = { weight: 1, share: 0.95, length_cv: 1, engines: ENGINES, measured_as: "" };
+export type Objective = "goodput" | "devices";
+
+export const OBJECTIVES: readonly { value: Objective; label: string }[] = [
+  { value: "goodput", label: "As much as can be, at the least cost" },
+  { value: "devices", label: "All of it, at the least cost" },
+];
+
+const USUAL = {
+  ...{ weight: 1, share: 0.95, length_cv: 1, headroom: 0 },
+  engines: ENGINES,
+  measured_as: "",
+};
 
 const EXAMPLE: Omit<ModelRow, "id"> = {
   ...USUAL,
@@ -56,6 +73,7 @@ const NODES: Omit<NodeRow, "id"> = {
   devices: 8,
   island: 0,
   fabric_gbit_s: 200,
+  cost: 1,
 };
 
 /**
@@ -67,6 +85,7 @@ export function begun({ traffic, fleet }: Live): Asked {
     ...USUAL,
     ...model,
     id,
+    headroom: model.headroom ?? USUAL.headroom,
     requests_per_s: rounded(model.requests_per_s),
     prompt_tokens: rounded(model.prompt_tokens),
     answer_tokens: rounded(model.answer_tokens),
@@ -77,6 +96,7 @@ export function begun({ traffic, fleet }: Live): Asked {
   return {
     models: models.length > 0 ? models : [{ ...EXAMPLE, id: 0 }],
     nodes: nodes.length > 0 ? nodes : [{ ...NODES, id: 0 }],
+    objective: "goodput",
   };
 }
 
@@ -111,11 +131,13 @@ export function newNodes(rows: readonly NodeRow[]): NodeRow {
 export type Body = {
   traffic: { models: Record<string, unknown>[] };
   fleet: { nodes: Record<string, unknown>[] };
+  objective: Objective;
 };
 
 /** What is left empty is left out: whether it may be is the API's to say. */
-export function bodyOf({ models, nodes }: Asked): Body {
+export function bodyOf({ models, nodes, objective }: Asked): Body {
   return {
+    objective,
     traffic: {
       models: models.map((row) => ({
         name: row.name.trim(),
@@ -130,6 +152,7 @@ export function bodyOf({ models, nodes }: Asked): Body {
           weight: row.weight,
           share: row.share,
           length_cv: row.length_cv,
+          headroom: row.headroom,
         }),
       })),
     },
@@ -141,6 +164,7 @@ export function bodyOf({ models, nodes }: Asked): Body {
           devices: row.devices,
           island: row.island,
           fabric_gbit_s: row.fabric_gbit_s,
+          cost: row.cost,
         }),
       })),
     },
@@ -168,12 +192,15 @@ export function devicesByModel({ fleet }: Body): Map<string, number> {
 
 const MODEL_FIELDS = [
   ...["name", "source", "requests_per_s", "prompt_tokens", "answer_tokens"],
-  ...["ttft_s", "tpot_s", "weight", "share", "length_cv", "engines", "measured_as"],
+  ...["ttft_s", "tpot_s", "weight", "share", "length_cv", "headroom", "engines", "measured_as"],
 ];
-const NODE_FIELDS = ["device_model", "count", "devices", "island", "fabric_gbit_s"];
+const NODE_FIELDS = ["device_model", "count", "devices", "island", "fabric_gbit_s", "cost"];
 
 /** Those that are shown where they are asked for, or wrong. */
-export const RARE = ["share", "length_cv", "engines", "measured_as", "island", "fabric_gbit_s"];
+export const RARE = [
+  ...["share", "length_cv", "headroom", "engines", "measured_as"],
+  ...["island", "fabric_gbit_s", "cost"],
+];
 
 /** Where in the form something is wrong. */
 export type Place = { of: "models" | "nodes"; row: number; field: string };

@@ -106,7 +106,11 @@ function Planner({ begin }: { begin: Kept }) {
               live={live}
               onRead={(found) => {
                 forget();
-                setPage((now) => ({ ...now, live: found, asked: begun(found) }));
+                setPage((now) => ({
+                  ...now,
+                  live: found,
+                  asked: { ...begun(found), objective: now.asked.objective },
+                }));
               }}
             />
             <Form asked={asked} onChange={change} wrong={wrong} />

@@ -1,5 +1,7 @@
 // The lines of a recommendation's stream. The API's document says only that they are a stream.
 
+import type { Objective } from "./asked";
+
 export type Family = "aggregated" | "disaggregated";
 
 export const FAMILIES: readonly Family[] = ["aggregated", "disaggregated"];
@@ -30,6 +32,7 @@ export type FrontierPoint = {
 export type ModelPlan = {
   model: string;
   requests_per_s: number;
+  headroom: number;
   served: number;
   goodput: number;
   shapes: readonly Shape[];
@@ -50,7 +53,9 @@ export type ModelPlan = {
 export type Plan = {
   models: readonly ModelPlan[];
   goodput: number;
+  objective: Objective;
   devices: number;
+  cost: number;
   devices_of_fleet: number;
   devices_by_model: Readonly<Record<string, number>>;
   gap: number;

@@ -20,7 +20,9 @@ const POINTS = [
 const PLAN: Plan = {
   models: [],
   goodput: 4,
+  objective: "goodput",
   devices: 3,
+  cost: 3,
   devices_of_fleet: 12,
   devices_by_model: { H100: 3, L40S: 0 },
   gap: 0,
@@ -59,8 +61,9 @@ it("totals are by kind of device, and say how far from the best they may be", ()
     { device_model: "H100", count: 1, devices: 8 },
     { device_model: "L40S", count: 2, devices: 2 },
   ];
-  const asked = { traffic: { models: [] }, fleet: { nodes } };
+  const asked = { traffic: { models: [] }, fleet: { nodes }, objective: "goodput" as const };
   expect(devicesWords(PLAN, asked)).toBe("3 of 8 H100, 0 of 4 L40S");
+  expect(devicesWords({ ...PLAN, cost: 7.5 }, asked)).toMatch(/0 of 4 L40S, at 7.5 an hour$/);
   expect(goodputWords(PLAN)).toBe("4.0 of 0 requests/s within their SLO.");
   expect(goodputWords({ ...PLAN, gap: 0.05 })).toContain("at most 5.0 % more");
 });

@@ -112,12 +112,13 @@ function leads(points: readonly FrontierPoint[], times: readonly number[]): stri
   return `${text.charAt(0).toUpperCase()}${text.slice(1)}.`;
 }
 
-/** "3 of 8 H100, 0 of 4 L40S". */
+/** "3 of 8 H100, 0 of 4 L40S", and what they cost, where that is more than their number. */
 export function devicesWords(plan: Plan, asked: Body): string {
   const there = devicesByModel(asked);
-  return [...there]
+  const used = [...there]
     .map(([name, devices]) => `${plan.devices_by_model[name] ?? 0} of ${devices} ${name}`)
     .join(", ");
+  return plan.cost === plan.devices ? used : `${used}, at ${short(plan.cost)} an hour`;
 }
 
 /** The goodput, and how far from the best the plan may be. */
