@@ -65,6 +65,7 @@ class _Times:
         self.kv_tokens = int(kv["total_kv_size_tokens"])
         self.kv_token_bytes = int(kv["kv_size_per_token_bytes"])
         self.weight_bytes = int(kv["memory_breakdown"]["weights_bytes"])
+        self.memory_bytes = int(MEMORY_USED * kv["total_gpu_capacity_bytes"])
         self.overhead_s = overhead_s
 
     def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:

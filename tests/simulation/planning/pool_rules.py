@@ -1,30 +1,27 @@
-"""A planned pool under the controller's own rules: placed by the scheduler, woken and put to sleep by
-`pipelines.awake`, in the engine of the pooling simulation.
+"""A planned pool under the controller's own rules: placed by the scheduler, woken and put to sleep
+by `pipelines.awake`, in the engine of the pooling simulation.
 """
 
-from collections.abc import Mapping
-from math import ceil
+from collections.abc import Iterable, Mapping
 from random import Random
+from statistics import fmean
 
 import msgspec
 from simulation.azure import Arrival
-from simulation.pooling.catalog import DISK_BYTES_S, GIB, START_S, Served
+from simulation.pooling.catalog import DISK_BYTES_S, START_S, Served
 from simulation.pooling.engine import Request
 from simulation.pooling.fleets import Pooled as Fleet
 from simulation.pooling.fleets import Sleeps, replay
 
-from pipelines.engines import ENGINES
 from pipelines.planner.demand import Demand
 from pipelines.planner.options import TimesOf
-from pipelines.planner.pools import AWAKE_MIN_S, WAKE_BYTES_S, Pooled, rehearse_pool
+from pipelines.planner.pools import AWAKE_MIN_S, Pooled, rehearse_pool
 from pipelines.planner.solve import Pool
+from pipelines.planner.specs import claim_gib, held_asleep_bytes, overcommit
 from pipelines.planner.times import StepTimes
-from pipelines.topology import expand
-from registry.spec import EngineName
-from registry.state import DeviceKind
 
 ONCE_S = 30.0  # between two that are asked for the first time, after which all have been started
-HOURS = 3.0
+HOURS = 1.0
 
 
 class PoolSeen(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,7 +46,7 @@ class PlannedSize:
         self.claim_gib = claim_gib
         self.wake_s = member.wake_s
         self.prefill_tokens_s = demand.prompt / member.first_s
-        self.copy_s = times.weight_bytes / WAKE_BYTES_S
+        self.copy_s = member.falls_s
         self.start_s = START_S + times.weight_bytes / DISK_BYTES_S
         self._times = times
 
@@ -64,20 +61,21 @@ def pool_by_rules(
     *,
     device_gib: int,
     seed: int,
+    hours: float = HOURS,
 ) -> PoolSeen:
-    """*pool* as its specs and `pools set` would have it on devices of its own."""
+    """*pool* as its specs and `pools set` have it, on devices of its own."""
     rehearsed = rehearse_pool(pool.members, demands, pool.places, seed=seed).share
     served = [_served(one, pool, demands[one.model], times_of[one.model]) for one in pool.members]
     fleet = Fleet(
         served,
         pool.places,
-        sleeps=Sleeps(_held_asleep_bytes(pool), stop=False),
+        sleeps=Sleeps(max(map(held_asleep_bytes, pool.members)), stop=False),
         awake_min_s=AWAKE_MIN_S,
-        overcommit=ceil(len(pool.members) / pool.places),
+        overcommit=overcommit(pool),
         device_gib=device_gib,
         ttft_s=min(demands[one.model].slo.ttft_s for one in pool.members),
     )
-    line = _requests(pool, demands, seed)
+    line = _requests(pool, demands, seed, hours)
     replay(line, fleet)
     counted = [one for one in line if one.at >= ONCE_S * len(served)]
     shares = []
@@ -92,22 +90,18 @@ def pool_by_rules(
         rehearsed_least=min(rehearsed.values()),
         by_rules=_mean(shares),
         by_rules_least=min(shares),
-        switches_per_hour=fleet.switches / HOURS,
-        moves_per_hour=fleet.moves / HOURS,
+        switches_per_hour=round(fleet.switches / hours, 1),
+        moves_per_hour=round(fleet.moves / hours, 1),
     )
 
 
 def _served(member: Pooled, pool: Pool, demand: Demand, times_of: TimesOf) -> Served:
     times = times_of(member.worker)
-    size = PlannedSize(member, demand, times, 78)
+    size = PlannedSize(member, demand, times, claim_gib(member, pool))
     return Served(member.model, size, 0.0)  # type: ignore[arg-type]
 
 
-def _held_asleep_bytes(pool: Pool) -> int:
-    return 2 * GIB
-
-
-def _requests(pool: Pool, demands: Mapping[str, Demand], seed: int) -> list[Request]:
+def _requests(pool: Pool, demands: Mapping[str, Demand], seed: int, hours: float) -> list[Request]:
     """Once each, so that all have been started; then by chance, as in the rehearsal."""
     draw = Random(seed)
     begin_s = ONCE_S * len(pool.members)
@@ -115,13 +109,12 @@ def _requests(pool: Pool, demands: Mapping[str, Demand], seed: int) -> list[Requ
     for number, member in enumerate(pool.members):
         demand = demands[member.model]
         at_s = ONCE_S * number
-        while at_s < begin_s + HOURS * 3600:
+        while at_s < begin_s + hours * 3600:
             length = draw.choice(demand.lengths)
             found.append(Request(Arrival(at_s, length.prompt, length.answer), member.model))
             at_s = max(at_s, begin_s) + draw.expovariate(demand.rate)
     return sorted(found, key=lambda one: (one.at, one.model))
 
 
-def _mean(shares) -> float:
-    every = list(shares)
-    return sum(every) / len(every)
+def _mean(shares: Iterable[float]) -> float:
+    return round(fmean(shares), 4)
