@@ -12,9 +12,10 @@ from simulation.planning.pool_rules import pool_by_rules
 from simulation.planning.router import chooser
 
 from pipelines.planner.elastic import rehearse_scaled
+from pipelines.planner.engine import Arrival
 from pipelines.planner.plan import Choice, plan
 from pipelines.planner.pools import member_of
-from pipelines.planner.rehearsal import Arrival, poisson
+from pipelines.planner.rehearsal import poisson
 from pipelines.planner.solve import Pool
 from registry.spec import Role
 
