@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from pipelines.planner.demand import ALL_SERVED, Objective
+from pipelines.planner.pools import AWAKE_MIN_S
 from pipelines.planner.views import ModelPlanView, PlanView
 from registry.cli.output import Cell, show, show_rows
 
@@ -30,7 +31,8 @@ def show_plan(plan: PlanView) -> None:
             Text(
                 f"\npool {pool.name}: {len(pool.models)} models take turns on {pool.places} x "
                 f"{pool.devices} {pool.device_model} "
-                f"(modelyard pools set {pool.name} --overcommit {pool.overcommit:g})"
+                f"(modelyard pools set {pool.name} --overcommit {pool.overcommit:g} "
+                f"--awake-min-s {AWAKE_MIN_S:g})"
             )
         )
     costs = list(_costs(plan))

@@ -16,6 +16,7 @@ class ProfiledTimes(msgspec.Struct, frozen=True):
     kv_tokens: int
     kv_token_bytes: int
     weight_bytes: int
+    memory_bytes: int
 
     @property
     def overhead_s(self) -> float:
@@ -82,7 +83,13 @@ class MeasuredFirst:
         token_bytes = (
             sizes.kv_token_bytes if sizes else -(-profile.memory_bytes // profile.kv_tokens)
         )
-        return ProfiledTimes(fit(profile), profile.kv_tokens, token_bytes, weight_bytes)
+        return ProfiledTimes(
+            fit=fit(profile),
+            kv_tokens=profile.kv_tokens,
+            kv_token_bytes=token_bytes,
+            weight_bytes=weight_bytes,
+            memory_bytes=profile.memory_bytes,
+        )
 
     def _sizes(self, worker: Worker) -> StepTimes | None:
         try:

@@ -4,7 +4,6 @@ Needs the optional dependencies (`extra.require`).
 """
 
 from collections.abc import Mapping, Sequence
-from math import ceil
 from pathlib import Path
 
 import msgspec
@@ -29,7 +28,7 @@ from pipelines.planner.pools import rehearse_pool
 from pipelines.planner.profiled import MeasuredFirst
 from pipelines.planner.silicon import Silicon, known_models
 from pipelines.planner.solve import Pool
-from pipelines.planner.specs import pool_name, spec_of
+from pipelines.planner.specs import overcommit, pool_name, spec_of
 from pipelines.planner.times import Worker
 from pipelines.planner.traces import TraceError, rate_of, read
 from pipelines.planner.views import (
@@ -232,7 +231,7 @@ def _pool(pool: Pool) -> PoolView:
         places=pool.places,
         devices=pool.size,
         models=tuple(sorted(member.model for member in pool.members)),
-        overcommit=float(ceil(len(pool.members) / pool.places)),
+        overcommit=float(overcommit(pool)),
     )
 
 
