@@ -141,6 +141,13 @@ def test_a_worker_is_not_laid_over_two_islands():
     assert solve(asked, wide, halves).served == 0.0
 
 
+def test_what_is_left_of_several_islands_is_no_place_for_a_worker():
+    sixes = Fleet(nodes=(NodeKind(device_model="H100", count=2, devices=6),))
+    asked = [demand("a", rate=5.0)]
+    assert solve(asked, [option("a", "H100", 4, 2, 5.0)], sixes).served == 1.0
+    assert solve(asked, [option("a", "H100", 4, 3, 5.0)], sixes).served == 0.0
+
+
 def test_a_fleet_of_a_thousand_nodes_is_solved_as_one_that_is_just_large_enough():
     every = [
         option(name, device, size, workers, rate * workers * size)
