@@ -3,6 +3,7 @@
 import asyncio
 import secrets
 import ssl
+import time
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -147,11 +148,55 @@ async def model_tokens_max(client: httpx.AsyncClient, worker: Worker) -> int:
     return next((item.max_model_len for item in listed if item.id == _model(worker)), 0)
 
 
-async def first_token(
-    client: httpx.AsyncClient, worker: Worker, prompt: list[int], timeout_s: float
+async def token_times(
+    client: httpx.AsyncClient, worker: Worker, prompt: list[int], tokens: int, timeout_s: float
+) -> tuple[list[float], int]:
+    """When the events came of an answer of *tokens*, by `time.perf_counter`, and how many tokens
+    they have been together. Raises ProbeError.
+    """
+    body = _request(worker) | {
+        "prompt": _raw(prompt),
+        "max_tokens": _raw(tokens),
+        "ignore_eos": _raw(True),
+        "stream": _raw(True),
+        "stream_options": _raw({"include_usage": True}),
+    }
+    content, at, counted = msgspec.json.encode(body), [], tokens
+    try:
+        async with (
+            asyncio.timeout(timeout_s),
+            client.stream(
+                "POST", worker.url + _COMPLETIONS, content=content, headers=_headers(worker)
+            ) as response,
+        ):
+            if response.status_code != httpx.codes.OK:
+                await response.aread()
+            _check_status(worker, _COMPLETIONS, response)
+            async for line in response.aiter_lines():
+                data = line.removeprefix("data:").strip()
+                if data in {"", "[DONE]"}:
+                    continue
+                event = _decode(worker, _COMPLETIONS, data.encode(), _Event)
+                if event.choices:
+                    at.append(time.perf_counter())
+                elif event.usage is not None:
+                    counted = event.usage.completion_tokens
+    except (httpx.HTTPError, TimeoutError) as error:
+        raise _broken(worker, _COMPLETIONS, error) from None
+    if not at:
+        raise ProbeError(f"{worker.id} {_COMPLETIONS}: its answer holds no token")
+    return at, counted
+
+
+async def answered(
+    client: httpx.AsyncClient, worker: Worker, prompt: list[int], tokens: int, timeout_s: float
 ) -> None:
-    """Returns when the one token behind the tokens of *prompt* is there. Raises ProbeError."""
-    body = _request(worker) | {"prompt": _raw(prompt), "max_tokens": _raw(1)}
+    """Returns when all *tokens* of an answer are there. Raises ProbeError."""
+    body = _request(worker) | {
+        "prompt": _raw(prompt),
+        "max_tokens": _raw(tokens),
+        "ignore_eos": _raw(True),
+    }
     await _generate(client, worker, body, timeout_s=timeout_s)
 
 
@@ -224,6 +269,15 @@ async def _generate_at_once(client: httpx.AsyncClient, prefill: Worker, decode: 
 
 class _Answer(msgspec.Struct):
     choices: list[msgspec.Raw]
+
+
+class _Usage(msgspec.Struct):
+    completion_tokens: int
+
+
+class _Event(msgspec.Struct):
+    choices: list[msgspec.Raw]
+    usage: _Usage | None = None
 
 
 class _Listed(msgspec.Struct):
@@ -309,21 +363,34 @@ async def _call(
     content: bytes | None = None,
     timeout_s: float = _GENERATION_TIMEOUT_S,
 ) -> httpx.Response:
-    headers = {"content-type": "application/json"}
-    if worker.token:
-        headers["authorization"] = f"Bearer {worker.token}"
     try:
         async with asyncio.timeout(timeout_s):
             response = await client.request(
-                method, worker.url + path, content=content, headers=headers
+                method, worker.url + path, content=content, headers=_headers(worker)
             )
     except (httpx.HTTPError, TimeoutError) as error:
-        raise ProbeError(f"{worker.id} {path}: {type(error).__name__} {error}".strip()) from None
+        raise _broken(worker, path, error) from None
+    _check_status(worker, path, response)
+    return response
+
+
+def _headers(worker: Worker) -> dict[str, str]:
+    headers = {"content-type": "application/json"}
+    if worker.token:
+        headers["authorization"] = f"Bearer {worker.token}"
+    return headers
+
+
+def _broken(worker: Worker, path: str, error: Exception) -> ProbeError:
+    return ProbeError(f"{worker.id} {path}: {type(error).__name__} {error}".strip())
+
+
+def _check_status(worker: Worker, path: str, response: httpx.Response) -> None:
+    """Raises ProbeError."""
     if response.status_code != httpx.codes.OK:
         text = _without_token(response.text, worker)[:_MESSAGE_CHARS_MAX]
         message = f"{worker.id} {path}: {response.status_code} {text}".strip()
         raise ProbeError(message, response.status_code)
-    return response
 
 
 def _without_token(text: str, worker: Worker) -> str:

@@ -2,7 +2,7 @@
 
 One document each for quotas, pools, keys and models; the last alone is what `apply` takes. What is
 not in it: accounts of people, revisions of before, usage and what keys spent, nodes (they report
-themselves), and where workers are.
+themselves), what was measured, and where workers are.
 """
 
 from collections.abc import Callable, Iterator

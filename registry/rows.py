@@ -18,12 +18,14 @@ from registry.state import (
     Key,
     KeyKind,
     KeyLimits,
+    LoadPoint,
     Model,
     Node,
     NodeState,
     Phase,
     Pool,
     Priority,
+    Profile,
     Proposal,
     Quota,
     Revision,
@@ -32,6 +34,7 @@ from registry.state import (
     RolloutState,
     Session,
     SleepMode,
+    StoredProfile,
     Worker,
     WorkerPlan,
 )
@@ -135,6 +138,32 @@ def proposal(row: t.ProposalRow) -> Proposal:
         created_by=row.created_by,
         taken=row.taken,
         decided_at=row.decided_at,
+    )
+
+
+def points_text(points: tuple[LoadPoint, ...]) -> str:
+    return msgspec.json.encode(points).decode()
+
+
+def profile(row: t.ProfileRow) -> StoredProfile:
+    return StoredProfile(
+        id=row.id,
+        model=row.model,
+        variant=row.variant,
+        runtime=row.runtime,
+        profile=Profile(
+            source=row.source,
+            engine=row.engine,
+            device_model=row.device_model,
+            devices=row.devices,
+            memory_bytes=row.memory_bytes,
+            batched_tokens=row.batched_tokens,
+            kv_tokens=row.kv_tokens,
+            is_kv_told=row.is_kv_told,
+            points=msgspec.json.decode(row.points, type=tuple[LoadPoint, ...]),
+        ),
+        measured_at=row.measured_at,
+        measured_by=row.measured_by,
     )
 
 

@@ -31,6 +31,7 @@ class Linear(msgspec.Struct, frozen=True):
     kv_token_bytes: int = 100_000
     overhead_s: float = 0.0
     weight_bytes: int = 0
+    memory_bytes: int = 0
 
     def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:
         tokens = prompt_part + sequences
@@ -51,6 +52,7 @@ def times_of(gib: float):
             token_s=gib * 1e-6 / power,
             context_s=1e-8 / power,
             weight_bytes=int(gib * 2**30 / worker.devices),
+            memory_bytes=int(MEMORY_GIB[worker.device] * 2**30 * 0.9),
         )
 
     return of

@@ -36,6 +36,7 @@ from gateway.admin.plans import PlanController
 from gateway.admin.playground import Playground
 from gateway.admin.playground_route import PlaygroundController
 from gateway.admin.pools import PoolController
+from gateway.admin.profiles import ProfileController
 from gateway.admin.proposals import ProposalController
 from gateway.admin.quotas import QuotaController
 from gateway.admin.recommendations import RecommendationController
@@ -88,6 +89,7 @@ _ROUTES: list[ControllerRouterHandler] = [
     ProposalController,
     RecommendationController,
     TuningController,
+    ProfileController,
     PoolController,
     KeyController,
     SessionController,

@@ -12,18 +12,6 @@ from gateway.admin.errors import BadRequestError
 from pipelines.planner.demand import Objective
 from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import Traffic
-from pipelines.tuning.prefill import (
-    POINTS_MIN,
-    SECONDS_DEFAULT,
-    SECONDS_MAX,
-    SECONDS_MIN,
-    SIZES_MAX,
-    TOKENS_DEFAULT,
-    TOKENS_MAX,
-    TOKENS_MIN,
-    TOKENS_STEP,
-    Wish,
-)
 from registry.errors import SpecError
 from registry.explain import explain
 from registry.spec import (
@@ -73,11 +61,6 @@ Time = Annotated[str, documented_as(format="date-time")]
 Count = Annotated[int, documented_as(minimum=0, maximum=LIMIT_MAX)]
 Devices = Annotated[int, documented_as(minimum=0, maximum=DEVICES_MAX)]
 Size = Annotated[str, documented_as(examples=["640GiB"])]
-BatchTokens = Annotated[
-    int, documented_as(minimum=TOKENS_MIN, maximum=TOKENS_MAX, multipleOf=TOKENS_STEP)
-]
-TuneSeconds = Annotated[float, documented_as(minimum=SECONDS_MIN, maximum=SECONDS_MAX)]
-
 Overcommit = Annotated[float, documented_as(minimum=1, maximum=OVERCOMMIT_MAX)]
 AwakeSeconds = Annotated[float, documented_as(minimum=0, maximum=AWAKE_MIN_S_MAX)]
 Amount = Annotated[Decimal, documented_as(minimum=0, maximum=AMOUNT_MAX)]
@@ -115,33 +98,6 @@ class RecommendationBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     fleet: Fleet | None = None
     objective: Objective = Objective.GOODPUT
     seed: int = 0
-
-
-class TunePrefillBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """What to measure: *variant* (optional where the model has only one), *tokens*, the sizes of
-    batches, for about *seconds*. *force*: also where the only worker that serves is busy.
-    """
-
-    variant: str = ""
-    tokens: tuple[BatchTokens, ...] = TOKENS_DEFAULT
-    seconds: TuneSeconds = SECONDS_DEFAULT
-    force: bool = False
-
-    def __post_init__(self) -> None:
-        if not POINTS_MIN <= len(self.tokens) <= SIZES_MAX:
-            refuse("tokens", f"are {len(self.tokens)}, allowed are {POINTS_MIN} to {SIZES_MAX}")
-        for index, size in enumerate(self.tokens):
-            if not TOKENS_MIN <= size <= TOKENS_MAX or size % TOKENS_STEP:
-                refuse(
-                    f"tokens[{index}]",
-                    f"is {size}, allowed is a multiple of {TOKENS_STEP}, "
-                    f"{TOKENS_MIN} to {TOKENS_MAX}",
-                )
-        if not SECONDS_MIN <= self.seconds <= SECONDS_MAX:
-            refuse("seconds", f"is {self.seconds}, allowed is {SECONDS_MIN} to {SECONDS_MAX}")
-
-    def wish(self) -> Wish:
-        return Wish(tokens=tuple(sorted(set(self.tokens))), seconds=self.seconds, force=self.force)
 
 
 class QuotaBody(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

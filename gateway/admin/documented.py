@@ -19,9 +19,9 @@ from gateway.admin.bodies import (
     RecommendationBody,
     RotateBody,
     ScaleBody,
-    TunePrefillBody,
 )
 from gateway.admin.errors import ErrorView
+from gateway.admin.tuning_bodies import MeasureBody, TunePrefillBody
 from registry.spec import ModelSpec
 
 
@@ -140,6 +140,7 @@ TakesPlan = _taking(PlanBody, required=False)
 TakesQuota = _taking(QuotaBody)
 TakesRecommendation = _taking(RecommendationBody)
 TakesTunePrefill = _taking(TunePrefillBody, required=False)
+TakesMeasure = _taking(MeasureBody, required=False)
 
 TakesPool = _taking(PoolBody)
 TakesSignIn = _taking(SignInBody)

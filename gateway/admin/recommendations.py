@@ -22,8 +22,6 @@ from gateway.admin.context import AdminContext, Context, stream
 from gateway.admin.documented import REFUSALS, STREAM_REFUSALS, TakesRecommendation
 from gateway.admin.errors import TooManyError
 from pipelines.parent import PARENT_VARIABLE
-from pipelines.planner.fleet import Fleet
-from pipelines.planner.inputs import Traffic
 from pipelines.planner.live import Live, fleet_of, live
 from pipelines.planner.views import Failed
 from registry.errors import SpecError
@@ -66,8 +64,9 @@ class RecommendationController(Controller):
         media_type="application/x-ndjson",
         opt=FOR_VIEWERS,
         description="Which topology each model should have, for this traffic, on this fleet or on "
-        "the nodes that are there. A stream, one JSON object a line, told apart by `kind`: noted "
-        "while it works, then planned or failed. It ends when the client goes.",
+        "the nodes that are there, by what was measured here where it was. A stream, one JSON "
+        "object a line, told apart by `kind`: noted while it works, then planned or failed. It "
+        "ends when the client goes.",
     )
     async def recommend(self, ctx: Context, body: RawBody) -> Stream:
         asked = decode(body, RecommendationBody)
@@ -83,18 +82,24 @@ class RecommendationController(Controller):
         if fleet is None:
             raise SpecError("fleet", "is missing, and there is no node that answers")
         ctx.planners.check()
+        sources = {model.source for model in asked.traffic.models}
+        profiles = [one for one in await ctx.store.profiles() if one.profile.source in sources]
+        given = {
+            "traffic": asked.traffic,
+            "fleet": fleet,
+            "profiles": {"items": [{"profile": one.profile} for one in profiles]},
+        }
         words = ("--objective", asked.objective, "--seed", str(asked.seed))
-        lines = _lines(ctx, asked.traffic, fleet, words)
+        lines = _lines(ctx, msgspec.json.encode(given), words)
         return stream(lines, "application/x-ndjson")
 
 
 async def _lines(
-    ctx: AdminContext, traffic: Traffic, fleet: Fleet, words: Sequence[str]
+    ctx: AdminContext, given: bytes, words: Sequence[str]
 ) -> AsyncGenerator[bytes, None]:
     try:
         ctx.planners.check()  # again: another one may have begun since
         with ctx.planners.one():
-            given = msgspec.json.encode({"traffic": traffic, "fleet": fleet})
             async with asyncio.timeout(PLAN_S_MAX):
                 async for line in _planner(given, words):
                     yield line

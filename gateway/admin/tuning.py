@@ -10,13 +10,14 @@ from litestar import Controller, post
 from litestar.params import FromPath, RawBody
 from litestar.response import Stream
 
-from gateway.admin.bodies import TunePrefillBody, decode
+from gateway.admin.bodies import decode
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
 from gateway.admin.documented import STREAM_REFUSALS, TakesTunePrefill
 from gateway.admin.errors import TooManyError
+from gateway.admin.tuning_bodies import TunePrefillBody
 from pipelines.tuning.knee import Knee, Point, knee
 from pipelines.tuning.prefill import ROUNDS_MIN, Step, Swept, Wish, sweep
-from pipelines.tuning.subject import Subject, TuneError, subject_of, with_batch
+from pipelines.tuning.subject import Subject, TuneError, prefilling, subject_of, with_batch
 from registry.errors import RegistryError
 from registry.state import Principal
 
@@ -75,31 +76,39 @@ class TuningController(Controller):
         wish = decode(body if body.strip() else b"{}", TunePrefillBody)
         await ctx.store.model(name)
         ctx.tuners.check()
-        lines = _lines(ctx, name, wish.variant, wish.wish(), request.auth)
-        return stream(lines, "application/x-ndjson")
+        steps = _steps(ctx, name, wish.variant, wish.wish(), request.auth)
+        return stream(measured_lines(ctx, steps), "application/x-ndjson")
 
 
-async def _lines(
-    ctx: AdminContext, name: str, variant: str, wish: Wish, by: Principal
+async def measured_lines(
+    ctx: AdminContext, steps: AsyncGenerator[msgspec.Struct, None]
 ) -> AsyncGenerator[bytes, None]:
+    """*steps* of a measurement, of which there is one at a time; if it fails, the last line says
+    why.
+    """
     try:
         ctx.tuners.check()  # again: another one may have begun since
         with ctx.tuners.one():
-            subject = subject_of(await ctx.snapshots.newest(), name, variant)
-            rng = random.Random()  # noqa: S311 - prompts that no cache knows, not secrets
-            steps = cast("AsyncGenerator[Step, None]", sweep(ctx.probe, subject, wish, rng))
             async with aclosing(steps):
                 async for step in steps:
-                    if isinstance(step, Swept):
-                        yield _line(await _tuned(ctx, subject, step, by))
-                    else:
-                        yield _line(step)
+                    yield _line(step)
     except (TuneError, RegistryError, TooManyError) as error:
         yield _line(Failed(message=str(error)))
 
 
 def _line(value: msgspec.Struct) -> bytes:
     return msgspec.json.encode(value) + b"\n"
+
+
+async def _steps(
+    ctx: AdminContext, name: str, variant: str, wish: Wish, by: Principal
+) -> AsyncGenerator[msgspec.Struct, None]:
+    subject = subject_of(await ctx.snapshots.newest(), name, variant, prefilling)
+    rng = random.Random()  # noqa: S311 - prompts that no cache knows, not secrets
+    steps = cast("AsyncGenerator[Step, None]", sweep(ctx.probe, subject, wish, rng))
+    async with aclosing(steps):
+        async for step in steps:
+            yield await _tuned(ctx, subject, step, by) if isinstance(step, Swept) else step
 
 
 async def _tuned(ctx: AdminContext, subject: Subject, swept: Swept, by: Principal) -> Tuned:

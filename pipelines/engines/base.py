@@ -122,6 +122,7 @@ class EngineMetrics(msgspec.Struct, frozen=True, kw_only=True):
     requests_running: int = 0
     requests_waiting: int = 0
     kv_cache_usage: float = 0.0  # 0 to 1
+    kv_tokens: int = 0  # that its KV cache has room for; 0 where it does not say
     kv_transfers: int = 0  # KV reads this worker completed
     kv_transfer_failures: int = 0
     prompt_tokens: int = 0

@@ -4,6 +4,8 @@ The protocol is the NixlConnector's: prefill answers one token with ``kv_transfe
 go to decode as they are (vLLM docs: features/disagg_prefill). Shared by vLLM and the emulator.
 """
 
+import re
+
 import msgspec
 
 from pipelines.engines.base import Body, EngineMetrics, ProtocolError, prometheus_values
@@ -18,6 +20,8 @@ _METRICS = {
     "vllm:generation_tokens_total": "generation_tokens",
     "vllm:request_success_total": "requests",
 }
+_CACHE_CONFIG = re.compile(r"^vllm:cache_config_info\{(.*)\}", re.MULTILINE)
+_LABEL = re.compile(r'(\w+)="([^"]*)"')
 _REMOTE_DECODE = msgspec.Raw(
     b'{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,'
     b'"remote_block_ids":null,"remote_host":null,"remote_port":null}'
@@ -56,4 +60,22 @@ def decode_body(body: Body, prefill_answer: bytes) -> Body:
 
 def metrics(text: str) -> EngineMetrics:
     """Reads an exposition; what is missing counts as zero."""
-    return msgspec.convert(prometheus_values(text, _METRICS), EngineMetrics, strict=False)
+    values = prometheus_values(text, _METRICS) | {"kv_tokens": _kv_tokens(text)}
+    return msgspec.convert(values, EngineMetrics, strict=False)
+
+
+def _kv_tokens(text: str) -> int:
+    """What all KV caches of the exposition have room for: labels tell it, in newer versions in
+    tokens.
+    """
+    total = 0
+    for line in _CACHE_CONFIG.findall(text):
+        labels = dict(_LABEL.findall(line))
+        told = labels.get("kv_cache_size_tokens", "")
+        if told.isdecimal():
+            total += int(told)
+            continue
+        blocks, size = labels.get("num_gpu_blocks", ""), labels.get("block_size", "")
+        if blocks.isdecimal() and size.isdecimal():
+            total += int(blocks) * int(size)
+    return total

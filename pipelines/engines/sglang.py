@@ -40,6 +40,7 @@ _METRICS = {
     "sglang:num_decode_prealloc_queue_reqs": "requests_waiting",
     "sglang:num_decode_transfer_queue_reqs": "requests_waiting",
     "sglang:token_usage": "kv_cache_usage",
+    "sglang:max_total_num_tokens": "kv_tokens",
     "sglang:kv_transfer_latency_ms_count": "kv_transfers",
     "sglang:num_transfer_failed_reqs_total": "kv_transfer_failures",
     "sglang:prompt_tokens_total": "prompt_tokens",

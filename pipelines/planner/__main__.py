@@ -1,10 +1,10 @@
 """`modelyard plan --traffic`: which topology for which model on a fleet.
 
-Asks nobody and changes nothing: it reads two files and prints.
+Asks nobody and changes nothing: it reads files and prints.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -15,12 +15,12 @@ import msgspec
 from pipelines.parent import follow_parent
 from pipelines.planner.demand import Objective
 from pipelines.planner.extra import PlannerExtraError, require
-from pipelines.planner.fleet import Fleet
 from pipelines.planner.inputs import (
     HEADROOM_MAX,
-    Traffic,
     fleet_from,
     fleet_of,
+    profiles_from,
+    profiles_of,
     traffic_from,
     traffic_of,
 )
@@ -34,6 +34,8 @@ from registry.errors import SpecError
 _FILE = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 Read = TypeVar("Read")
+
+_NO_PROFILES: dict[str, Any] = {"items": []}  # where nobody gives any
 
 
 class Wish(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,10 +51,13 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 @click.option("--traffic", type=_FILE, help="YAML: what each model is asked, and its SLO.")
 @click.option("--fleet", type=_FILE, help="YAML: the nodes by kind.")
 @click.option(
+    "--profiles", type=_FILE, help="What was measured: `modelyard get profiles -o json` writes it."
+)
+@click.option(
     "--given",
     type=click.File("rb"),
     metavar="FILE|-",
-    help="JSON with traffic, fleet or both, for what has no file of its own.",
+    help="JSON with traffic, fleet, profiles or some of them, for what has no file of its own.",
 )
 @click.option(
     "-o", "--output", type=click.Choice(["table", "json", "yaml", "lines"]), default="table"
@@ -82,6 +87,7 @@ class Wish(msgspec.Struct, frozen=True, kw_only=True):
 def main(
     traffic: Path | None,
     fleet: Path | None,
+    profiles: Path | None,
     given: BinaryIO | None,
     output: str,
     **wished: Any,
@@ -92,14 +98,15 @@ def main(
     it comes about.
     """
     follow_parent()
+    files = {"traffic": traffic, "fleet": fleet, "profiles": profiles}
     wish = msgspec.convert(wished, Wish)
     if output == "lines":
-        _lines(lambda tell: _recommended(traffic, fleet, given, wish, tell))
+        _lines(lambda tell: _recommended(files, given, wish, tell))
         return
     told = console(stderr=True)
     try:
         with told.status("planning") as status:
-            shown = _recommended(traffic, fleet, given, wish, status.update)
+            shown = _recommended(files, given, wish, status.update)
     except (SpecError, PlannerExtraError) as error:
         raise click.ClickException(str(error)) from None
     if output == "json":
@@ -112,8 +119,7 @@ def main(
 
 
 def _recommended(
-    traffic: Path | None,
-    fleet: Path | None,
+    files: Mapping[str, Path | None],
     given: BinaryIO | None,
     wish: Wish,
     tell: Callable[[str], None],
@@ -123,12 +129,22 @@ def _recommended(
     from pipelines.planner.recommend import recommend
     from pipelines.planner.silicon import kept_in
 
-    asked, machines = _asked(traffic, fleet, given)
+    document: dict[str, Any] = msgspec.json.decode(given.read()) if given else {}
+    for name, path in files.items():
+        if name in document and path is not None:
+            raise click.UsageError(f"--{name} is given twice: as a file, and in --given")
+        if name not in document and path is None and name != "profiles":
+            raise click.UsageError(f"--{name} is missing")
+    traffic = files["traffic"]
+    asked = _one(traffic, document, "traffic", traffic_of, traffic_from)
+    fleet = _one(files["fleet"], document, "fleet", fleet_of, fleet_from)
+    profiles = _one(files["profiles"], document, "profiles", profiles_of, profiles_from)
     cache = cache_folder() if wish.cache else None
     with kept_in(cache, _warn) if cache else nullcontext():
         return recommend(
             asked.with_headroom(wish.headroom),
-            machines,
+            fleet,
+            profiles,
             folder=traffic.parent if traffic else None,
             objective=wish.objective,
             seed=wish.seed,
@@ -157,18 +173,15 @@ def _line(value: Line) -> None:
     click.echo(msgspec.json.encode(value))
 
 
-def _asked(
-    traffic: Path | None, fleet: Path | None, given: BinaryIO | None
-) -> tuple[Traffic, Fleet]:
-    """Raises SpecError, naming the file."""
-    document: dict[str, Any] = msgspec.json.decode(given.read()) if given else {}
-    for name, path in (("traffic", traffic), ("fleet", fleet)):
-        if (name in document) == (path is not None):
-            raise click.UsageError(f"--{name} is for the file of the {name}: it is needed once")
-    return (
-        _read(traffic, traffic_of) if traffic else traffic_from(document["traffic"]),
-        _read(fleet, fleet_of) if fleet else fleet_from(document["fleet"]),
-    )
+def _one(
+    path: Path | None,
+    document: Mapping[str, Any],
+    name: str,
+    of_text: Callable[[str], Read],
+    of_data: Callable[[Any], Read],
+) -> Read:
+    """Of its file, else of what was given. Raises SpecError, naming the file."""
+    return _read(path, of_text) if path else of_data(document.get(name, _NO_PROFILES))
 
 
 def _read(path: Path, read: Callable[[str], Read]) -> Read:

@@ -14,6 +14,7 @@ SHARE = 0.95  # of the requests that must be answered within the SLO
 ALL_SERVED = 0.999  # of a model's traffic: more is taken for all of it
 SAMPLES = 32
 ENGINES = ("vllm", "sglang")  # those that there is data of, by the names it has them by
+ENGINES_MEASURED = (*ENGINES, "emulator")  # those that can be measured here
 
 
 class Objective(StrEnum):

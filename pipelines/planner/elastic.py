@@ -10,19 +10,9 @@ from typing import Protocol
 import msgspec
 
 from pipelines.planner.demand import Demand
+from pipelines.planner.engine import Arrival, Engine, Job
 from pipelines.planner.rates import Group
-from pipelines.planner.rehearsal import (
-    Arrival,
-    Choose,
-    Engine,
-    Job,
-    Outcome,
-    Stage,
-    counts_of,
-    engine_of,
-    judged,
-    least,
-)
+from pipelines.planner.rehearsal import Choose, Outcome, Stage, counts_of, engine_of, judged, least
 from registry.spec import Role
 
 START_S = 60.0  # weights from a local disk, graphs; far more where they must be fetched

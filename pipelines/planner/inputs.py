@@ -7,13 +7,14 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from pipelines.planner.demand import ENGINES, SHARE
+from pipelines.planner.demand import ENGINES, ENGINES_MEASURED, SHARE
 from pipelines.planner.fleet import Fleet
 from registry.errors import SpecError
 from registry.explain import explain
 from registry.spec.checks import Strict, check_name, check_range, check_text, refuse
 from registry.spec.demand import Slo
 from registry.spec.sources import check_source
+from registry.state import Profile
 from registry.yaml_documents import load_documents
 
 MODELS_MAX = 200
@@ -69,10 +70,11 @@ class ModelTraffic(Strict, frozen=True, kw_only=True):
             check_range("prompt_tokens", self.prompt_tokens, 1, TOKENS_MAX)
             check_range("answer_tokens", self.answer_tokens, 1, TOKENS_MAX)
         if not self.engines:
-            refuse("engines", f"are none, allowed are {', '.join(ENGINES)}")
+            refuse("engines", f"are none, allowed are {', '.join(ENGINES_MEASURED)}")
         for engine in self.engines:
-            if engine not in ENGINES:
-                refuse("engines", f"has {engine[:80]!r}, allowed are {', '.join(ENGINES)}")
+            if engine not in ENGINES_MEASURED:
+                allowed = ", ".join(ENGINES_MEASURED)
+                refuse("engines", f"has {engine[:80]!r}, allowed are {allowed}")
 
 
 class Traffic(Strict, frozen=True, kw_only=True):
@@ -98,6 +100,27 @@ class Traffic(Strict, frozen=True, kw_only=True):
         )
 
 
+class _Item(msgspec.Struct, frozen=True):
+    profile: Profile
+
+    def __post_init__(self) -> None:
+        if not self.profile.points:
+            refuse("profile.points", "are none, allowed is at least one")
+        for index, point in enumerate(self.profile.points):
+            for field in ("requests", "prompt_tokens", "answer_tokens"):
+                where = f"profile.points[{index}].{field}"
+                check_range(where, getattr(point, field), 1, TOKENS_MAX)
+            check_range(f"profile.points[{index}].seconds", point.seconds, 1e-9, 1e6)
+        check_range("profile.devices", self.profile.devices, 1, 64)
+        check_range("profile.kv_tokens", self.profile.kv_tokens, 1, 10**12)
+
+
+class _Listed(msgspec.Struct, frozen=True):
+    """With more in each item, which is not the planner's."""
+
+    items: tuple[_Item, ...]
+
+
 def traffic_of(text: str) -> Traffic:
     """Raises SpecError."""
     return traffic_from(_document(text, "models"))
@@ -116,6 +139,16 @@ def traffic_from(data: Any) -> Traffic:
 def fleet_from(data: Any) -> Fleet:
     """Of plain data. Raises SpecError."""
     return _convert(data, Fleet)
+
+
+def profiles_of(text: str) -> tuple[Profile, ...]:
+    """As `modelyard get profiles` writes them. Raises SpecError."""
+    return profiles_from(_document(text, "items"))
+
+
+def profiles_from(data: Any) -> tuple[Profile, ...]:
+    """Of plain data. Raises SpecError."""
+    return tuple(one.profile for one in _convert(data, _Listed).items)
 
 
 def _document(text: str, top: str) -> Any:

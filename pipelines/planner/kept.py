@@ -44,6 +44,7 @@ class Room(msgspec.Struct, frozen=True):
     kv_tokens: int
     kv_token_bytes: int
     weight_bytes: int
+    memory_bytes: int
 
 
 class Gap(msgspec.Struct, frozen=True):

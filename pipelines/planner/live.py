@@ -5,6 +5,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from pipelines.planner.demand import ENGINES, ENGINES_MEASURED
 from pipelines.planner.fleet import Fleet, NodeKind
 from pipelines.planner.inputs import ModelTraffic, Traffic
 from registry.spec import ModelSpec
@@ -86,6 +87,7 @@ def _unplanned(total: UsageTotal, spec: ModelSpec | None) -> str:
 
 def _traffic(total: UsageTotal, spec: ModelSpec, seconds: float) -> ModelTraffic:
     answered = total.requests - total.errors
+    own = (variant.engine.value for variant in spec.variants if variant.engine in ENGINES_MEASURED)
     return ModelTraffic(
         name=spec.name,
         source=spec.source,
@@ -93,4 +95,5 @@ def _traffic(total: UsageTotal, spec: ModelSpec, seconds: float) -> ModelTraffic
         requests_per_s=max(1e-6, answered / seconds),
         prompt_tokens=max(1.0, total.prompt_tokens / answered),
         answer_tokens=max(1.0, total.completion_tokens / answered),
+        engines=tuple(dict.fromkeys([*ENGINES, *own])),
     )

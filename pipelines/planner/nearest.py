@@ -76,6 +76,10 @@ class Scaled(msgspec.Struct, frozen=True):
         return round(self.factor * self.times.weight_bytes)
 
     @property
+    def memory_bytes(self) -> int:
+        return self.times.memory_bytes
+
+    @property
     def overhead_s(self) -> float:
         return self.times.overhead_s
 

@@ -5,11 +5,22 @@ from collections.abc import Iterator
 from rich.text import Text
 
 from pipelines.planner.demand import ALL_SERVED, Objective
+from pipelines.planner.pools import AWAKE_MIN_S
 from pipelines.planner.views import ModelPlanView, PlanView
 from registry.cli.output import Cell, show, show_rows
 
 _BAR = 30
-_TITLES = ("MODEL", "TOPOLOGY", "ENGINE", "ON", "DEVICES>", "HOLDS/S>", "ASKED/S>", "SERVED>")
+_TITLES = (
+    "MODEL",
+    "TOPOLOGY",
+    "ENGINE",
+    "ON",
+    "DEVICES>",
+    "TIMES",
+    "HOLDS/S>",
+    "ASKED/S>",
+    "SERVED>",
+)
 
 
 def show_plan(plan: PlanView) -> None:
@@ -20,7 +31,8 @@ def show_plan(plan: PlanView) -> None:
             Text(
                 f"\npool {pool.name}: {len(pool.models)} models take turns on {pool.places} x "
                 f"{pool.devices} {pool.device_model} "
-                f"(modelyard pools set {pool.name} --overcommit {pool.overcommit:g})"
+                f"(modelyard pools set {pool.name} --overcommit {pool.overcommit:g} "
+                f"--awake-min-s {AWAKE_MIN_S:g})"
             )
         )
     costs = list(_costs(plan))
@@ -53,7 +65,7 @@ def _rows(model: ModelPlanView) -> Iterator[tuple[Cell, ...]]:
     if not model.shapes:
         held = f"{model.confirmed.share:.1%}" if model.confirmed else "-"
         where = f"pool {model.pool}" if model.pool else "-"
-        yield (named, where, "-", "-", "-", "-", asked, served, held, model.why)
+        yield (named, where, "-", "-", "-", "-", "-", asked, served, held, model.why)
     for number, shape in enumerate(model.shapes):
         first = number == 0
         yield (
@@ -62,6 +74,7 @@ def _rows(model: ModelPlanView) -> Iterator[tuple[Cell, ...]]:
             shape.engine,
             shape.device_model,
             str(shape.devices),
+            shape.times.value,
             f"{shape.rate:.3g}",
             asked if first else "",
             served if first else "",

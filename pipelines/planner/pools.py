@@ -3,42 +3,45 @@
 A model whose traffic fills no device needs one only while it is awake. With arrivals by chance at
 *rate*, and *awake_min_s* on after the last of them, it is awake for 1 - exp(-rate x awake_min_s)
 of the time, and a request finds it asleep with the chance exp(-rate x awake_min_s): that one waits
-until it has woken. A pool needs as many places as models are awake at once, by the normal
-approximation of their number (`crowd_max`); `rehearse_pool` plays it.
+until it has woken. A model wakes where it sleeps, so a place serves as many as are seldom awake at
+once, if their number is a Poisson one (`crowd_max`); `rehearse_pool` plays it.
 """
 
 from collections.abc import Mapping, Sequence
-from heapq import heappop, heappush
-from itertools import count
-from math import exp, inf, sqrt
+from math import exp, inf
 from random import Random
 
 import msgspec
 
-from pipelines.planner.demand import Demand
+from pipelines.awake.line import BUSY_AFTER_SHARE
+from pipelines.drains import DRAIN_MIN_S
+from pipelines.planner.demand import Demand, Length
 from pipelines.planner.options import TimesOf
 from pipelines.planner.rates import Aggregated, prompt_s
 from pipelines.planner.times import NoDataError, StepTimes, Worker
 
-AWAKE_MIN_S = 10.0
+AWAKE_MIN_S = 3.0
 SIZES = (1, 2, 4)  # devices of a place; who needs more is no long tail
 BATCHED_TOKENS = 2048
 WAKE_FIXED_S = 0.5
 WAKE_BYTES_S = 20e9  # weights from the host's memory to each device: PCIe 4.0 x16, four fifths
-SLEEP_S = 0.3
-DEVIATIONS = 1.64  # above the mean number awake: one moment in twenty has more
+TURN_S = 0.5  # the controller's
+CROWD = 0.355  # awake on average in a place, by chance: one moment in twenty has two or more
 REQUESTS = 400  # of each member in a rehearsal
 
 
 class Pooled(msgspec.Struct, frozen=True):
     """A model as a member of a pool of places of its size: *awake* is the share of the time that it
-    takes one; *wake_s* what who finds it asleep waits.
+    takes one; *wake_s* what who finds it asleep waits, *falls_s* until it has left the devices, its
+    weights copied to the host. Alone it takes *memory_bytes* of each device.
     """
 
     model: str
     worker: Worker
     awake: float
     wake_s: float
+    falls_s: float
+    memory_bytes: int
     serves_s: float  # what an answer takes, the first token included
     first_s: float  # the first token, of a worker that is awake
 
@@ -70,9 +73,7 @@ def member_of(
 
 def crowd_max(places: int) -> float:
     """The most that models may be awake on average, together, in so many places."""
-    # places = mean + DEVIATIONS * sqrt(mean), solved for the mean
-    root = (-DEVIATIONS + sqrt(DEVIATIONS**2 + 4 * places)) / 2
-    return root * root if places else 0.0
+    return CROWD * places
 
 
 def rehearse_pool(
@@ -83,11 +84,26 @@ def rehearse_pool(
     seed: int,
     requests: int = REQUESTS,
 ) -> PoolOutcome:
-    """Arrivals by chance for each member, played on *places*. Who finds its model asleep waits for
-    it to wake, and before that for a place: a free one, or that of a model which nobody has asked
-    for in *AWAKE_MIN_S*, the longest ago first. Models wake in the order they were asked for.
+    """Arrivals by chance for each member, played by the rules of `pipelines.awake` in outline. Each
+    member wakes in the one place where it sleeps (the scheduler spreads them evenly). Who finds its
+    model asleep waits until whoever is awake there may go, has drained, and has left the device. In
+    the order in which first tokens are due. That some are placed anew elsewhere is left out.
     """
-    return _Pool(members, demands, places, seed, requests).run()
+    draw = Random(seed)  # noqa: S311 - a simulation
+    by_name = sorted(members, key=lambda member: member.model)
+    share: dict[str, float] = {}
+    for number in range(places):
+        turns = [_Turn(one, demands[one.model]) for one in by_name[number::places]]
+        place = _Place(turns)
+        arrivals: list[tuple[float, int, Length]] = []
+        for index, turn in enumerate(turns):
+            at_s = 0.0
+            for _ in range(requests):
+                at_s += draw.expovariate(turn.demand.rate)
+                arrivals.append((at_s, index, draw.choice(turn.demand.lengths)))
+        _play(place, turns, sorted(arrivals, key=lambda one: one[:2]))
+        share |= {model: 1 - late / requests for model, late in place.late.items()}
+    return PoolOutcome(share)
 
 
 def _member(demand: Demand, worker: Worker, times: StepTimes) -> Pooled | None:
@@ -98,113 +114,122 @@ def _member(demand: Demand, worker: Worker, times: StepTimes) -> Pooled | None:
         times, round(demand.prompt), worker.batched_tokens, sequences=1, context=1
     )
     context = round(demand.prompt + demand.answer / 2)
-    wake_s = WAKE_FIXED_S + times.weight_bytes / WAKE_BYTES_S
+    falls_s = times.weight_bytes / WAKE_BYTES_S
+    wake_s = WAKE_FIXED_S + falls_s
+    switch_s = TURN_S + DRAIN_MIN_S + falls_s + wake_s
     asleep = exp(-demand.rate * AWAKE_MIN_S)
-    if wake_s + SLEEP_S + first_s > demand.slo.ttft_s and asleep > 1 - demand.share:
+    if switch_s + first_s > demand.slo.ttft_s and asleep > 1 - demand.share:
         return None
     serves_s = first_s + demand.answer * times.step_s(0, 0, 1, context)
-    turn_s = (1 / asleep - 1) / demand.rate + serves_s + wake_s + SLEEP_S
+    turn_s = (1 / asleep - 1) / demand.rate + serves_s + switch_s
     return Pooled(
         model=demand.model,
         worker=worker,
         awake=turn_s / (turn_s + 1 / demand.rate),
         wake_s=wake_s,
+        falls_s=falls_s,
+        memory_bytes=times.memory_bytes,
         serves_s=serves_s,
         first_s=first_s,
     )
 
 
+_Asked = tuple[float, Length]  # when, and for what
+
+
 class _Turn:
-    """A member's state: *ready_s* is when it is or was awake, inf while it is asleep."""
+    """A member's state: *ready_s* is when it is or was awake, inf while it is asleep; *queue* are
+    those that wait for it to wake.
+    """
 
-    __slots__ = ("asked_s", "busy_until_s", "member", "queue", "ready_s")
+    __slots__ = ("busy_until_s", "demand", "is_falling", "member", "queue", "ready_s")
 
-    def __init__(self, member: Pooled) -> None:
+    def __init__(self, member: Pooled, demand: Demand) -> None:
         self.member = member
+        self.demand = demand
         self.ready_s = inf
-        self.asked_s = -inf
         self.busy_until_s = -inf
-        self.queue: list[float] = []
+        self.is_falling = False
+        self.queue: list[_Asked] = []
 
-    def leaves_s(self) -> float:
-        """When it may be put to sleep."""
-        return max(self.busy_until_s, self.asked_s + AWAKE_MIN_S, self.ready_s)
+    @property
+    def due_s(self) -> float:
+        """When the first token of who has waited longest is."""
+        return self.queue[0][0] + self.demand.slo.ttft_s
+
+    def times_s(self, length: Length) -> tuple[float, float]:
+        """Until the first and the last token of a request, in proportion to those of the mean."""
+        first_s = self.member.first_s * length.prompt / self.demand.prompt
+        others_s = self.member.serves_s - self.member.first_s
+        return first_s, first_s + others_s * length.answer / self.demand.answer
+
+    @property
+    def takes(self) -> bool:
+        return self.ready_s < inf and not self.is_falling
+
+    def goes_s(self, waiting: "_Turn") -> float:
+        """When it may be told to sleep for one that waits: idle, or once that one's time runs."""
+        runs_s = waiting.due_s - (1 - BUSY_AFTER_SHARE) * waiting.demand.slo.ttft_s
+        return max(self.ready_s + AWAKE_MIN_S, min(self.busy_until_s, runs_s))
 
 
-class _Pool:
-    def __init__(
-        self,
-        members: Sequence[Pooled],
-        demands: Mapping[str, Demand],
-        places: int,
-        seed: int,
-        requests: int,
-    ) -> None:
-        self._turns = {member.model: _Turn(member) for member in members}
-        self._demands = demands
-        self._places = places
-        self._line: list[str] = []
-        self._due_s = inf  # when somebody may be put to sleep for those in line
-        self._draw = Random(seed)  # noqa: S311 - a simulation
-        self._number = count()
-        self._events: list[tuple[float, int, str]] = []
-        self._left = dict.fromkeys(self._turns, requests)
-        self._late = dict.fromkeys(self._turns, 0)
-        self._requests = requests
+class _Place:
+    """Its members take turns there, and nowhere else."""
 
-    def run(self) -> PoolOutcome:
-        for model in self._turns:
-            self._next(model, 0.0)
-        while self._events:
-            now, _, model = heappop(self._events)
-            if now >= self._due_s:
-                self._due_s = inf
-            if model:
-                self._arrive(model, now)
-                self._next(model, now)
-            self._move(now)
-        return PoolOutcome({model: 1 - late / self._requests for model, late in self._late.items()})
+    def __init__(self, turns: Sequence[_Turn]) -> None:
+        self._turns = turns
+        self._free_s = 0.0  # from when on whoever is next may wake
+        self.late = dict.fromkeys((turn.member.model for turn in turns), 0)
 
-    def _next(self, model: str, now: float) -> None:
-        if self._left[model]:
-            self._left[model] -= 1
-            self._push(now + self._draw.expovariate(self._demands[model].rate), model)
+    def arrive(self, turn: _Turn, asked: _Asked) -> None:
+        if turn.takes:
+            self._answer(turn, asked)
+        else:
+            turn.queue.append(asked)
 
-    def _push(self, at_s: float, model: str = "") -> None:
-        heappush(self._events, (at_s, next(self._number), model))
+    def move(self, now: float) -> float | None:
+        """What is to be done at *now*; when there is more, if nobody asks before."""
+        for turn in self._turns:
+            if turn.is_falling and self._free_s <= now:
+                turn.is_falling, turn.ready_s = False, inf
+        waiting = [turn for turn in self._turns if turn.queue]
+        if not waiting:
+            return None
+        if self._free_s > now:
+            return self._free_s
+        first = min(waiting, key=lambda turn: (turn.due_s, turn.member.model))
+        holder = next((turn for turn in self._turns if turn.ready_s < inf), None)
+        if holder is None:
+            first.ready_s = now + TURN_S / 2 + first.member.wake_s
+            for asked in first.queue:
+                self._answer(first, asked)
+            first.queue.clear()
+            return self.move(now)
+        goes_s = holder.goes_s(first)
+        if goes_s > now:
+            return goes_s
+        holder.is_falling = True
+        drained_s = max(now + TURN_S / 2 + DRAIN_MIN_S, holder.busy_until_s)
+        self._free_s = drained_s + holder.member.falls_s
+        return self._free_s
 
-    def _arrive(self, model: str, now: float) -> None:
-        turn = self._turns[model]
-        turn.asked_s = now
-        if turn.ready_s < inf:
-            self._answer(turn, now)
-            return
-        turn.queue.append(now)
-        if model not in self._line:
-            self._line.append(model)
-
-    def _answer(self, turn: _Turn, at_s: float) -> None:
+    def _answer(self, turn: _Turn, asked: _Asked) -> None:
+        at_s, length = asked
+        first_s, last_s = turn.times_s(length)
         begins = max(at_s, turn.ready_s)
-        turn.busy_until_s = max(turn.busy_until_s, begins + turn.member.serves_s)
-        slo = self._demands[turn.member.model].slo
-        self._late[turn.member.model] += begins - at_s + turn.member.first_s > slo.ttft_s
+        turn.busy_until_s = max(turn.busy_until_s, begins + last_s)
+        self.late[turn.member.model] += begins - at_s + first_s > turn.demand.slo.ttft_s
 
-    def _move(self, now: float) -> None:
-        """Wakes who waits, as far as there are places."""
-        while self._line:
-            awake = [turn for turn in self._turns.values() if turn.ready_s < inf]
-            began = now
-            if len(awake) >= self._places:
-                victim = min(awake, key=lambda t: (t.leaves_s(), t.member.model))
-                if victim.leaves_s() > now:
-                    if victim.leaves_s() < self._due_s:
-                        self._due_s = victim.leaves_s()
-                        self._push(self._due_s)
-                    return
-                victim.ready_s = inf
-                began += SLEEP_S
-            turn = self._turns[self._line.pop(0)]
-            turn.ready_s = began + turn.member.wake_s
-            for at_s in turn.queue:
-                self._answer(turn, at_s)
-            turn.queue.clear()
+
+def _play(
+    place: _Place, turns: Sequence[_Turn], arrivals: Sequence[tuple[float, int, Length]]
+) -> None:
+    """*arrivals* by time, each of one of *turns*."""
+    due_s: float | None = None
+    for at_s, number, length in arrivals:
+        while due_s is not None and due_s <= at_s:
+            due_s = place.move(due_s)
+        place.arrive(turns[number], (at_s, length))
+        due_s = place.move(at_s)
+    while due_s is not None:
+        due_s = place.move(due_s)

@@ -3,9 +3,10 @@
 Needs the optional dependencies (`extra.require`).
 """
 
-from collections.abc import Mapping
-from math import ceil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+
+import msgspec
 
 from pipelines.planner.demand import Demand, Objective, longest, sampled, spread
 from pipelines.planner.fleet import Fleet
@@ -24,9 +25,11 @@ from pipelines.planner.plan import (
     quiet,
 )
 from pipelines.planner.pools import rehearse_pool
+from pipelines.planner.profiled import MeasuredFirst
 from pipelines.planner.silicon import Silicon, known_models
 from pipelines.planner.solve import Pool
-from pipelines.planner.specs import pool_name, spec_of
+from pipelines.planner.specs import overcommit, pool_name, spec_of
+from pipelines.planner.times import Worker
 from pipelines.planner.traces import TraceError, rate_of, read
 from pipelines.planner.views import (
     AlternativeView,
@@ -35,27 +38,46 @@ from pipelines.planner.views import (
     PlanView,
     PoolView,
     ShapeView,
+    TimesFrom,
 )
 from registry.errors import SpecError
 from registry.spec import to_data
+from registry.state import Profile
+
+
+class Known(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a model's step times; *like* is None where the data has none."""
+
+    source: str
+    here: MeasuredFirst
+    like: Likeness | None
+
+    def times_from(self, workers: Sequence[Worker]) -> TimesFrom:
+        """What is least sure, of all *workers*."""
+        if workers and all(map(self.here.has, workers)):
+            return TimesFrom.MEASURED
+        is_estimate = self.like is not None and self.like.is_estimate
+        return TimesFrom.ESTIMATE if is_estimate else TimesFrom.DATA
 
 
 def recommend(
     traffic: Traffic,
     fleet: Fleet,
+    profiles: Sequence[Profile] = (),
     *,
     folder: Path | None,
     objective: Objective = Objective.GOODPUT,
     seed: int = 0,
     tell: Tell = quiet,
 ) -> PlanView:
-    """Traces are found from *folder*; without one there may be none. *tell* is told what is being
-    done. Raises SpecError, where *objective* cannot be met on *fleet*, too.
+    """By what was measured on this fleet, *profiles*, where there is that. Traces are found from
+    *folder*; without one there may be none. *tell* is told what is being done. Raises SpecError,
+    where *objective* cannot be met on *fleet*, too.
     """
-    subjects, like = _subjects(traffic, folder, known_models())
+    subjects, known = _subjects(traffic, profiles, folder)
     made = plan(subjects, fleet, objective=objective, seed=seed, tell=tell)
     tell("playing the plan through")
-    return view(made, {model.name: model.source for model in traffic.models}, like)
+    return view(made, known)
 
 
 def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Demand:
@@ -87,24 +109,34 @@ def demand_of(model: ModelTraffic, folder: Path | None, where: str = "") -> Dema
 
 
 def _subjects(
-    traffic: Traffic, folder: Path | None, known: tuple[str, ...]
-) -> tuple[list[Subject], dict[str, Likeness]]:
-    subjects, like = [], {}
+    traffic: Traffic, profiles: Sequence[Profile], folder: Path | None
+) -> tuple[list[Subject], dict[str, Known]]:
+    subjects, known = [], {}
     for number, model in enumerate(traffic.models):
         where = f"models[{number}]."
-        found = _likeness(model, known, where)
-        like[model.name] = found
+        found = known[model.name] = _known(model, profiles, where)
         subjects.append(
             Subject(
                 demand=demand_of(model, folder, where),
-                times_of=scaled(Silicon(found.measured).times, found.factor),
+                times_of=found.here.times,
                 engines=model.engines,
             )
         )
-    return subjects, like
+    return subjects, known
 
 
-def _likeness(model: ModelTraffic, known: tuple[str, ...], where: str) -> Likeness:
+def _known(model: ModelTraffic, profiles: Sequence[Profile], where: str) -> Known:
+    """Raises SpecError for a model that nothing is known of."""
+    is_measured = any(profile.source == model.source for profile in profiles)
+    like = _likeness(model, known_models(), where, is_needed=not is_measured)
+    otherwise = scaled(Silicon(like.measured).times, like.factor) if like else None
+    here = MeasuredFirst(model.source, profiles, otherwise)
+    return Known(source=model.source, here=here, like=like)
+
+
+def _likeness(
+    model: ModelTraffic, known: tuple[str, ...], where: str, *, is_needed: bool
+) -> Likeness | None:
     if model.measured_as:
         if model.measured_as not in known:
             raise SpecError(
@@ -114,19 +146,22 @@ def _likeness(model: ModelTraffic, known: tuple[str, ...], where: str) -> Likene
         return Likeness(model.measured_as)
     name = model.source.partition("://")[2].partition("@")[0]
     found = likeness(name, known)
-    if found is None:
+    if found is None and is_needed:
         raise SpecError(
             f"{where}measured_as",
-            f"is missing: {name!r} is not among the measured models, and its name says no size "
-            f"(as 8B or 30B-A3B do); allowed are {', '.join(known)}",
+            f"is missing: {name!r} is not among the measured models, was not measured here "
+            "(modelyard measure), and its name says no size (as 8B or 30B-A3B do); allowed are "
+            f"{', '.join(known)}",
         )
     return found
 
 
-def view(plan: Plan, sources: Mapping[str, str], like: Mapping[str, Likeness]) -> PlanView:
+def view(plan: Plan, known: Mapping[str, Known]) -> PlanView:
     by_model = {choice.demand.model: choice.demand for choice in plan.choices}
     return PlanView(
-        models=tuple(_model(choice, by_model, sources, like) for choice in plan.choices),
+        models=tuple(
+            _model(choice, by_model, known[choice.demand.model]) for choice in plan.choices
+        ),
         pools=tuple(_pool(pool) for pool in plan.pools),
         goodput=round(plan.goodput, 3),
         objective=plan.objective,
@@ -140,32 +175,34 @@ def view(plan: Plan, sources: Mapping[str, str], like: Mapping[str, Likeness]) -
     )
 
 
-def _model(
-    choice: Choice,
-    by_model: Mapping[str, Demand],
-    sources: Mapping[str, str],
-    like: Mapping[str, Likeness],
-) -> ModelPlanView:
-    name = choice.demand.model
+def _model(choice: Choice, by_model: Mapping[str, Demand], known: Known) -> ModelPlanView:
     return ModelPlanView(
-        model=name,
+        model=choice.demand.model,
         requests_per_s=round(choice.demand.rate, 4),
         headroom=choice.demand.headroom,
         served=round(choice.served, 4),
         goodput=round(choice.goodput, 4),
-        shapes=tuple(_shape(option, choice) for option in choice.options),
+        shapes=tuple(_shape(option, choice, known) for option in choice.options),
         pool=pool_name(choice.pool) if choice.pool else "",
         why=choice.why,
-        measured_as=like[name].measured,
-        is_estimate=like[name].is_estimate,
+        measured=known.here.shapes,
+        measured_as=known.like.measured if known.like else "",
+        is_estimate=known.times_from(_workers(choice)) is TimesFrom.ESTIMATE,
         confirmed=_confirmed(choice, by_model),
-        alternatives=tuple(_alternative(one, choice) for one in choice.alternatives),
+        alternatives=tuple(_alternative(one, choice, known) for one in choice.alternatives),
         frontier=choice.frontier,
-        spec=to_data(spec_of(choice, sources[name])) if choice.options or choice.pool else None,
+        spec=to_data(spec_of(choice, known.source)) if choice.options or choice.pool else None,
     )
 
 
-def _shape(option: Option, choice: Choice) -> ShapeView:
+def _workers(choice: Choice) -> list[Worker]:
+    """Those of what was chosen."""
+    if choice.pool is not None:
+        return [one.worker for one in choice.pool.members if one.model == choice.demand.model]
+    return [part.worker for option in choice.options for part in option.parts]
+
+
+def _shape(option: Option, choice: Choice, known: Known) -> ShapeView:
     return ShapeView(
         shape=option.label,
         family="disaggregated" if option.is_disaggregated else "aggregated",
@@ -175,14 +212,15 @@ def _shape(option: Option, choice: Choice) -> ShapeView:
         rate=round(option.rate, 4),
         tokens_per_device=round(option.rate * choice.demand.answer / option.devices, 1),
         binding=option.binding,
+        times=known.times_from([part.worker for part in option.parts]),
     )
 
 
-def _alternative(one: Alternative, choice: Choice) -> AlternativeView:
+def _alternative(one: Alternative, choice: Choice, known: Known) -> AlternativeView:
     return AlternativeView(
         family=one.family,
         device_model=one.device,
-        shape=_shape(one.option, choice) if one.option else None,
+        shape=_shape(one.option, choice, known) if one.option else None,
     )
 
 
@@ -193,7 +231,7 @@ def _pool(pool: Pool) -> PoolView:
         places=pool.places,
         devices=pool.size,
         models=tuple(sorted(member.model for member in pool.members)),
-        overcommit=float(ceil(len(pool.members) / pool.places)),
+        overcommit=float(overcommit(pool)),
     )
 
 

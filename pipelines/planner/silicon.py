@@ -70,6 +70,7 @@ class _Times:
         self.kv_tokens = room.kv_tokens
         self.kv_token_bytes = room.kv_token_bytes
         self.weight_bytes = room.weight_bytes
+        self.memory_bytes = room.memory_bytes
         self.overhead_s = overhead_s
 
     def step_s(self, prompt_part: int, prompt: int, sequences: int, context: int) -> float:
@@ -144,6 +145,7 @@ class _Data:
             kv_tokens=int(kv["total_kv_size_tokens"]),
             kv_token_bytes=int(kv["kv_size_per_token_bytes"]),
             weight_bytes=int(kv["memory_breakdown"]["weights_bytes"]),
+            memory_bytes=int(key.memory_used * kv["total_gpu_capacity_bytes"]),
         )
         times = _Times(self, room, overhead_s=0.0)  # which says at once where it has no data
         times.step_s(batched_tokens, batched_tokens, 1, 1024)

@@ -1,11 +1,16 @@
 """A choice as a model spec that `apply` takes unchanged."""
 
 from collections.abc import Mapping
+from math import ceil
 from typing import TypeVar
 
+import msgspec
+
+from pipelines.engines import ENGINES
 from pipelines.planner.demand import Demand
 from pipelines.planner.options import Option, Part
 from pipelines.planner.plan import Choice
+from pipelines.planner.pools import Pooled
 from pipelines.planner.solve import Pool
 from registry.engine_args import Arg
 from registry.spec import (
@@ -18,9 +23,12 @@ from registry.spec import (
     Variant,
 )
 from registry.spec.engines import EngineName
+from registry.state import DeviceKind
 
 _BATCHED = {"vllm": "max-num-batched-tokens", "sglang": "chunked-prefill-size"}
 _WEIGHT = 100
+_GIB = 2**30
+_WHOLE = 1.08  # a device is that much more than what an engine alone takes of it, and a little
 
 Filled = TypeVar("Filled", bound=RoleSpec)
 
@@ -44,9 +52,29 @@ def pool_name(pool: Pool) -> str:
     return f"tail-{pool.device.lower()}-{pool.size}"
 
 
+def overcommit(pool: Pool) -> int:
+    """How many of its members there are for each place, at most."""
+    return ceil(len(pool.members) / pool.places)
+
+
+def claim_gib(member: Pooled, pool: Pool) -> int:
+    """Of each device: beside it sleep all others of its place, so it never wakes if it wants all of
+    it.
+    """
+    kept_bytes = (overcommit(pool) - 1) * held_asleep_bytes(member)
+    return int(min(member.memory_bytes, _WHOLE * member.memory_bytes - kept_bytes)) // _GIB
+
+
+def held_asleep_bytes(member: Pooled) -> int:
+    """What it keeps of each device while it sleeps."""
+    ways = ENGINES[EngineName(member.worker.engine)].sleeping(DeviceKind.CUDA)
+    return max((way.held_bytes for way in ways), default=0)
+
+
 def _pooled(demand: Demand, pool: Pool, source: str) -> ModelSpec:
     (member,) = (one for one in pool.members if one.model == demand.model)
     part = Part(Role.UNIFIED, 1, member.worker)
+    memory = f"{claim_gib(member, pool)}GiB"
     return ModelSpec(
         name=demand.model,
         source=source,
@@ -55,7 +83,7 @@ def _pooled(demand: Demand, pool: Pool, source: str) -> ModelSpec:
         variants=(
             Variant(
                 engine=EngineName(member.worker.engine),
-                topology=_role(Aggregated, part),
+                topology=msgspec.structs.replace(_role(Aggregated, part), memory=memory),
                 placement=Placement(device_model=pool.device),
             ),
         ),

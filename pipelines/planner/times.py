@@ -18,7 +18,8 @@ class Worker(msgspec.Struct, frozen=True, order=True):
 
 class StepTimes(Protocol):
     """Of one model on one worker. *kv_tokens* is what its KV cache has room for; a token of KV is
-    *kv_token_bytes* on each of the worker's devices, as its weights are *weight_bytes*.
+    *kv_token_bytes* on each of the worker's devices, as its weights are *weight_bytes*; in
+    all the engine takes *memory_bytes* of each.
     """
 
     def __hash__(self) -> int: ...
@@ -31,6 +32,9 @@ class StepTimes(Protocol):
 
     @property
     def weight_bytes(self) -> int: ...
+
+    @property
+    def memory_bytes(self) -> int: ...
 
     @property
     def overhead_s(self) -> float:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TextIO
 
 from pipelines.planner.demand import Length
-from pipelines.planner.rehearsal import Arrival
+from pipelines.planner.engine import Arrival
 
 REQUESTS_MAX = 1_000_000
 

@@ -1,9 +1,19 @@
 """A plan as data: what the CLI's JSON, the admin API and the console show."""
 
+from enum import StrEnum
+
 import msgspec
 
 from pipelines.planner.demand import Objective
 from pipelines.planner.frontier import FrontierPoint
+
+
+class TimesFrom(StrEnum):
+    """Where step times come from."""
+
+    MEASURED = "measured here"  # on this fleet: a profile
+    DATA = "data"  # of this model, measured elsewhere
+    ESTIMATE = "estimate"  # data of a model like it
 
 
 class ShapeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -17,6 +27,7 @@ class ShapeView(msgspec.Struct, frozen=True, kw_only=True):
     rate: float
     tokens_per_device: float
     binding: str
+    times: TimesFrom
 
 
 class AlternativeView(msgspec.Struct, frozen=True, kw_only=True):
@@ -53,7 +64,9 @@ class PoolView(msgspec.Struct, frozen=True, kw_only=True):
 
 class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
     """*requests_per_s* is what is asked, which the rest is told of; it was planned for *headroom*
-    more.
+    more. *measured_as* names the model in the data whose times it has where it was not measured
+    here, "" for none; *is_estimate*: that is another one, and the plan is made by it. *measured* is
+    what was measured here, as in ``vllm on 1x H100``.
     """
 
     model: str
@@ -64,6 +77,7 @@ class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
     shapes: tuple[ShapeView, ...]
     pool: str
     why: str
+    measured: tuple[str, ...]
     measured_as: str
     is_estimate: bool
     confirmed: ConfirmedView | None

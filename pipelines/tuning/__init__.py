@@ -1,4 +1,4 @@
-"""How engines are best set, measured on workers that run.
+"""How engines are best set and how fast they are, measured on workers that run.
 
-*knee* and *batches* are pure; *prefill* measures over HTTP; *proposed* makes a spec of the answer.
+*knee* and *batches* are pure, and *subject* says who is measured; *prefill* measures over HTTP.
 """

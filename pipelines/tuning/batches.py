@@ -9,8 +9,9 @@ from collections.abc import Sequence
 
 PROMPTS_WANTED = 8  # of a batch at most, where they are not too long for the model so
 PROMPTS_MAX = 32  # half of the connections that the admin API has for workers
-_ANSWER_TOKENS = 1
-_SPARE_TOKENS = 1  # what an engine may put in front
+MODEL_TOKENS_ASSUMED = 2048  # where an engine does not say how many a model takes
+ANSWER_TOKENS = 1
+SPARE_TOKENS = 1  # what an engine may put in front
 # Vocabularies have their special tokens at either end; no model that generates has a smaller one.
 _TOKENS = range(1_000, 30_000)
 
@@ -20,7 +21,7 @@ def lengths(tokens: int, *, shortest: int, model_tokens_max: int) -> tuple[int, 
     equal length, not shorter than *shortest* (but for the last one), not longer than the model
     takes.
     """
-    longest = model_tokens_max - _ANSWER_TOKENS - _SPARE_TOKENS
+    longest = model_tokens_max - ANSWER_TOKENS - SPARE_TOKENS
     if longest < 1:
         return ()
     each = min(longest, max(shortest, -(-tokens // PROMPTS_WANTED)))

@@ -15,9 +15,10 @@ from statistics import mean, median
 import httpx
 import msgspec
 
-from pipelines.probe import ProbeError, first_token, model_tokens_max, scrape
-from pipelines.tuning.batches import lengths, prompts
+from pipelines.probe import ProbeError, answered, model_tokens_max
+from pipelines.tuning.batches import MODEL_TOKENS_ASSUMED, lengths, prompts
 from pipelines.tuning.knee import Point
+from pipelines.tuning.least_busy import Noted, least_busy, load
 from pipelines.tuning.subject import Subject, TuneError
 from registry.state import Worker
 
@@ -26,7 +27,6 @@ TOKENS_MIN, TOKENS_MAX, TOKENS_STEP = 64, 131_072, 16
 SIZES_MAX = 16
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 60.0, 5.0, 600.0
 ROUNDS_MAX = 15
-_MODEL_TOKENS_ASSUMED = 2048
 _BATCH_TIMEOUT_S = 120.0
 POINTS_MIN = 2
 ROUNDS_MIN = 2  # behind the one that warms up, for a proposal
@@ -44,10 +44,6 @@ class Began(msgspec.Struct, frozen=True, kw_only=True, tag="began", tag_field="k
     worker: str
     tokens: tuple[int, ...]
     seconds: float
-
-
-class Noted(msgspec.Struct, frozen=True, kw_only=True, tag="noted", tag_field="kind"):
-    message: str
 
 
 class Measured(msgspec.Struct, frozen=True, kw_only=True, tag="measured", tag_field="kind"):
@@ -74,7 +70,7 @@ async def sweep(
     client: httpx.AsyncClient, subject: Subject, wish: Wish, rng: random.Random
 ) -> AsyncIterator[Step]:
     """Takes about *wish.seconds*. Raises TuneError."""
-    worker, notes = await _chosen(client, subject, force=wish.force)
+    worker, notes = await least_busy(client, subject, force=wish.force)
     batches = await _batches(client, worker, subject, wish.tokens, notes)
     yield Began(worker=worker.id, tokens=tuple(batches), seconds=wish.seconds)
     for note in notes:
@@ -89,7 +85,7 @@ async def sweep(
             if time.monotonic() >= until:
                 break
             measured = await _measure(client, worker, batches[tokens], number, rng)
-            others += await _load(client, worker) > 0
+            others += await load(client, worker) > 0
             found[tokens].append(measured)
             yield measured
     if others:
@@ -108,40 +104,6 @@ async def sweep(
     yield Swept(worker=worker.id, points=tuple(_point(found[size]) for size in sorted(found)))
 
 
-async def _chosen(
-    client: httpx.AsyncClient, subject: Subject, *, force: bool
-) -> tuple[Worker, list[str]]:
-    """The least busy one, and what is to be said of that."""
-    loads = await asyncio.gather(*(_load(client, worker) for worker in subject.workers))
-    load = min(loads)
-    worker = subject.workers[loads.index(load)]
-    only = len(subject.workers) == 1
-    if load and only and not force:
-        raise TuneError(
-            f"{worker.id} has {load} requests and is the only {subject.role} worker that is ready: "
-            "to measure it now would slow them down, and they would blur what is measured. Ask "
-            "again when it is idle, or with force"
-        )
-    note = ""
-    if load:
-        note = f"{worker.id} has {load} requests of others: they blur what is measured"
-    elif only:
-        note = (
-            f"{worker.id} is the only {subject.role} worker that is ready: requests that come "
-            "meanwhile wait for the batches that are measured"
-        )
-    return worker, [note] if note else []
-
-
-async def _load(client: httpx.AsyncClient, worker: Worker) -> int:
-    """How many requests it has. Raises TuneError."""
-    try:
-        counts = await scrape(client, worker)
-    except ProbeError as error:
-        raise TuneError(f"its metrics cannot be read: {error}") from None
-    return counts.requests_running + counts.requests_waiting
-
-
 async def _batches(
     client: httpx.AsyncClient,
     worker: Worker,
@@ -151,7 +113,7 @@ async def _batches(
 ) -> dict[int, tuple[int, ...]]:
     """By tokens, the lengths of the prompts. Raises TuneError."""
     try:
-        model_max = await model_tokens_max(client, worker) or _MODEL_TOKENS_ASSUMED
+        model_max = await model_tokens_max(client, worker) or MODEL_TOKENS_ASSUMED
     except ProbeError as error:
         raise TuneError(str(error)) from None
     bound = subject.bound
@@ -188,13 +150,13 @@ async def _measure(
     made = prompts(of, rng)
     began = time.perf_counter()
 
-    async def answered(prompt: list[int]) -> float:
-        await first_token(client, worker, prompt, _BATCH_TIMEOUT_S)
+    async def took_s(prompt: list[int]) -> float:
+        await answered(client, worker, prompt, 1, _BATCH_TIMEOUT_S)
         return time.perf_counter() - began
 
     try:
         async with asyncio.TaskGroup() as group:
-            asked = [group.create_task(answered(prompt)) for prompt in made]
+            asked = [group.create_task(took_s(prompt)) for prompt in made]
     except* ProbeError as failed:
         raise TuneError(str(failed.exceptions[0])) from None
     took = [task.result() for task in asked]

@@ -1,4 +1,6 @@
-"""Whose prefill is measured, and what of its spec the answer changes. Pure."""
+"""Who is measured, and what of its spec the answer changes. Pure."""
+
+from collections.abc import Callable
 
 import msgspec
 from msgspec.structs import replace
@@ -14,9 +16,7 @@ class TuneError(Exception):
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
-    """*workers* are the ready ones of *variant* that prefill, by their ordinals; their *role* is
-    prefill or unified.
-    """
+    """*workers* are the ready ones of *variant* in *role*, by their ordinals."""
 
     model: Model
     variant: Variant
@@ -34,15 +34,17 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
         return int(value) if isinstance(value, int) else 0
 
 
-def subject_of(snapshot: Snapshot, name: str, variant_name: str) -> Subject:
-    """Raises TuneError."""
+def subject_of(
+    snapshot: Snapshot, name: str, variant_name: str, role_of: Callable[[Variant], Role]
+) -> Subject:
+    """*role_of* says whom of a variant it is about. Raises TuneError, as that may."""
     model = next((one for one in snapshot.models if one.name == name and not one.deleted), None)
     if model is None:
         raise TuneError(f"no model named {name!r}")
     variant = _chosen(model.spec, variant_name)
     if model.spec.task is not Task.GENERATE:
         raise TuneError(f"{name} is for {model.spec.task}: it has no first token to wait for")
-    role = _prefilling(variant)
+    role = role_of(variant)
     workers = sorted(
         (
             worker
@@ -68,7 +70,8 @@ def _chosen(spec: ModelSpec, name: str) -> Variant:
     raise TuneError(f"{spec.name} has no variant {name[:80]!r}, allowed is one of {names}")
 
 
-def _prefilling(variant: Variant) -> Role:
+def prefilling(variant: Variant) -> Role:
+    """Whose prefill is measured. Raises TuneError."""
     if isinstance(variant.topology, Aggregated):
         return Role.UNIFIED
     if not isinstance(variant.topology, Disaggregated):

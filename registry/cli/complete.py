@@ -43,5 +43,9 @@ def account_names(context: click.Context, _parameter: click.Parameter, text: str
     return _names(context, "accounts", "name", text)
 
 
+def profile_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
+    return _names(context, "profiles", "id", text)
+
+
 def proposal_ids(context: click.Context, _parameter: click.Parameter, text: str) -> list[str]:
     return _names(context, "proposals", "id", text)

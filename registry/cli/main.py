@@ -15,6 +15,7 @@ from registry.cli import (
     models,
     plan,
     pools,
+    profiles,
     proposals,
     quotas,
     reading,
@@ -32,7 +33,7 @@ _SECTIONS = {
     "Models": ("plan", "diff", "apply", "rollout", "scale", "rollback", "delete"),
     "Look": ("get", "describe", "history", "usage", "logs", "events"),
     "Operate": ("keys", "accounts", "quotas", "pools", "cordon", "drain", "uncordon", "defragment"),
-    "Tune": ("sleep", "wake", "tune", "proposals"),
+    "Tune": ("sleep", "wake", "tune", "measure", "profiles", "proposals"),
     "Move": ("export", "restore"),
     "More": ("completion", "version"),
 }
@@ -56,7 +57,7 @@ for _command in (
     *(reading.get, describe.describe, usage.usage, fleet.logs, fleet.events),
     *(access.keys, accounts.accounts, quotas.quotas, pools.pools),
     *(fleet.cordon, drain.drain, fleet.uncordon, plan.defragment),
-    *(tune.tune, proposals.proposals),
+    *(tune.tune, profiles.measure, profiles.profiles, proposals.proposals),
     *(sleep.sleep, sleep.wake),
     *(transfer.export, transfer.restore),
     *(machine.completion, machine.version),
@@ -65,6 +66,7 @@ for _command in (
 
 
 reading.get.add_command(pools.get_pools)
+reading.get.add_command(profiles.get_profiles)
 
 
 def main() -> None:

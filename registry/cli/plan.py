@@ -45,6 +45,12 @@ Rows = Iterator[tuple[Cell, ...]]
     help="With --traffic: YAML of the nodes. None: those that are there.",
 )
 @click.option(
+    "--profiles",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="With --traffic: what was measured, as `get profiles -o json` writes it. None: what the "
+    "gateway has, where one is asked.",
+)
+@click.option(
     "--since",
     type=Duration(),
     default="1h",
@@ -91,7 +97,8 @@ def plan(
     would help. Without files: what is waited for now. Exit code 7 when something has no place.
 
     With --traffic: which topology each model should have on a fleet so that most of the traffic
-    is answered within its SLO. -o yaml prints specs that apply takes. With a file of the fleet as
+    is answered within its SLO, by what was measured here (`measure`) where it was. -o yaml prints
+    specs that apply takes. With a file of the fleet as
     well, no gateway is asked.
     """
     if traffic is not None:
@@ -137,7 +144,11 @@ def _recommend(
     if traffic == recommend.LIVE or fleet is None:
         with session.api() as api:
             given = recommend.live(
-                api, fleet=fleet is None, traffic=traffic == recommend.LIVE, seconds=since_s
+                api,
+                fleet=fleet is None,
+                traffic=traffic == recommend.LIVE,
+                profiles=wished["profiles"] is None,
+                seconds=since_s,
             )
         words += ["--given", "-"]
     sys.exit(recommend.run(*words, given=given))

@@ -14,10 +14,13 @@ LIVE = "live"
 View = dict[str, Any]
 
 
-def live(api: Api, *, fleet: bool, traffic: bool, seconds: int) -> View:
-    """What of both is wanted as it is now, in the planner's form. Raises CliError."""
+def live(api: Api, *, fleet: bool, traffic: bool, profiles: bool, seconds: int) -> View:
+    """What of all is wanted as it is now, in the planner's form. Raises CliError."""
     told = api.get("/recommendations/live", seconds=seconds).data
     given: View = {}
+    if profiles:
+        items = api.get("/profiles").data["items"]
+        given["profiles"] = {"items": [{"profile": item["profile"]} for item in items]}
     if fleet:
         if not told["fleet"]:
             raise RefusedError("no node answers: name a fleet with --fleet FILE")

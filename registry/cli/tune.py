@@ -1,9 +1,10 @@
 """`tune`: measures how an engine is best set, and proposes it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
+import httpx
 import msgspec
 from rich.text import Text
 
@@ -86,38 +87,43 @@ def prefill(
     body: Line = {"variant": variant, "seconds": seconds, "force": force}
     if tokens:
         body["tokens"] = tokens
-    last: Line = {}
     with (
         session.api() as api,
         api.post_stream(path("models", model, "tune-prefill"), body) as response,
     ):
-        for text in response.iter_lines():
-            last = msgspec.json.decode(text)
-            _progress(last)
-    if last.get("kind") == "failed":
-        raise RefusedError(last["message"])
-    if last.get("kind") != "tuned":
-        raise UnreachableError("the gateway ended the measurement: is it shutting down?")
+        last = last_line(response, "tuned", _progress)
     if not emit(Answer(response.status_code, msgspec.json.encode(last), last), output):
         _page(last)
 
 
-def _progress(line: Line) -> None:
-    """On stderr: what is measured, as it is."""
+def last_line(response: httpx.Response, kind: str, progress: Callable[[Line], str]) -> Line:
+    """Of a measurement's stream, which is of that *kind*; on stderr meanwhile what *progress* says
+    of each. Raises CliError where it could not be measured.
+    """
+    last: Line = {}
+    for text in response.iter_lines():
+        last = msgspec.json.decode(text)
+        said = f"note: {last['message']}" if last["kind"] == "noted" else progress(last)
+        if said:
+            click.echo(clean(said), err=True)
+    if last.get("kind") == "failed":
+        raise RefusedError(last["message"])
+    if last.get("kind") != kind:
+        raise UnreachableError("the gateway ended the measurement: is it shutting down?")
+    return last
+
+
+def _progress(line: Line) -> str:
     if line["kind"] == "began":
         sizes = ", ".join(map(str, line["tokens"]))
-        said = f"measuring {sizes} tokens on {line['worker']} for about {line['seconds']:.0f} s"
-    elif line["kind"] == "noted":
-        said = f"note: {line['message']}"
-    elif line["kind"] == "measured":
+        return f"measuring {sizes} tokens on {line['worker']} for about {line['seconds']:.0f} s"
+    if line["kind"] == "measured":
         round_name = f"round {line['round']}" if line["round"] else "warm-up"
-        said = (
+        return (
             f"{round_name}: {line['tokens']} tokens in {line['prompts']} prompts, "
             f"{line['throughput']:.0f} tokens/s, TTFT {line['ttft_s']:.3f} s"
         )
-    else:
-        return
-    click.echo(clean(said), err=True)
+    return ""
 
 
 def _page(line: Line) -> None:

@@ -45,6 +45,11 @@ from registry.state.models import (
     RolloutState,
     scales_that_stay,
 )
+from registry.state.profiles import (
+    LoadPoint,
+    Profile,
+    StoredProfile,
+)
 from registry.state.snapshot import (
     Snapshot,
 )
@@ -90,6 +95,7 @@ __all__ = [
     "KeyKind",
     "KeyLimits",
     "Lease",
+    "LoadPoint",
     "Model",
     "Node",
     "NodeReport",
@@ -100,6 +106,7 @@ __all__ = [
     "Pool",
     "Principal",
     "Priority",
+    "Profile",
     "Proposal",
     "Quota",
     "Revision",
@@ -109,6 +116,7 @@ __all__ = [
     "Session",
     "SleepMode",
     "Snapshot",
+    "StoredProfile",
     "Worker",
     "WorkerPlan",
     "account_actor",

@@ -19,6 +19,7 @@ class EventKind(StrEnum):
     ROLLOUT = "rollout"
     MODEL_SCALED = "model-scaled"
     PROPOSAL = "proposal"
+    PROFILE = "profile"
     KEY_CREATED = "key-created"
     KEY_CHANGED = "key-changed"
     KEY_ROTATED = "key-rotated"

@@ -17,11 +17,13 @@ from registry.state import (
     Pool,
     Principal,
     Priority,
+    Profile,
     Proposal,
     Quota,
     Rollout,
     Session,
     SleepMode,
+    StoredProfile,
     Worker,
 )
 from registry.store import (
@@ -30,6 +32,7 @@ from registry.store import (
     models,
     nodes,
     pools,
+    profiles,
     proposals,
     quotas,
     restoring,
@@ -274,6 +277,23 @@ class Asked(Scoped):
         """Raises NotFoundError, and ConflictError when it is decided already."""
         async with self._scopes.write(by) as write:
             return await proposals.refuse(write, proposal_id)
+
+    async def put_profile(
+        self, profile: Profile, *, model: str, variant: str, runtime: str, by: Principal
+    ) -> StoredProfile:
+        """Keeps what was measured on a worker of the model's *variant* in *runtime*, instead of
+        what was measured before of the same weights, engine, device model and count of devices.
+        Raises NotFoundError.
+        """
+        async with self._scopes.write(by) as write:
+            return await profiles.put(
+                write, profile, model=model, variant=variant, runtime=runtime, by=by
+            )
+
+    async def delete_profile(self, profile_id: str, *, by: Principal) -> StoredProfile:
+        """Raises NotFoundError."""
+        async with self._scopes.write(by) as write:
+            return await profiles.delete(write, profile_id)
 
     async def put_pool(self, pool: Pool, *, by: Principal) -> Pool:
         """Workers that a lower overcommit would not place stay. Raises SpecError."""

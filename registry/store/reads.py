@@ -13,6 +13,7 @@ from registry.state import (
     Rollout,
     Session,
     Snapshot,
+    StoredProfile,
     Worker,
 )
 from registry.store import (
@@ -22,6 +23,7 @@ from registry.store import (
     models,
     nodes,
     pools,
+    profiles,
     proposals,
     quotas,
     rollout_traffic,
@@ -175,6 +177,11 @@ class Reads(Scoped):
         """Raises NotFoundError."""
         async with self._scopes.read() as session:
             return await proposals.one(session, proposal_id)
+
+    async def profiles(self) -> tuple[StoredProfile, ...]:
+        """By source, device model, devices and engine."""
+        async with self._scopes.read() as session:
+            return await profiles.every(session)
 
     async def rollout_traffic(self, model: str, to_revision: int) -> tuple[StepTraffic, ...]:
         """What both revisions of a rollout did at its step; once the new one has all of the

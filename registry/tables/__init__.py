@@ -29,6 +29,7 @@ from registry.tables.history import (
 )
 from registry.tables.models import (
     ModelRow,
+    ProfileRow,
     ProposalRow,
     RevisionRow,
     RolloutRow,
@@ -53,6 +54,7 @@ __all__ = [
     "ModelRow",
     "NodeRow",
     "PoolRow",
+    "ProfileRow",
     "ProposalRow",
     "QuotaRow",
     "RevisionRow",

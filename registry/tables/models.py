@@ -7,6 +7,7 @@ from sqlalchemy import (
     ForeignKeyConstraint,
     Index,
     String,
+    UniqueConstraint,
     false,
     text,
 )
@@ -126,6 +127,33 @@ class ScaleRow(Base):
     workers: Mapped[int]
     reason: Mapped[str]
     at: Mapped[float]
+
+
+class ProfileRow(Base):
+    """How long steps were measured to take: *points* are LoadPoints as JSON."""
+
+    __tablename__ = "profiles"
+    __table_args__ = (
+        UniqueConstraint(
+            "source", "engine", "device_model", "devices", name="uq_profiles_measured"
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    source: Mapped[str] = mapped_column(String(1024))
+    engine: Mapped[str] = mapped_column(String(32))
+    device_model: Mapped[str] = mapped_column(String(128))
+    devices: Mapped[int]
+    model: Mapped[str] = mapped_column(ForeignKey("models.name"))
+    variant: Mapped[str] = mapped_column(String(64))
+    runtime: Mapped[str]
+    memory_bytes: Mapped[int] = mapped_column(BigInteger)
+    batched_tokens: Mapped[int]
+    kv_tokens: Mapped[int] = mapped_column(BigInteger)
+    is_kv_told: Mapped[bool]
+    points: Mapped[str]
+    measured_at: Mapped[float]
+    measured_by: Mapped[str]
 
 
 class ProposalRow(Base):

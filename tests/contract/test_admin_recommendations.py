@@ -10,8 +10,9 @@ import psutil
 import pytest
 from admin_world import ADMIN_SECRET, ME, World
 
-from pipelines.planner.views import Failed, Line, Noted, Planned
+from pipelines.planner.views import Failed, Line, Noted, Planned, TimesFrom
 from registry import spec as specs
+from registry.state import LoadPoint, Profile
 from registry.usage import UsageRecord, UsageStatus
 
 URL = "/admin/v1/recommendations"
@@ -104,6 +105,49 @@ async def test_a_model_that_is_like_nothing_measured_says_which_field_helps(clie
     assert isinstance(last, Failed)
     assert last.field == "models[0].measured_as"
     assert "Qwen/Qwen3-8B" in last.message
+
+
+@pytest.mark.timeout(300)
+async def test_what_was_measured_here_is_planned_by_though_no_data_knows_it(
+    admin: World, client: httpx.AsyncClient
+):
+    points = [
+        LoadPoint(requests=1, prompt_tokens=n, answer_tokens=1, seconds=0.01 + n / 2e4, rounds=1)
+        for n in (64, 1024)
+    ]
+    points += [
+        LoadPoint(requests=n, prompt_tokens=32, answer_tokens=32, seconds=0.01, rounds=1)
+        for n in (1, 16)
+    ]
+    strange = Profile(
+        source="hf://acme/strange",
+        engine="vllm",
+        device_model="NVIDIA H100 80GB HBM3",
+        devices=1,
+        memory_bytes=2**36,
+        batched_tokens=2048,
+        kv_tokens=100_000,
+        is_kv_told=True,
+        points=tuple(points),
+    )
+    kept = await admin.store.put_profile(
+        strange, model="smollm2", variant="default", runtime="vllm-gpu", by=ME
+    )
+    listed = (await client.get("/admin/v1/profiles", headers=HEADERS)).json()["items"]
+    assert [(one["id"], one["profile"]["devices"]) for one in listed] == [(kept.id, 1)]
+    assert listed[0]["fit"]["error"] < 0.05
+
+    asked = CHAT | {"source": strange.source}
+    (*_, last) = await ask(client, traffic={"models": [asked]}, fleet=FLEET)
+
+    assert isinstance(last, Planned), last
+    (model,) = last.plan.models
+    assert model.measured == ("vllm on 1x NVIDIA H100 80GB HBM3",)
+    assert (model.measured_as, model.is_estimate) == ("", False)
+    assert [shape.times for shape in model.shapes] == [TimesFrom.MEASURED]
+    gone = await client.delete(f"/admin/v1/profiles/{kept.id}", headers=HEADERS)
+    assert (gone.status_code, gone.json()["id"]) == (200, kept.id)
+    assert await admin.store.profiles() == ()
 
 
 async def test_one_plan_at_a_time_and_none_without_its_client(admin: World):

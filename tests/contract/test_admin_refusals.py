@@ -24,6 +24,7 @@ SCALE_PD = "PATCH /admin/v1/models/smollm2-pd/scale"
 SCALE_CANARY = "PATCH /admin/v1/models/canary/scale"
 PLAN = "POST /admin/v1/plan"
 TUNE = "POST /admin/v1/models/smollm2/tune-prefill"
+MEASURE = "POST /admin/v1/models/smollm2/measure"
 QUOTA = "PUT /admin/v1/quotas/team"
 POOL = "PUT /admin/v1/pools/tail"
 KEY = "POST /admin/v1/keys"
@@ -266,6 +267,12 @@ TABLE = [
     (TUNE, {"seconds": 1e9}, {}, 422, "seconds"),
     (TUNE, {"seconds": "60"}, {}, 422, "seconds"),
     (TUNE, {"worker": "w"}, {}, 422, "worker"),
+    ("POST /admin/v1/models/none/measure", {}, {}, 404, ""),
+    (MEASURE, b"{", {}, 400, ""),
+    (MEASURE, {"seconds": 1}, {}, 422, "seconds"),
+    (MEASURE, {"seconds": 1e9}, {}, 422, "seconds"),
+    (MEASURE, {"tokens": [512]}, {}, 422, "tokens"),
+    ("DELETE /admin/v1/profiles/none", None, {}, 404, ""),
     ("GET /admin/v1/proposals/none", None, {}, 404, ""),
     ("POST /admin/v1/proposals/none/take", None, {}, 404, ""),
     ("POST /admin/v1/proposals/none/take?force=perhaps", None, {}, 400, "force"),

@@ -191,6 +191,17 @@ def test_it_reads_the_recorded_metrics(engine):
     assert metrics.generation_tokens == 18
     assert metrics.requests_running == metrics.requests_waiting == 0
     assert engine.metrics(exposition("decode metrics after failures")).kv_transfer_failures == 6
+    assert metrics.kv_tokens == 46_592
+
+
+@every_sequential_engine
+def test_it_reads_what_the_kv_cache_has_room_for_of_older_versions_too(engine):
+    text = """
+vllm:prompt_tokens_total{engine="0"} 5.0
+vllm:cache_config_info{block_size="16",effective_attention_block_size="64",num_gpu_blocks="100"} 1.0
+"""
+    assert engine.metrics(text).kv_tokens == 1600
+    assert engine.metrics(text.replace('"100"', '"None"')).kv_tokens == 0
 
 
 @every_engine

@@ -12,8 +12,15 @@ from pipelines.engines.emulator.options import Options
 from pipelines.engines.emulator.server import Running, serve
 from pipelines.probe import probe_client
 from pipelines.tuning.knee import knee
-from pipelines.tuning.prefill import Began, Measured, Noted, Swept, Wish, sweep
-from pipelines.tuning.subject import Subject, TuneError, subject_of, with_batch
+from pipelines.tuning.least_busy import Noted
+from pipelines.tuning.prefill import Began, Measured, Swept, Wish, sweep
+from pipelines.tuning.subject import (
+    Subject,
+    TuneError,
+    prefilling,
+    subject_of,
+    with_batch,
+)
 from registry.spec import Role
 from registry.state import Phase
 
@@ -29,7 +36,7 @@ def subject(*emulators: Running, model=None, snapshot_of=None) -> Subject:
         replace(worker, url=emulator.url, token="", id=f"w{worker.plan.ordinal}")
         for worker, emulator in zip(workers, emulators, strict=False)
     ]
-    return subject_of(a_snapshot(models=[model], workers=live), "m", "")
+    return subject_of(a_snapshot(models=[model], workers=live), "m", "", prefilling)
 
 
 async def steps(of: Subject, **wish) -> list:
@@ -77,10 +84,10 @@ async def test_the_knee_of_a_known_engine_is_found():
 async def test_every_prompt_is_another_one(monkeypatch):
     asked: list[tuple[int, ...]] = []
 
-    async def note(_client, _worker, prompt, _timeout_s) -> None:
+    async def note(_client, _worker, prompt, _tokens, _timeout_s) -> None:
         asked.append(tuple(prompt))
 
-    monkeypatch.setattr("pipelines.tuning.prefill.first_token", note)
+    monkeypatch.setattr("pipelines.tuning.prefill.answered", note)
     async with serve(FAST) as emulator:
         await steps(subject(emulator), seconds=5)
 
@@ -157,7 +164,9 @@ async def test_an_engine_that_refuses_is_said_to():
 
 def test_whose_prefill_can_be_measured():
     pair = disaggregated("m", prefill=2, engine="vllm")
-    found = subject_of(a_snapshot(models=[pair], workers=workers_of(pair)), "m", "default")
+    found = subject_of(
+        a_snapshot(models=[pair], workers=workers_of(pair)), "m", "default", prefilling
+    )
     assert (found.role, [w.plan.ordinal for w in found.workers]) == (Role.PREFILL, [0, 1])
 
     for model, workers, why in (
@@ -169,14 +178,14 @@ def test_whose_prefill_can_be_measured():
     ):
         live = workers_of(model) if workers is None else workers
         with pytest.raises(TuneError, match=why):
-            subject_of(a_snapshot(models=[model], workers=live), "m", "")
+            subject_of(a_snapshot(models=[model], workers=live), "m", "", prefilling)
     with pytest.raises(TuneError, match="allowed is one of default"):
-        subject_of(a_snapshot(models=[pair], workers=workers_of(pair)), "m", "none")
+        subject_of(a_snapshot(models=[pair], workers=workers_of(pair)), "m", "none", prefilling)
 
 
 def test_the_answer_changes_the_flag_of_the_role_that_was_measured_and_nothing_else():
     def args_of(model) -> dict:
-        of = subject_of(a_snapshot(models=[model], workers=workers_of(model)), "m", "")
+        of = subject_of(a_snapshot(models=[model], workers=workers_of(model)), "m", "", prefilling)
         changed = with_batch(of, 512)
         assert changed != model.spec
         topology, before = changed.variants[0].topology, model.spec.variants[0].topology

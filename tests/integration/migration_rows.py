@@ -296,6 +296,28 @@ _TABLES: dict[str, Rows] = {
             }
         ],
     },
+    "0010": {
+        "profiles": [
+            {
+                "id": "prf",
+                "source": "hf://org/m",
+                "engine": "vllm",
+                "device_model": "NVIDIA H100",
+                "devices": 1,
+                "model": "m",
+                "variant": "default",
+                "runtime": "vllm-gpu",
+                "memory_bytes": 1,
+                "batched_tokens": 0,
+                "kv_tokens": 1,
+                "is_kv_told": True,
+                "points": "[]",
+                "measured_at": 1.0,
+                "measured_by": "alice",
+            }
+        ],
+        "events": [_event("profile")],
+    },
 }
 
 

@@ -3,16 +3,20 @@
 from collections.abc import Iterator
 
 import pytest
-from planner_world import demand, fleet, node_reports, subject
+from planner_world import demand, fleet, node_reports, subject, times_of
 from simulation.autoscaling.brain import Brain
 from simulation.planning.bursts import GROWS_MAX, at_rate, autoscaled, bursts
 from simulation.planning.headlines import pair_of
 from simulation.planning.placing import NoPlaceError, laid
+from simulation.planning.pool_rules import pool_by_rules
 from simulation.planning.router import chooser
 
 from pipelines.planner.elastic import rehearse_scaled
+from pipelines.planner.engine import Arrival
 from pipelines.planner.plan import Choice, plan
-from pipelines.planner.rehearsal import Arrival, poisson
+from pipelines.planner.pools import member_of
+from pipelines.planner.rehearsal import poisson
+from pipelines.planner.solve import Pool
 from registry.spec import Role
 
 MEAN = 6.0
@@ -106,3 +110,20 @@ def test_a_shape_without_room_is_not_said_to_have_a_place():
     option, _ = pair_of(asked)
     with pytest.raises(NoPlaceError, match="no place for default/"):
         laid(option, asked, fleet(H100=4), "hf://openai/gpt-oss-120b")
+
+
+def test_a_pool_answers_by_the_controllers_rules_as_many_in_time_as_its_rehearsal_says():
+    asked = [demand(f"m{i}", rate=0.02, ttft_s=6.0) for i in range(6)]
+    found = [member_of(one, times_of(8), "H100", "vllm", 8) for one in asked]
+    inside = tuple(one for one in found if one is not None)
+    seen = pool_by_rules(
+        Pool("H100", 1, 2, inside),
+        {one.model: one for one in asked},
+        {one.model: times_of(8) for one in asked},
+        device_gib=80,
+        seed=3,
+    )
+    assert (seen.members, seen.moves_per_hour) == (6, 0)
+    assert seen.switches_per_hour > 100
+    assert 0.8 < seen.rehearsed < 0.95
+    assert seen.by_rules == pytest.approx(seen.rehearsed, abs=0.05)

@@ -150,6 +150,7 @@ sglang:num_running_reqs{engine_type="unified",model_name="m",tp_rank="0"} 2.0
 sglang:num_queue_reqs{model_name="m"} 1.0
 sglang:num_prefill_inflight_queue_reqs{model_name="m"} 2.0
 sglang:token_usage{model_name="m"} 0.25
+sglang:max_total_num_tokens{model_name="m"} 46592.0
 sglang:kv_transfer_latency_ms_count{model_name="m"} 4.0
 sglang:num_transfer_failed_reqs_total{model_name="m"} 5.0
 sglang:prompt_tokens_total{model_name="m"} 60.0
@@ -160,6 +161,7 @@ vllm:prompt_tokens_total 900
         requests_running=2,
         requests_waiting=3,
         kv_cache_usage=0.25,
+        kv_tokens=46592,
         kv_transfers=4,
         kv_transfer_failures=5,
         prompt_tokens=60,

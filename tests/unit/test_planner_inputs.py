@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from planner_world import demand, fleet, subject
 
-from pipelines.planner.inputs import fleet_of, traffic_of
+from pipelines.planner.inputs import fleet_of, profiles_of, traffic_of
 from pipelines.planner.nearest import likeness, size_of
 from pipelines.planner.plan import plan
 from pipelines.planner.recommend import demand_of
@@ -172,3 +172,34 @@ def test_specs_are_what_apply_takes_and_share_the_traffic_by_what_variants_hold(
             if len(held) > 1:
                 share = option.rate / choice.rate
                 assert variant.weight == pytest.approx(100 * share, abs=1)
+
+
+PROFILES = """\
+{"items": [{"id": "prf_1", "measured_at": "2026-11-26T00:00:00Z", "profile": {
+  "source": "hf://org/m", "engine": "vllm", "device_model": "NVIDIA H100", "devices": 1,
+  "memory_bytes": 1000, "batched_tokens": 0, "kv_tokens": 100, "is_kv_told": true, "points": [
+  {"requests": 1, "prompt_tokens": 64, "answer_tokens": 1, "seconds": 0.1, "rounds": 1}]}}]}
+"""
+
+
+def test_profiles_are_read_as_they_are_listed():
+    (profile,) = profiles_of(PROFILES)
+    assert (profile.source, profile.points[0].seconds) == ("hf://org/m", 0.1)
+    assert profiles_of('{"items": []}') == ()
+
+
+@pytest.mark.parametrize(
+    ("part", "to", "field", "says"),
+    [
+        ('"seconds": 0.1', '"seconds": 0', "items[0].profile.points[0].seconds", "allowed is"),
+        ('"kv_tokens": 100', '"kv_tokens": 0', "items[0].profile.kv_tokens", "allowed is 1"),
+        ('"requests": 1', '"requests": "x"', "items[0].profile.points[0].requests", ""),
+        ('"items"', '"profiles"', "items", "is missing"),
+    ],
+)
+def test_profiles_that_mean_nothing_are_refused_by_their_field(part, to, field, says):
+    assert part in PROFILES
+    with pytest.raises(SpecError) as error:
+        profiles_of(PROFILES.replace(part, to))
+    assert error.value.field == field
+    assert says in error.value.message

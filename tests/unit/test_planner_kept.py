@@ -26,7 +26,7 @@ KEY = Key(
     decode_factor=1.08,
 )
 ANSWERS = Answers(
-    rooms={2048: Room(1, 2, 3)},
+    rooms={2048: Room(1, 2, 3, 4)},
     gaps={512: Gap("none", is_measured=False)},
     steps_s={(64,) * 4: 0.1},
 )
@@ -52,6 +52,7 @@ class Library:
         tokens = 300_000 * tp_size
         return {
             "total_kv_size_tokens": tokens,
+            "total_gpu_capacity_bytes": 80 * 2**30,
             "kv_size_per_token_bytes": 100_000,
             "memory_breakdown": {"weights_bytes": 16_000_000_000},
         }
@@ -178,7 +179,7 @@ def test_what_two_planners_write_is_joined_and_a_torn_write_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     one = Answers(steps_s={(0, 0, 1, 128): 0.1})
-    two = Answers(steps_s={(0, 0, 2, 128): 0.2}, rooms={512: Room(1, 2, 3)})
+    two = Answers(steps_s={(0, 0, 2, 128): 0.2}, rooms={512: Room(1, 2, 3, 4)})
     for answers in (one, two):
         Kept(tmp_path, never).write({KEY: answers})
     both = Kept(tmp_path, never).read(KEY)

@@ -5,8 +5,9 @@ import pytest
 from planner_world import Linear, demand, times_of
 
 from pipelines.planner.demand import Length, sampled, spread
+from pipelines.planner.engine import Arrival
 from pipelines.planner.rates import Aggregated, Disaggregated, rate_within
-from pipelines.planner.rehearsal import Arrival, poisson, rate_rehearsed, rehearse
+from pipelines.planner.rehearsal import poisson, rate_rehearsed, rehearse
 from pipelines.planner.times import Worker
 
 FABRIC = 25e9

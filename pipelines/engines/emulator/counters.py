@@ -4,6 +4,8 @@ from typing import Any
 
 import msgspec
 
+from pipelines.engines.emulator.kv import BLOCK_TOKENS
+
 FINISH_REASONS = ("stop", "length", "abort", "error")
 
 
@@ -25,6 +27,7 @@ def exposition(
     running: int,
     waiting: int,
     kv_usage: float,
+    kv_blocks: int,
     kv_expired: int,
     with_transfers: bool,
 ) -> bytes:
@@ -49,6 +52,9 @@ def exposition(
         if not name.endswith("_sum"):  # its _count has named the family
             lines.append(f"# TYPE vllm:{name.removesuffix('_count')} {kind}")
         lines.append(f"vllm:{name}{{{labels}}} {float(value)}")
+    lines.append("# TYPE vllm:cache_config_info gauge")
+    sizes = f'block_size="{BLOCK_TOKENS}",engine="0",num_gpu_blocks="{kv_blocks}"'
+    lines.append(f"vllm:cache_config_info{{{sizes}}} 1.0")
     lines.append("# TYPE vllm:request_success_total counter")
     lines += [
         f'vllm:request_success_total{{{labels},finished_reason="{reason}"}} {float(count)}'

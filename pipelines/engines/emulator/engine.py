@@ -149,6 +149,7 @@ class Emulator:
             running=self.batch.running + len(self._hanging),
             waiting=self.batch.waiting + len(self._reads),
             kv_usage=min(1.0, used / self.options.kv_blocks),
+            kv_blocks=self.options.kv_blocks,
             kv_expired=self.leases.expired,
             with_transfers=self.options.role is not Role.UNIFIED,
         )

@@ -14,7 +14,7 @@ import msgspec
 from pipelines.engines.emulator.ask import Transfer
 
 _LINE_BYTES_MAX = 2**20
-_BLOCK_TOKENS = 16
+BLOCK_TOKENS = 16
 
 
 class KvError(Exception):
@@ -117,7 +117,7 @@ class Leases:
 
 
 def blocks_of(tokens: int) -> int:
-    return -(-tokens // _BLOCK_TOKENS)
+    return -(-tokens // BLOCK_TOKENS)
 
 
 async def read_remote(transfer: Transfer, *, timeout_s: float) -> int:

@@ -14,9 +14,10 @@ from simulation.autoscaling.brain import Brain
 from simulation.planning.router import chooser
 
 from pipelines.planner.elastic import rehearse_scaled
+from pipelines.planner.engine import Arrival
 from pipelines.planner.options import Option
 from pipelines.planner.plan import Choice
-from pipelines.planner.rehearsal import Arrival, rehearse
+from pipelines.planner.rehearsal import rehearse
 from pipelines.planner.specs import spec_of
 from registry.state import Model
 

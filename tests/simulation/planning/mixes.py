@@ -7,9 +7,9 @@ import msgspec
 from simulation.routing.trace import read_trace, replayed
 
 from pipelines.planner.demand import Demand, Length, longest, sampled
+from pipelines.planner.engine import Arrival
 from pipelines.planner.fleet import Fleet, NodeKind
 from pipelines.planner.plan import Subject
-from pipelines.planner.rehearsal import Arrival
 from pipelines.planner.silicon import Silicon
 from pipelines.planner.traces import read
 from registry.spec.demand import Slo

@@ -108,6 +108,13 @@ def _tail(tail: Tail, console: Console) -> None:
     ):
         table.add_row(name, str(devices), f"{devices / tail.dedicated:.0%}")
     console.print(table)
+    for pool in tail.pools:
+        console.print(
+            f"{pool.members} models in {pool.places} places, first token in time: "
+            f"{pool.rehearsed:.1%} of the requests by the rehearsal (the worst model "
+            f"{pool.rehearsed_least:.1%}), {pool.by_rules:.1%} by the controller's rules "
+            f"({pool.by_rules_least:.1%}), {pool.moves_per_hour:g} moves an hour"
+        )
     if tail.served < ALL:
         console.print(f"not comparable: only {tail.served:.1%} is served")
 

@@ -6,7 +6,8 @@ from random import Random
 from gateway.routing.endpoint import Endpoint
 from gateway.routing.load import Load as Carried
 from gateway.routing.pick import least_loaded
-from pipelines.planner.rehearsal import Choose, Load
+from pipelines.planner.engine import Load
+from pipelines.planner.rehearsal import Choose
 from registry.spec import Role
 
 

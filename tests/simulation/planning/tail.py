@@ -3,7 +3,9 @@
 from collections.abc import Callable
 
 import msgspec
+from planner_world import MEMORY_GIB
 from simulation.planning.mixes import Member, lengths
+from simulation.planning.pool_rules import PoolSeen, pool_by_rules
 
 from pipelines.planner.demand import Demand
 from pipelines.planner.fleet import Fleet, NodeKind
@@ -13,6 +15,7 @@ from pipelines.planner.silicon import Silicon
 from registry.spec.demand import Slo
 
 MODELS = 40
+OTHER_SEED = 101  # not the one that the plan was rehearsed with
 EXPONENT = 1.2  # of the popularity: the tenth model is asked a sixteenth as often as the first
 TOTAL_RATE = 5.0  # requests a second of all
 SLO = Slo(ttft_s=5.0, tpot_s=0.05)  # whoever asks for a rare model bears that it wakes
@@ -36,6 +39,7 @@ class Tail(msgspec.Struct, frozen=True, kw_only=True):
     pooled: int  # the same, and pools
     places: int
     members: int
+    pools: tuple[PoolSeen, ...]
     kinds: dict[str, int]
     served: float
 
@@ -66,12 +70,20 @@ def tail(seed: int, tell: Callable[[str], None]) -> Tail:
     mixed = planned(every, pools=False)
     tell("pooled")
     pooled = planned(every, pools=True)
+    tell("pools by the controller's rules")
+    by_model = {demand.model: demand for demand in demands}
+    times_of = {subject.demand.model: subject.times_of for subject in subjects}
+    seen = tuple(
+        pool_by_rules(pool, by_model, times_of, device_gib=MEMORY_GIB[pool.device], seed=OTHER_SEED)
+        for pool in pooled.pools
+    )
     return Tail(
         dedicated=dedicated.devices,
         mixed=mixed.devices,
         pooled=pooled.devices,
         places=sum(pool.places for pool in pooled.pools),
         members=sum(len(pool.members) for pool in pooled.pools),
+        pools=seen,
         kinds=dict(pooled.devices_by_model),
         served=min(
             sum(choice.served for choice in made.choices) / MODELS
@@ -86,7 +98,7 @@ def _subject(rank: int) -> Subject:
     member = Member(model, "conv", weights[rank])
     return Subject(
         demand=Demand(
-            model=f"{rank:02} {member.name}",
+            model=f"{rank:02}-{model.rpartition('/')[2]}",
             rate=TOTAL_RATE * weights[rank] / sum(weights),
             lengths=lengths(member.trace),
             slo=SLO,

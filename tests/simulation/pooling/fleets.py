@@ -138,11 +138,14 @@ class Pooled:
         sleeps: Sleeps,
         awake_min_s: float,
         ttft_s: float = TTFT_S,
+        overcommit: float = OVERCOMMIT,
+        device_gib: int = DEVICE_GIB,
     ) -> None:
         self._served = {model.name: model for model in models}
         self._sleeps = sleeps
-        self._pool = Pool(name="tail", overcommit=OVERCOMMIT, awake_min_s=awake_min_s)
-        self._devices = tuple(_device(number) for number in range(devices))
+        self._pool = Pool(name="tail", overcommit=overcommit, awake_min_s=awake_min_s)
+        self._device_bytes = device_gib * GIB
+        self._devices = tuple(_device(number, device_gib) for number in range(devices))
         self._models = tuple(_model(model, ttft_s) for model in models)
         self._workers: dict[str, Worker] = {}
         self._held: dict[str, int] = {}
@@ -246,7 +249,7 @@ class Pooled:
         held: Counter[str] = Counter()
         for name, size in self._held.items():
             held[self._on[name]] += size
-        assert all(size <= DEVICE_GIB * GIB for size in held.values()), "oversold"
+        assert all(size <= self._device_bytes for size in held.values()), "oversold"
 
     def _enter(self, name: str, phase: Phase, *, ready_at: float | None = None) -> None:
         worker = self._workers[name]
@@ -287,7 +290,7 @@ class Pooled:
         ]
 
 
-def _device(number: int) -> Device:
+def _device(number: int, device_gib: int) -> Device:
     node, index = f"n{number // DEVICES_A_NODE}", number % DEVICES_A_NODE
     return Device(
         id=f"{node}/cuda{index}",
@@ -295,7 +298,7 @@ def _device(number: int) -> Device:
         index=index,
         kind=DeviceKind.CUDA,
         model="H100",
-        memory_bytes=DEVICE_GIB * GIB,
+        memory_bytes=device_gib * GIB,
     )
 
 

@@ -754,7 +754,7 @@ export interface paths {
         put?: never;
         /**
          * Recommend
-         * @description Which topology each model should have, for this traffic, on this fleet or on the nodes that are there. A stream, one JSON object a line, told apart by `kind`: noted while it works, then planned or failed. It ends when the client goes.
+         * @description Which topology each model should have, for this traffic, on this fleet or on the nodes that are there, by what was measured here where it was. A stream, one JSON object a line, told apart by `kind`: noted while it works, then planned or failed. It ends when the client goes.
          */
         post: operations["recommend"];
         delete?: never;
@@ -777,6 +777,66 @@ export interface paths {
          * @description Measures throughput and time to the first token over batched prompt tokens on a ready worker, and proposes the smallest batch that saturates it. A stream, one JSON object a line, told apart by `kind`: began, noted, measured, then tuned or failed. It ends when the client goes.
          */
         post: operations["tunePrefill"];
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/profiles/{profile_id}": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        post?: never;
+        /**
+         * DeleteProfile
+         * @description The planner goes by its data again.
+         */
+        delete: operations["deleteProfile"];
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/profiles": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        /**
+         * ListProfiles
+         * @description Of each weights, engine, device model and count of devices the newest measurement.
+         */
+        get: operations["listProfiles"];
+        put?: never;
+        post?: never;
+        delete?: never;
+        options?: never;
+        head?: never;
+        patch?: never;
+        trace?: never;
+    };
+    "/admin/v1/models/{name}/measure": {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        get?: never;
+        put?: never;
+        /**
+         * Measure
+         * @description Gives a ready worker loads of prompts and of answers, and keeps how long its steps take, for the planner. A stream, one JSON object a line, told apart by `kind`: began, noted, measured, then profiled or failed. It ends when the client goes.
+         */
+        post: operations["measure"];
         delete?: never;
         options?: never;
         head?: never;
@@ -1820,6 +1880,7 @@ export interface components {
             requests_running: number;
             requests_waiting: number;
             kv_cache_usage: number;
+            kv_tokens: number;
             kv_transfers: number;
             kv_transfer_failures: number;
             prompt_tokens: number;
@@ -1845,7 +1906,7 @@ export interface components {
          * EventKind
          * @enum {string}
          */
-        EventKind: "model-applied" | "model-deleted" | "node-changed" | "worker-placed" | "worker-phase" | "model-condition" | "quota-changed" | "pool-changed" | "leader-changed" | "rollout" | "model-scaled" | "proposal" | "key-created" | "key-changed" | "key-rotated" | "key-revoked" | "account-changed" | "sign-in";
+        EventKind: "model-applied" | "model-deleted" | "node-changed" | "worker-placed" | "worker-phase" | "model-condition" | "quota-changed" | "pool-changed" | "leader-changed" | "rollout" | "model-scaled" | "proposal" | "profile" | "key-created" | "key-changed" | "key-rotated" | "key-revoked" | "account-changed" | "sign-in";
         /** EventList */
         EventList: {
             items: components["schemas"]["EventView"][];
@@ -1868,6 +1929,16 @@ export interface components {
             role: components["schemas"]["Role"];
             ordinal: number;
             url: string;
+        };
+        /** Fit */
+        Fit: {
+            base_s: number;
+            prompt_token_s: number;
+            prompt_token_length_s: number;
+            sequence_s: number;
+            context_token_s: number;
+            overhead_s: number;
+            error: number;
         };
         /** Fleet */
         Fleet: {
@@ -2030,6 +2101,14 @@ export interface components {
             models: components["schemas"]["ModelsEvent"];
             flow: components["schemas"]["FlowView"];
             event: components["schemas"]["EventView"];
+        };
+        /** LoadPoint */
+        LoadPoint: {
+            requests: number;
+            prompt_tokens: number;
+            answer_tokens: number;
+            seconds: number;
+            rounds: number;
         };
         /** ModelList */
         ModelList: {
@@ -2754,6 +2833,33 @@ export interface components {
             name: string;
             sentence: string;
             advice: string;
+        };
+        /** Profile */
+        Profile: {
+            source: string;
+            engine: string;
+            device_model: string;
+            devices: number;
+            memory_bytes: number;
+            batched_tokens: number;
+            kv_tokens: number;
+            is_kv_told: boolean;
+            points: components["schemas"]["LoadPoint"][];
+        };
+        /** ProfileList */
+        ProfileList: {
+            items: components["schemas"]["ProfileView"][];
+        };
+        /** ProfileView */
+        ProfileView: {
+            id: string;
+            model: string;
+            variant: string;
+            runtime: string;
+            measured_at: string;
+            measured_by: string;
+            profile: components["schemas"]["Profile"];
+            fit: components["schemas"]["Fit"];
         };
         /**
          * Promote
@@ -9541,6 +9647,252 @@ export interface operations {
                      */
                     tokens?: number[];
                     /** @default 60 */
+                    seconds?: number;
+                    /** @default false */
+                    force?: boolean;
+                };
+            };
+        };
+        responses: {
+            /** @description Stream Response */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/x-ndjson": unknown;
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Too many streams are followed */
+            429: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    deleteProfile: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                profile_id: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProfileView"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Somebody else wrote in between */
+            409: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description If-Match or If-None-Match does not hold */
+            412: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description The body is too large */
+            413: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    listProfiles: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path?: never;
+            cookie?: never;
+        };
+        requestBody?: never;
+        responses: {
+            /** @description Request fulfilled, document follows */
+            200: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ProfileList"];
+                };
+            };
+            /** @description The request is malformed */
+            400: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No admin key and no session, or one that opens nothing here */
+            401: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description Only for the admin role; or a browser asks, and not from the console's page */
+            403: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description No such object */
+            404: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+            /** @description A value is not allowed; `field` names it */
+            422: {
+                headers: {
+                    [name: string]: unknown;
+                };
+                content: {
+                    "application/json": components["schemas"]["ErrorView"];
+                };
+            };
+        };
+    };
+    measure: {
+        parameters: {
+            query?: never;
+            header?: never;
+            path: {
+                name: string;
+            };
+            cookie?: never;
+        };
+        requestBody?: {
+            content: {
+                "application/json": {
+                    /** @default  */
+                    variant?: string;
+                    /** @default 120 */
                     seconds?: number;
                     /** @default false */
                     force?: boolean;

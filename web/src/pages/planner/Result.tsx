@@ -85,7 +85,7 @@ function Row({ model }: { model: ModelPlan }) {
   return (
     <Table.Tr>
       <Table.Td>
-        {model.model} <Estimate of={model} />
+        {model.model} <TimesFrom of={model} />
       </Table.Td>
       <Table.Td>
         {each((shape) => (
@@ -123,8 +123,15 @@ function Row({ model }: { model: ModelPlan }) {
   );
 }
 
-function Estimate({ of }: { of: ModelPlan }) {
-  if (!of.is_estimate) return null;
+function TimesFrom({ of }: { of: ModelPlan }) {
+  if (!of.is_estimate) {
+    if (!of.shapes.some((shape) => shape.times === "measured here")) return null;
+    return (
+      <Text size="xs" c="dimmed">
+        by times measured here
+      </Text>
+    );
+  }
   return (
     <>
       <Badge size="xs" variant="outline" color="orange" tt="none">

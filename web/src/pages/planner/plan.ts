@@ -6,6 +6,9 @@ export type Family = "aggregated" | "disaggregated";
 
 export const FAMILIES: readonly Family[] = ["aggregated", "disaggregated"];
 
+/** Where step times come from: this fleet, data of this model, data of one like it. */
+export type Times = "measured here" | "data" | "estimate";
+
 /** A topology with its sizes. *rate* in requests a second within the SLO. */
 export type Shape = {
   shape: string;
@@ -16,6 +19,7 @@ export type Shape = {
   rate: number;
   tokens_per_device: number;
   binding: string;
+  times: Times;
 };
 
 /** The fewest devices of this kind and family that serve all of the traffic alone, if any do. */
