@@ -234,25 +234,21 @@ class _Problem:
         return part
 
     def _fit(self, device: str, pairs: list[tuple[Option, cp_model.IntVar]]) -> None:
-        """Workers of each size are counted over all models and laid into the islands."""
-        needs = defaultdict(list)
+        """All sizes divide the larger ones. So, laid largest first, workers find places whenever
+        those of at least each size need no more than the islands hold in parts of that size.
+        """
+        needs: dict[int, list[cp_model.LinearExprT]] = defaultdict(list)
         for option, taken in pairs:
             for part in option.parts:
-                needs[part.worker.devices].append(part.workers * taken)
+                needs[part.worker.devices].append(part.devices * taken)
         for (where, size), places in self._places.items():
             if where == device:
-                needs[size].append(1 * places)
+                needs[size].append(size * places)
         islands = [size for size, _ in self._fleet.bins(device)]
-        room: list[list[cp_model.LinearExprT]] = [[] for _ in islands]
-        for size, wanted in needs.items():
-            held = []
-            for i, island in enumerate(islands):
-                here = self.model.new_int_var(0, island // size, f"{device} {size} in {i}")
-                room[i].append(size * here)
-                held.append(here)
-            self.model.add(sum(wanted) <= sum(held))
-        for island, laid in zip(islands, room, strict=True):
-            self.model.add(sum(laid) <= island)
+        wanted: list[cp_model.LinearExprT] = []
+        for size in sorted(needs, reverse=True):
+            wanted += needs[size]
+            self.model.add(sum(wanted) <= sum(island // size * size for island in islands))
 
 
 def _mills(cost: float) -> int:

@@ -59,7 +59,7 @@ def refuse_short(
 
 def _short(demand: Demand, solution: Solution, every: Sequence[Option], gaps: Gaps) -> str:
     held, wanted = solution.held(demand), demand.planned.rate
-    spare = f", its headroom included: {demand.rate:g}" if demand.headroom else ""
+    spare = f" ({demand.rate:g} and headroom)" if demand.headroom else ""
     return (
         f"{demand.model} has {held:.3g} of {wanted:.3g} requests/s{spare} "
         f"({held / wanted:.0%}; {why(demand, solution, every, gaps)})"

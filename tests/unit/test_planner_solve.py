@@ -141,6 +141,27 @@ def test_a_worker_is_not_laid_over_two_islands():
     assert solve(asked, wide, halves).served == 0.0
 
 
+def test_what_is_left_of_several_islands_is_no_place_for_a_worker():
+    sixes = Fleet(nodes=(NodeKind(device_model="H100", count=2, devices=6),))
+    asked = [demand("a", rate=5.0)]
+    assert solve(asked, [option("a", "H100", 4, 2, 5.0)], sixes).served == 1.0
+    assert solve(asked, [option("a", "H100", 4, 3, 5.0)], sixes).served == 0.0
+
+
+def test_a_fleet_of_a_thousand_nodes_is_solved_as_one_that_is_just_large_enough():
+    every = [
+        option(name, device, size, workers, rate * workers * size)
+        for name in "abc"
+        for device, rate in (("H100", 1.0), ("L40S", 0.4))
+        for size in SIZES
+        for workers in (1, 2, 3, 5)
+    ]
+    demands = [demand(name, rate=r) for name, r in (("a", 4.0), ("b", 7.0), ("c", 11.0))]
+    small, large = (solve(demands, every, fleet(H100=n, L40S=n)) for n in (24, 8000))
+    assert small.served == large.served == 3.0
+    assert small.devices == large.devices
+
+
 @pytest.mark.parametrize("count", [2, 4, 8])
 def test_options_have_room_on_the_fleet_and_none_is_beaten_by_another(count):
     found = options(
