@@ -1,5 +1,6 @@
 """A choice as a model spec that `apply` takes unchanged."""
 
+import re
 from collections.abc import Mapping
 from math import ceil
 from typing import TypeVar
@@ -27,7 +28,8 @@ from registry.state import DeviceKind
 
 _BATCHED = {"vllm": "max-num-batched-tokens", "sglang": "chunked-prefill-size"}
 _WEIGHT = 100
-_GIB = 2**30
+_GIB, _MIB = 2**30, 2**20
+_NAMED_CHARS_MAX = 48
 _WHOLE = 1.08  # a device is that much more than what an engine alone takes of it, and a little
 
 Filled = TypeVar("Filled", bound=RoleSpec)
@@ -49,7 +51,12 @@ def spec_of(choice: Choice, source: str) -> ModelSpec:
 
 
 def pool_name(pool: Pool) -> str:
-    return f"tail-{pool.device.lower()}-{pool.size}"
+    return f"tail-{_in_a_name(pool.device)}-{pool.size}"
+
+
+def _in_a_name(device: str) -> str:
+    """Nodes that are there call their devices as the maker does: ``NVIDIA H100 80GB HBM3``."""
+    return re.sub(r"[^a-z0-9_]+", "-", device.lower())[:_NAMED_CHARS_MAX].strip("-_") or "device"
 
 
 def overcommit(pool: Pool) -> int:
@@ -58,11 +65,16 @@ def overcommit(pool: Pool) -> int:
 
 
 def claim_gib(member: Pooled, pool: Pool) -> int:
+    return claim_bytes(member, pool) // _GIB
+
+
+def claim_bytes(member: Pooled, pool: Pool) -> int:
     """Of each device: beside it sleep all others of its place, so it never wakes if it wants all of
-    it.
+    it. Not less than half of what it takes alone: where more sleep there, placing them says so.
     """
+    whole = member.memory_bytes
     kept_bytes = (overcommit(pool) - 1) * held_asleep_bytes(member)
-    return int(min(member.memory_bytes, _WHOLE * member.memory_bytes - kept_bytes)) // _GIB
+    return int(min(whole, max(whole / 2, _WHOLE * whole - kept_bytes)))
 
 
 def held_asleep_bytes(member: Pooled) -> int:
@@ -74,7 +86,8 @@ def held_asleep_bytes(member: Pooled) -> int:
 def _pooled(demand: Demand, pool: Pool, source: str) -> ModelSpec:
     (member,) = (one for one in pool.members if one.model == demand.model)
     part = Part(Role.UNIFIED, 1, member.worker)
-    memory = f"{claim_gib(member, pool)}GiB"
+    claimed = claim_bytes(member, pool)
+    memory = f"{claimed // _GIB}GiB" if claimed >= _GIB else f"{claimed // _MIB}MiB"
     return ModelSpec(
         name=demand.model,
         source=source,
@@ -93,7 +106,7 @@ def _pooled(demand: Demand, pool: Pool, source: str) -> ModelSpec:
 def _variant(option: Option, rates: Mapping[str, float]) -> Variant:
     is_only = len(rates) == 1
     return Variant(
-        name="default" if is_only else option.device.lower(),
+        name="default" if is_only else _in_a_name(option.device),
         weight=_WEIGHT if is_only else max(1, round(_WEIGHT * option.rate / sum(rates.values()))),
         engine=EngineName(option.engine),
         topology=_topology(option),

@@ -9,8 +9,8 @@ from pipelines.planner.solve import Solution
 from registry.errors import SpecError
 
 UNMEASURED = (
-    "nothing has been measured of it on the devices of this fleet: measure one, or name a like "
-    "model with measured_as"
+    "nothing has been measured of it on the devices of this fleet: measure it there (modelyard "
+    "measure), or name a like model with measured_as"
 )
 
 

@@ -144,6 +144,15 @@ def test_a_fleet_may_name_its_devices_in_part_but_in_whole_words():
         assert here.has(Worker("vllm", device, 1, 2048)) == found, device
 
 
+def test_a_profile_of_the_very_same_device_goes_before_those_named_in_part():
+    other = a_profile(device_model="NVIDIA A100 NVL", kv_tokens=1)
+    same = a_profile(device_model="NVIDIA A100", kv_tokens=2)
+
+    here = MeasuredFirst("hf://org/m", [other, same], None)
+
+    assert here.times(Worker("vllm", "NVIDIA A100", 1, 2048)).kv_tokens == 2
+
+
 def test_what_was_measured_goes_before_the_data_which_has_the_sizes_that_it_lacks():
     here = MeasuredFirst("hf://org/m", [a_profile()], elsewhere)
 

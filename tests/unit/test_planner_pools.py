@@ -7,7 +7,7 @@ import pytest
 from planner_world import demand, fleet, subject, times_of
 
 from pipelines.drains import DRAIN_MIN_S
-from pipelines.planner.plan import plan
+from pipelines.planner.plan import Choice, plan
 from pipelines.planner.pools import (
     AWAKE_MIN_S,
     TURN_S,
@@ -16,6 +16,7 @@ from pipelines.planner.pools import (
     member_of,
     rehearse_pool,
 )
+from pipelines.planner.solve import Pool
 from pipelines.planner.specs import held_asleep_bytes, overcommit, pool_name, spec_of
 from registry import spec as specs
 from registry.spec import Slo
@@ -116,6 +117,23 @@ def test_a_member_awake_leaves_room_for_what_all_others_of_its_place_keep_asleep
         kept_bytes = 5 * held_asleep_bytes(pool.members[0])
         assert kept_bytes > 0
         assert 60 * 2**30 < role.memory_bytes <= 79 * 2**30 - kept_bytes
+
+
+@pytest.mark.parametrize(("alone_bytes", "claimed"), [(2**28, "128MiB"), (4 * 2**30, "2GiB")])
+def test_who_takes_little_claims_at_least_half_of_it(alone_bytes: int, claimed: str):
+    asked = tail(20, 0.001)
+    inside = [msgspec.structs.replace(one, memory_bytes=alone_bytes) for one in members(asked)]
+    pool = Pool("NVIDIA H100 80GB HBM3", 1, 1, tuple(inside))
+
+    made = spec_of(
+        Choice(demand=asked[0], options=(), pool=pool, alternatives=(), frontier=(), why=""),
+        "hf://org/m",
+    )
+
+    ((_, role),) = made.variants[0].topology.roles()
+    assert role.memory == claimed
+    assert made.pool == "tail-nvidia-h100-80gb-hbm3-1"
+    assert made.variants[0].placement.device_model == pool.device
 
 
 def test_who_shares_a_place_waits_until_the_other_one_has_left_and_no_longer():
