@@ -124,7 +124,7 @@ def _point(point: Line) -> tuple[Cell, ...]:
 
 @click.group()
 def profiles() -> None:
-    """Manage measured step times; `get profiles` lists them, `measure` makes one."""
+    """Manage measured step times."""
 
 
 @profiles.command("delete")

@@ -21,6 +21,16 @@ LONG = (
     "The capital of Germany is Berlin. The capital of Italy is Rome. The capital of Spain is "
     "Madrid. The capital of Portugal is Lisbon. The capital of France is"
 )
+TRAFFIC = """
+models:
+  - name: planned
+    source: {source}
+    engines: [vllm]
+    requests_per_s: 0.05
+    prompt_tokens: 100
+    answer_tokens: 20
+    slo: {{ttft_s: 10, tpot_s: 2}}
+"""
 READY_S = 600.0
 REPLACED_S = 300.0
 
@@ -151,6 +161,23 @@ def test_a_prompt_goes_where_its_kv_is(yard):
         eventually("told", lambda: yard.metric("modelyard_kv_events_total", kind="applied") >= 4)
         assert {number: who(number) for number in range(6)} == first
     assert yard.metric("modelyard_kv_events_total", kind="bad") == 0
+
+
+def test_an_engine_is_measured_and_planned_by(yard, tmp_path):
+    yard.cli("measure", "smollm2", "--seconds", "30s")
+    (kept,) = json.loads(yard.cli("get", "profiles", "-o", "json").stdout)["items"]
+    profile, fit = kept["profile"], kept["fit"]
+    assert (profile["engine"], profile["is_kv_told"]) == ("vllm", True)
+    assert {point["answer_tokens"] > 1 for point in profile["points"]} == {True, False}
+    assert fit["error"] < 0.5, "the median of what the fit misses a point by"
+
+    traffic, fleet = tmp_path / "traffic.yaml", tmp_path / "fleet.yaml"
+    traffic.write_text(TRAFFIC.format(source=profile["source"]))
+    fleet.write_text(f"nodes: [{{device_model: {profile['device_model']}, devices: 4}}]")
+    plan = yard.cli("plan", f"--traffic={traffic}", f"--fleet={fleet}", "-o", "json").stdout
+    (shape,) = json.loads(plan)["models"][0]["shapes"]
+    assert (shape["engine"], shape["times"]) == ("vllm", "measured here")
+    yard.cli("profiles", "delete", kept["id"])
 
 
 def test_a_stream_whose_worker_is_killed_is_completed_by_another(yard):
