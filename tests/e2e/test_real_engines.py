@@ -171,11 +171,10 @@ def test_an_engine_is_measured_and_planned_by(yard, tmp_path):
     assert {point["answer_tokens"] > 1 for point in profile["points"]} == {True, False}
     assert fit["error"] < 0.5, "the median of what the fit misses a point by"
 
-    traffic, fleet = tmp_path / "traffic.yaml", tmp_path / "fleet.yaml"
+    traffic = tmp_path / "traffic.yaml"
     traffic.write_text(TRAFFIC.format(source=profile["source"]))
-    fleet.write_text(f"nodes: [{{device_model: {profile['device_model']}, devices: 4}}]")
-    plan = yard.cli("plan", f"--traffic={traffic}", f"--fleet={fleet}", "-o", "json").stdout
-    (shape,) = json.loads(plan)["models"][0]["shapes"]
+    plan = json.loads(yard.cli("plan", f"--traffic={traffic}", "-o", "json").stdout)
+    (shape,) = plan["models"][0]["shapes"]
     assert (shape["engine"], shape["times"]) == ("vllm", "measured here")
     yard.cli("profiles", "delete", kept["id"])
 

@@ -39,7 +39,7 @@ def _run(options: argparse.Namespace) -> int:
     long = None if options.no_tail else tail(options.seed, _teller("tail"))
     report = Report(seed=options.seed, contests=found, headlines=rows, tail=long)
     sys.stderr.write("\r" + " " * 78 + "\r")
-    show(report, Console(width=140))
+    show(report, Console(width=176))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_bytes(msgspec.json.format(msgspec.json.encode(report)) + b"\n")
     kept = all(who.confirmed >= CONFIRMED_MIN for one in found for who in one.contestants)
