@@ -44,7 +44,7 @@ _ANSWER_TOKENS = 1  # of loads that show what prompts take
 def measure(
     session: Session, model: str, *, variant: str, seconds: int, force: bool, output: str
 ) -> None:
-    """Measure how long the steps of a model's engine take, for `plan --traffic`.
+    """Measure how long a model's steps take, for `plan --traffic`.
 
     A ready worker of an aggregated variant is given prompts and answers, alone and many at once.
     What is seen is kept (`get profiles`): the planner goes by it, before any data from elsewhere,
