@@ -1,4 +1,4 @@
-"""Measuring the steps of an emulator: a prompt takes 0.1 s + T / 20,000, a token 20 ms."""
+"""Measuring the steps of an emulator: a prompt takes 0.1 s + T / 5,000, a token 20 ms."""
 
 import asyncio
 import random
@@ -20,7 +20,8 @@ from pipelines.tuning.subject import Subject, TuneError, subject_of
 from registry.state import Claim, Device, DeviceKind, Snapshot
 
 FAST = Options(model="m", max_model_len=1024, tpot_ms=5)
-PACED = replace(FAST, ttft_ms=100, tpot_ms=20, prefill_tokens_per_s=20_000)
+PACED = replace(FAST, ttft_ms=100, tpot_ms=20, prefill_tokens_per_s=5_000)
+LATE = 2.0  # times what it was told to take: a busy machine
 
 
 def world_of(*emulators: Running, **changes) -> Snapshot:
@@ -82,10 +83,11 @@ async def test_the_steps_of_a_known_engine_are_found():
     assert profile.memory_bytes == 2**28
     answered = [point for point in profile.points if point.answer_tokens > 1]
     assert max(point.requests for point in answered) == 64
-    assert all(point.seconds == pytest.approx(0.020, rel=0.25) for point in answered)
+    assert all(0.018 < point.seconds < 0.020 * LATE for point in answered)
     found = fit(profile)
-    assert found.step_s(0, 0, 8, 500) == pytest.approx(0.020, rel=0.25)
-    assert found.prompt_token_s == pytest.approx(1 / 20_000, rel=0.5)
+    assert 0.015 < found.step_s(0, 0, 8, 500) < 0.020 * LATE
+    longer_s = found.step_s(256, 256, 0, 0) - found.step_s(64, 64, 0, 0)
+    assert longer_s == pytest.approx((256 - 64) / 5_000, rel=0.5)
 
 
 async def test_a_cache_that_is_not_told_is_as_large_as_what_it_held(monkeypatch):
