@@ -53,7 +53,8 @@ def _total(plan: PlanView) -> str:
     return (
         f"{plan.devices} of {plan.devices_of_fleet} devices {needed} ({used or 'none'}){cost}, "
         f"{plan.goodput:g} requests/s within their SLO; "
-        f"solved {plan.rounds} times, gap {plan.gap:.1%}"
+        f"solved {plan.rounds} times, bound {plan.bound:g} of {len(plan.models)} models' traffic "
+        f"(by weight), gap {plan.gap:.1%}"
     )
 
 

@@ -170,6 +170,7 @@ def view(plan: Plan, known: Mapping[str, Known]) -> PlanView:
         devices_of_fleet=plan.fleet.devices,
         devices_by_model=dict(plan.devices_by_model),
         gap=round(plan.gap, 4),
+        bound=round(plan.bound, 4),
         rounds=plan.rounds,
         notes=tuple(one.reason for one in plan.unfit),
     )

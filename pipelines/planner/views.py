@@ -88,7 +88,8 @@ class ModelPlanView(msgspec.Struct, frozen=True, kw_only=True):
 
 class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     """*cost* is that of the devices an hour. *gap*: by how much of itself the weighted sum of what
-    is served may be too little.
+    is served may be too little, as the solver proved that it is *bound* at most (1 for each model
+    of weight 1 that is served in full).
     """
 
     models: tuple[ModelPlanView, ...]
@@ -100,6 +101,7 @@ class PlanView(msgspec.Struct, frozen=True, kw_only=True):
     devices_of_fleet: int
     devices_by_model: dict[str, int]
     gap: float
+    bound: float
     rounds: int
     notes: tuple[str, ...]
 
