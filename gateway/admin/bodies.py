@@ -295,6 +295,11 @@ def decode(body: bytes, kind: type[_Body]) -> _Body:
         raise SpecError(*explain(error, kind, data)) from None
 
 
+def decode_optional(body: bytes, kind: type[_Body]) -> _Body:
+    """As `decode`; nothing at all is all by default."""
+    return decode(body if body.strip() else b"{}", kind)
+
+
 def decode_spec(body: bytes, *, name: str | None) -> ModelSpec:
     """A model spec whose name is the one in the path, where there is one."""
     spec = from_data(_parse(body))

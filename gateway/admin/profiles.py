@@ -10,7 +10,7 @@ from litestar import Controller, delete, get, post
 from litestar.params import FromPath, RawBody
 from litestar.response import Stream
 
-from gateway.admin.bodies import decode
+from gateway.admin.bodies import decode_optional
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
 from gateway.admin.documented import REFUSALS, STREAM_REFUSALS, WRITE_REFUSALS, TakesMeasure
 from gateway.admin.tuning import measured_lines
@@ -66,7 +66,7 @@ class ProfileController(Controller):
     async def measure(
         self, ctx: Context, request: AdminRequest, name: FromPath[str], body: RawBody
     ) -> Stream:
-        wish = decode(body if body.strip() else b"{}", MeasureBody)
+        wish = decode_optional(body, MeasureBody)
         await ctx.store.model(name)
         ctx.tuners.check()
         steps = _steps(ctx, name, wish.variant, wish.wish(), request.auth)

@@ -10,7 +10,7 @@ from litestar import Controller, post
 from litestar.params import FromPath, RawBody
 from litestar.response import Stream
 
-from gateway.admin.bodies import decode
+from gateway.admin.bodies import decode_optional
 from gateway.admin.context import AdminContext, AdminRequest, Context, stream
 from gateway.admin.documented import STREAM_REFUSALS, TakesTunePrefill
 from gateway.admin.errors import TooManyError
@@ -73,7 +73,7 @@ class TuningController(Controller):
     async def tune_prefill(
         self, ctx: Context, request: AdminRequest, name: FromPath[str], body: RawBody
     ) -> Stream:
-        wish = decode(body if body.strip() else b"{}", TunePrefillBody)
+        wish = decode_optional(body, TunePrefillBody)
         await ctx.store.model(name)
         ctx.tuners.check()
         steps = _steps(ctx, name, wish.variant, wish.wish(), request.auth)

@@ -14,10 +14,9 @@ from statistics import median
 
 import msgspec
 
-from registry.state import LoadPoint, Profile
+from registry.state import PROMPTS_ANSWER_TOKENS, LoadPoint, Profile
 
 _SINGULAR = 1e-9
-_ANSWER_TOKENS = 1  # that a load of prompts is asked for
 
 Row = tuple[float, ...]
 
@@ -89,7 +88,7 @@ def nonnegative(rows: Sequence[Row], wanted: Sequence[float]) -> Row:
 def _row(point: LoadPoint, batched_tokens: int) -> Row:
     """What its time is made of, in the order of `Fit`."""
     length = point.prompt_tokens
-    if point.answer_tokens > _ANSWER_TOKENS:
+    if point.answer_tokens > PROMPTS_ANSWER_TOKENS:
         context = length + point.answer_tokens / 2
         return (1.0, 0.0, 0.0, float(point.requests), point.requests * context, 0.0)
     tokens = point.requests * length

@@ -9,7 +9,8 @@ from itertools import chain, zip_longest
 
 import msgspec
 
-from pipelines.tuning.batches import ANSWER_TOKENS, SPARE_TOKENS
+from pipelines.tuning.batches import SPARE_TOKENS
+from registry.state import PROMPTS_ANSWER_TOKENS
 
 REQUESTS_MAX = 64  # as many connections as a probe's client has
 _ALONE = (64, 256, 1024, 4096, 16_384)
@@ -43,8 +44,8 @@ def loads(*, model_tokens_max: int, batched_tokens: int, kv_tokens: int) -> tupl
     cache; 0: not known.
     """
     prompts = [
-        *(Load(1, tokens, ANSWER_TOKENS) for tokens in _ALONE),
-        *(Load(count, tokens, ANSWER_TOKENS) for count, tokens in _TOGETHER),
+        *(Load(1, tokens, PROMPTS_ANSWER_TOKENS) for tokens in _ALONE),
+        *(Load(count, tokens, PROMPTS_ANSWER_TOKENS) for count, tokens in _TOGETHER),
     ]
     long = min(_LONG_PROMPT, model_tokens_max // 2)
     answers = [Load(count, _SHORT_PROMPT, _ANSWER) for count in _ANSWERED]

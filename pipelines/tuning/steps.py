@@ -22,7 +22,7 @@ from pipelines.tuning.batches import MODEL_TOKENS_ASSUMED, prompts
 from pipelines.tuning.least_busy import Noted, least_busy, load
 from pipelines.tuning.loads import Load, loads
 from pipelines.tuning.subject import Subject, TuneError
-from registry.state import LoadPoint, Worker
+from registry.state import PROMPTS_ANSWER_TOKENS, LoadPoint, Worker
 
 SECONDS_DEFAULT, SECONDS_MIN, SECONDS_MAX = 120.0, 10.0, 3600.0
 ROUNDS_MAX = 7
@@ -140,7 +140,7 @@ async def _seconds(
     made = prompts([of.prompt_tokens] * of.requests, rng)
     try:
         async with asyncio.timeout(within_s):
-            if of.answer_tokens == 1:
+            if of.answer_tokens == PROMPTS_ANSWER_TOKENS:
                 return await _prompts_s(client, worker, made)
             return await _token_s(client, worker, made, of.answer_tokens)
     except TimeoutError:
@@ -218,7 +218,7 @@ def _notes(
 
 def _check(found: dict[Load, list[float]], wish: Wish) -> None:
     """Raises TuneError unless prompts and answers were both seen often enough."""
-    prompted = sum(one.answer_tokens == 1 for one in found)
+    prompted = sum(one.answer_tokens == PROMPTS_ANSWER_TOKENS for one in found)
     if min(prompted, len(found) - prompted) < _POINTS_MIN:
         raise TuneError(
             f"{wish.seconds:.0f} s were enough for {prompted} loads of prompts and "

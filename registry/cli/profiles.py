@@ -9,7 +9,6 @@ from rich.text import Text
 
 from registry.cli.api import Answer, path
 from registry.cli.command import (
-    Duration,
     Session,
     admin_url_option,
     output_option,
@@ -17,27 +16,26 @@ from registry.cli.command import (
 )
 from registry.cli.complete import model_names, profile_ids
 from registry.cli.exits import clean
+from registry.cli.measuring import (
+    Line,
+    force_option,
+    last_line,
+    round_name,
+    seconds_option,
+    variant_option,
+)
 from registry.cli.output import Cell, ago, emit, facts, heading, show, show_rows
-from registry.cli.tune import Line, last_line
+from registry.state import PROMPTS_ANSWER_TOKENS
 
 _TITLES = ("PROFILE", "SOURCE", "ENGINE", "ON", "KV TOKENS>", "OVERHEAD>", "OFF BY>", "AGE")
 _POINT_TITLES = ("REQUESTS>", "PROMPT>", "ANSWER>", "TIME>", "ROUNDS>")
-_ANSWER_TOKENS = 1  # of loads that show what prompts take
 
 
 @click.command()
 @click.argument("model", shell_complete=model_names)
-@click.option("--variant", default="", help="Which one, where the model has several.")
-@click.option(
-    "--seconds",
-    type=Duration(),
-    default="120s",
-    show_default=True,
-    help="For how long to measure, about.",
-)
-@click.option(
-    "--force", is_flag=True, help="Also where the only worker that serves is busy; it gets slower."
-)
+@variant_option
+@seconds_option("120s")
+@force_option
 @admin_url_option
 @output_option
 @pass_session
@@ -66,8 +64,7 @@ def _progress(line: Line) -> str:
             f"measuring {line['loads']} loads on {line['worker']} for about {line['seconds']:.0f} s"
         )
     if line["kind"] == "measured":
-        round_name = f"round {line['round']}" if line["round"] else "warm-up"
-        return f"{round_name}: {_load(line)}, {_time(line)}"
+        return f"{round_name(line)}: {_load(line)}, {_time(line)}"
     return ""
 
 
@@ -79,7 +76,7 @@ def _load(point: Line) -> str:
 
 
 def _time(point: Line) -> str:
-    unit = "" if point["answer_tokens"] == _ANSWER_TOKENS else " a token"
+    unit = "" if point["answer_tokens"] == PROMPTS_ANSWER_TOKENS else " a token"
     return f"{1000 * point['seconds']:.1f} ms{unit}"
 
 

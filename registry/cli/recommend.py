@@ -19,8 +19,7 @@ def live(api: Api, *, fleet: bool, traffic: bool, profiles: bool, seconds: int) 
     told = api.get("/recommendations/live", seconds=seconds).data
     given: View = {}
     if profiles:
-        items = api.get("/profiles").data["items"]
-        given["profiles"] = {"items": [{"profile": item["profile"]} for item in items]}
+        given["profiles"] = api.get("/profiles").data
     if fleet:
         if not told["fleet"]:
             raise RefusedError("no node answers: name a fleet with --fleet FILE")

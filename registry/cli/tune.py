@@ -1,28 +1,32 @@
 """`tune`: measures how an engine is best set, and proposes it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import click
-import httpx
 import msgspec
 from rich.text import Text
 
 from registry.cli.api import Answer, path
 from registry.cli.command import (
-    Duration,
     Session,
     admin_url_option,
     output_option,
     pass_session,
 )
 from registry.cli.complete import model_names
-from registry.cli.exits import RefusedError, UnreachableError, clean
+from registry.cli.exits import clean
+from registry.cli.measuring import (
+    Line,
+    force_option,
+    last_line,
+    round_name,
+    seconds_option,
+    variant_option,
+)
 from registry.cli.output import Cell, emit, show, show_rows
 
 TITLES = ("TOKENS>", "TOKENS/S>", "TTFT>", "OF BEST>", "ROUNDS>", "")
-
-Line = dict[str, Any]
 
 
 class Sizes(click.ParamType[list[int]]):
@@ -51,20 +55,12 @@ def tune() -> None:
 
 @tune.command()
 @click.argument("model", shell_complete=model_names)
-@click.option("--variant", default="", help="Which one, where the model has several.")
+@variant_option
 @click.option(
     "--tokens", type=Sizes(), help="The sizes of batches to measure (default: 256 … 8192)."
 )
-@click.option(
-    "--seconds",
-    type=Duration(),
-    default="60s",
-    show_default=True,
-    help="For how long to measure, about.",
-)
-@click.option(
-    "--force", is_flag=True, help="Also where the only worker that serves is busy; it gets slower."
-)
+@seconds_option("60s")
+@force_option
 @admin_url_option
 @output_option
 @pass_session
@@ -96,31 +92,13 @@ def prefill(
         _page(last)
 
 
-def last_line(response: httpx.Response, kind: str, progress: Callable[[Line], str]) -> Line:
-    """Of a measurement's stream, which is of that *kind*; on stderr meanwhile what *progress* says
-    of each. Raises CliError where it could not be measured.
-    """
-    last: Line = {}
-    for text in response.iter_lines():
-        last = msgspec.json.decode(text)
-        said = f"note: {last['message']}" if last["kind"] == "noted" else progress(last)
-        if said:
-            click.echo(clean(said), err=True)
-    if last.get("kind") == "failed":
-        raise RefusedError(last["message"])
-    if last.get("kind") != kind:
-        raise UnreachableError("the gateway ended the measurement: is it shutting down?")
-    return last
-
-
 def _progress(line: Line) -> str:
     if line["kind"] == "began":
         sizes = ", ".join(map(str, line["tokens"]))
         return f"measuring {sizes} tokens on {line['worker']} for about {line['seconds']:.0f} s"
     if line["kind"] == "measured":
-        round_name = f"round {line['round']}" if line["round"] else "warm-up"
         return (
-            f"{round_name}: {line['tokens']} tokens in {line['prompts']} prompts, "
+            f"{round_name(line)}: {line['tokens']} tokens in {line['prompts']} prompts, "
             f"{line['throughput']:.0f} tokens/s, TTFT {line['ttft_s']:.3f} s"
         )
     return ""

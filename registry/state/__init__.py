@@ -46,6 +46,7 @@ from registry.state.models import (
     scales_that_stay,
 )
 from registry.state.profiles import (
+    PROMPTS_ANSWER_TOKENS,
     LoadPoint,
     Profile,
     StoredProfile,
@@ -78,6 +79,7 @@ __all__ = [
     "MAKES_ROOM_PHASES",
     "NANO",
     "NO_KEY_LIMITS",
+    "PROMPTS_ANSWER_TOKENS",
     "SLEEPING_PHASES",
     "AccessRole",
     "Account",

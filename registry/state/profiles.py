@@ -2,6 +2,8 @@
 
 from registry.state.value import Value
 
+PROMPTS_ANSWER_TOKENS = 1  # of loads that show what prompts take
+
 
 class LoadPoint(Value, frozen=True, kw_only=True):
     """What a load took, in the median of *rounds* (0: while it warmed up, and then no more):

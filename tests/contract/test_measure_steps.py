@@ -6,6 +6,7 @@ import random
 import httpx
 import pytest
 from fleets import a_snapshot, disaggregated, external, unified, with_spec, workers_of
+from measured_world import answering, hold
 from msgspec.structs import replace
 
 from pipelines.engines.emulator.options import Options
@@ -28,10 +29,7 @@ def world_of(*emulators: Running, **changes) -> Snapshot:
     model = unified("m", workers=max(1, len(emulators)))
     if changes:
         model = with_spec(model, **changes)
-    live = [
-        replace(worker, url=emulator.url, token="", id=f"w{worker.plan.ordinal}")
-        for worker, emulator in zip(workers_of(model), emulators, strict=False)
-    ]
+    live = answering(workers_of(model), emulators)
     devices = [
         Device(
             id="n/cpu0", node="n", index=0, kind=DeviceKind.CPU, model="x86_64", memory_bytes=2**30
@@ -52,20 +50,6 @@ async def steps(of: Subject, **wish) -> list:
             step
             async for step in measure(client, of, Wish(**{"seconds": 8, **wish}), random.Random(1))
         ]
-
-
-async def hold(emulator: Running) -> asyncio.Task:
-    """A request of somebody else that does not end."""
-    async with httpx.AsyncClient(base_url=emulator.url) as http:
-        await http.post("/fault", json={"kind": "hang"})
-
-    async def ask() -> None:
-        async with httpx.AsyncClient(base_url=emulator.url, timeout=60) as http:
-            await http.post("/v1/completions", json={"model": "m", "prompt": "x"})
-
-    task = asyncio.create_task(ask())
-    await asyncio.sleep(0.2)
-    return task
 
 
 async def test_the_steps_of_a_known_engine_are_found():

@@ -6,6 +6,7 @@ import random
 import httpx
 import pytest
 from fleets import a_snapshot, disaggregated, external, unified, with_spec, workers_of
+from measured_world import answering, hold
 from msgspec.structs import replace
 
 from pipelines.engines.emulator.options import Options
@@ -32,10 +33,7 @@ SIZES = (64, 256, 1024, 2048)
 def subject(*emulators: Running, model=None, snapshot_of=None) -> Subject:
     model = model or unified("m", workers=max(1, len(emulators)))
     workers = snapshot_of if snapshot_of is not None else workers_of(model)
-    live = [
-        replace(worker, url=emulator.url, token="", id=f"w{worker.plan.ordinal}")
-        for worker, emulator in zip(workers, emulators, strict=False)
-    ]
+    live = answering(workers, emulators)
     return subject_of(a_snapshot(models=[model], workers=live), "m", "", prefilling)
 
 
@@ -43,20 +41,6 @@ async def steps(of: Subject, **wish) -> list:
     async with probe_client() as client:
         asked = Wish(**{"tokens": SIZES, "seconds": 6, **wish})
         return [step async for step in sweep(client, of, asked, random.Random(1))]
-
-
-async def hold(emulator: Running) -> asyncio.Task:
-    """A request of somebody else that does not end."""
-    async with httpx.AsyncClient(base_url=emulator.url) as http:
-        await http.post("/fault", json={"kind": "hang"})
-
-    async def ask() -> None:
-        async with httpx.AsyncClient(base_url=emulator.url, timeout=60) as http:
-            await http.post("/v1/completions", json={"model": "m", "prompt": "x"})
-
-    task = asyncio.create_task(ask())
-    await asyncio.sleep(0.2)
-    return task
 
 
 async def test_the_knee_of_a_known_engine_is_found():
